@@ -1,0 +1,9 @@
+"""What goes wrong for a reason that the user can mend. The command line prints it as one line and exits with 2."""
+
+
+class UserError(ValueError):
+    """Bad input: the text names the thing, what it got, what is expected and the remedy."""
+
+
+class NativeError(UserError, ImportError):
+    """The compiled half of the package is missing or was built from other sources: the text says how to build it."""
