@@ -1,16 +1,17 @@
 """Builds the two compiled halves of infogan_fast; everything that is not code is in pyproject.toml.
 
-``infogan_fast._C`` holds the operators' schemas, the CPU kernels and a pybind11 module that says how it was built.
-``infogan_fast._C_cuda`` is a plain shared library with the CUDA kernels, built where nvcc is found and loaded only
-under a CUDA build of PyTorch: a CPU build of libtorch lacks symbols that it needs, so one object cannot serve both.
-Both are written against PyTorch's stable ABI and link no libtorch_python, so one build serves every torch >= 2.10.
+``infogan_fast._C`` holds the operators' schemas, the CPU kernels and a pybind11 module that says how it was
+built. ``infogan_fast._C_cuda`` is a plain shared library with the CUDA kernels, built where nvcc is found and
+loaded only under a CUDA build of PyTorch: a CPU build of libtorch lacks symbols that it needs, so one object
+cannot serve both. Both are written against PyTorch's stable ABI and link no libtorch_python, so one build
+runs under every torch >= 2.10.
 
 Environment variables:
-    INFOGAN_FAST_CUDA     auto (default: the CUDA half where nvcc is found), 0 (never) or 1 (fail without nvcc).
+    INFOGAN_FAST_CUDA     auto (default: the CUDA half where nvcc is found), 0 (never), 1 (fail without nvcc).
     INFOGAN_FAST_WERROR   1 turns compiler warnings into errors.
     CUDA_HOME             the CUDA toolkit to use; else the one of the nvcc on PATH, else /usr/local/cuda.
     TORCH_CUDA_ARCH_LIST  e.g. "8.0;9.0+PTX"; else every architecture of DEFAULT_ARCHES that nvcc supports.
-    MAX_JOBS              parallel compiler processes; else the cores, and no more than one for every 2 GB of memory.
+    MAX_JOBS              parallel compiler processes; else the cores, at most one for every 2 GB of memory.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ DEFAULT_ARCHES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
 BYTES_PER_JOB = 2 * 1024**3
 
-#: Rounding is part of the operators' contract: results are the same on every machine, so neither compiler may contract
-#: a*b+c on its own. The CPU kernels choose AVX2 or AVX-512 at run time, hence no -march.
+#: Rounding is part of the operators' contract: results are the same on every machine, so neither compiler may
+#: contract a*b+c on its own. The CPU kernels choose AVX2 or AVX-512 at run time, hence no -march.
 HOST_FLAGS = (
     "-O3",
     "-fno-math-errno",
@@ -50,8 +51,9 @@ HOST_FLAGS = (
     "-fvisibility=hidden",
     "-fvisibility-inlines-hidden",
 )
-#: gcc 12 and 13 warn about their own AVX-512 header (bug 105593); -g0 undoes the -g that CPython's own flags bring.
+#: gcc 12 and 13 warn about their own AVX-512 header (gcc bug 105593).
 WARNINGS = ("-Wall", "-Wextra", "-Wno-uninitialized", "-Wno-maybe-uninitialized")
+#: -g0 undoes the -g that CPython's own flags may bring: it would make the library several times as large.
 CXX_FLAGS = ("-std=c++20", TARGET, *HOST_FLAGS, "-g0", *WARNINGS)
 NVCC_FLAGS = (
     "-std=c++20",
@@ -126,8 +128,8 @@ def ask_nvcc(nvcc: Path, *arguments: str) -> str:
 
 
 def home_of(nvcc: Path) -> Path:
-    """The toolkit that an nvcc belongs to. The nvcc on PATH may be a wrapper script or a link far from its toolkit, so
-    the compiler itself is asked: a dry run prints where it looks for its parts."""
+    """The toolkit that an nvcc belongs to. The nvcc on PATH may be a wrapper script or a link far from its
+    toolkit, so the compiler itself is asked: a dry run prints where it looks for its parts."""
     printed = ask_nvcc(nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull)
     top = re.search(r"^#\$ TOP=(.+)$", printed, re.MULTILINE)
     here = re.search(r"^#\$ _HERE_=(.+)$", printed, re.MULTILINE)
@@ -165,21 +167,21 @@ def find_toolkit(environ: Mapping[str, str]) -> Toolkit | str:
 
 
 def check_cuda_major(toolkit: str, torch_version: str, torch_cuda: str | None) -> None:
-    """Minor versions of CUDA are compatible with each other; across majors the runtime library is another one.
+    """Refuses a toolkit of another CUDA major version than torch's: its runtime library is another one.
 
-    torch_cuda is None for a CPU build of torch, against which any toolkit may build."""
+    Minor versions go together. torch_cuda is None for a CPU build of torch, which goes with any toolkit."""
     if torch_cuda is None or toolkit.split(".")[0] == torch_cuda.split(".")[0]:
         return
     major = torch_cuda.split(".")[0]
     raise fail(
         f"nvcc is of CUDA {toolkit}, but torch {torch_version} was built for CUDA {torch_cuda}",
-        f"point CUDA_HOME at a CUDA {major}.x toolkit; or install a torch for CUDA {toolkit.split('.')[0]} and build with "
-        "pip install --no-build-isolation; or build the CPU half alone: INFOGAN_FAST_CUDA=0",
+        f"point CUDA_HOME at a CUDA {major}.x toolkit; or install a torch for CUDA {toolkit.split('.')[0]}, "
+        "then pip install --no-build-isolation; or build the CPU half alone: INFOGAN_FAST_CUDA=0",
     )
 
 
 def arch_list(requested: str | None, supported: Sequence[str]) -> str:
-    """TORCH_CUDA_ARCH_LIST for this toolkit: the user's own, checked, or the default architectures that it supports.
+    """TORCH_CUDA_ARCH_LIST for this toolkit: the user's own, checked, or the default ones that it supports.
 
     Names such as "Hopper" are left to torch.utils.cpp_extension, which knows them."""
     if not requested or not requested.strip():
@@ -198,7 +200,7 @@ def arch_list(requested: str | None, supported: Sequence[str]) -> str:
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping: what the kernel says, or what is left of the container's limit."""
+    """Bytes to be had without swapping: what the kernel says, or what is left of the container's limit."""
     sizes = [BYTES_PER_JOB * (os.cpu_count() or 1)]
     try:
         meminfo = Path("/proc/meminfo").read_text()
@@ -228,7 +230,7 @@ def cores() -> int:
 
 
 def csrc_digest() -> str:
-    """The digest that the package compares: defined there, once (the module imports nothing but the standard library)."""
+    """The digest that the package compares, defined there once; its module needs the standard library only."""
     digest: str = runpy.run_path(str(ROOT / "infogan_fast" / "_native.py"))["csrc_digest"](ROOT / "csrc")
     return digest
 
@@ -245,7 +247,7 @@ def define(name: str, value: str) -> str:
 
 
 def drop_stale_cuda_objects(folder: Path, csrc: Path) -> None:
-    """Under a CPU build of torch, its ninja rule for .cu files tracks no headers: drop what a changed header made stale."""
+    """Under a CPU build of torch, torch's ninja rule for .cu files tracks no headers: drops what is stale."""
     headers = [path.stat().st_mtime for pattern in ("*.h", "*.cuh") for path in csrc.rglob(pattern)]
     for compiled in folder.rglob("cuda/*.o"):
         if compiled.stat().st_mtime < max(headers, default=0.0):
@@ -269,13 +271,13 @@ else:
 
 
 class BuildExtension(_BuildExtension):  # type: ignore[misc]
-    """Settles what is built and how only when it is built: metadata and sdist need neither torch nor a compiler."""
+    """Settles what is built, and how, when it is built: metadata and sdist need no torch and no compiler."""
 
     def run(self) -> None:
         if NO_TORCH is not None:
             raise fail(
                 f"torch cannot be imported here ({NO_TORCH})",
-                "pip install 'torch>=2.10' setuptools pybind11 ninja first, or leave out --no-build-isolation",
+                "pip install 'torch>=2.10' setuptools pybind11 ninja, or leave out --no-build-isolation",
             )
         if sys.platform == "win32":
             raise fail("its flags are those of gcc and clang", "build under Linux or WSL 2")
@@ -288,7 +290,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         super().run()
 
     def find_ninja(self) -> None:
-        """pip of a virtual environment that is not activated runs with a PATH that lacks the environment's ninja."""
+        """The pip of an environment that is not activated runs without the environment's ninja on PATH."""
         if shutil.which("ninja") is None:
             try:
                 import ninja
@@ -347,7 +349,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         if isinstance(toolkit, Toolkit) and built:
             arches = arch_list(os.environ.get("TORCH_CUDA_ARCH_LIST"), toolkit.arches)
             os.environ["TORCH_CUDA_ARCH_LIST"] = arches
-            # torch looks for a toolkit when it is imported, under a CPU build not at all, and past no wrapper script.
+            # torch looks for a toolkit at import: under a CPU build not at all, else not past a wrapper.
             cpp_extension.CUDA_HOME = str(toolkit.home)
             cuda.extra_compile_args = {
                 "nvcc": [
@@ -360,7 +362,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
             cuda.extra_link_args += [str(toolkit.cudart)]
             drop_stale_cuda_objects(Path(self.build_temp), ROOT / "csrc")
             say(
-                f"building the CPU half and the CUDA half (CUDA {toolkit.version} at {toolkit.home}, for {arches})"
+                f"building the CPU and the CUDA half (CUDA {toolkit.version} at {toolkit.home}, for {arches})"
             )
         else:
             self.extensions.remove(cuda)
@@ -379,7 +381,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         )
 
     def remove_earlier(self, extension: Extension) -> None:
-        """What an earlier build left of a half that this one leaves out would be used, and would go into the wheel."""
+        """What an earlier build left of a half that this one omits would go into the wheel, or be loaded."""
         for path in (
             self.get_ext_fullpath(extension.name),
             Path(self.build_lib) / self.get_ext_filename(extension.name),
@@ -392,8 +394,8 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         except RuntimeError as error:
             raise fail(
                 str(error),
-                "the compiler's own messages are above (pip shows them with -v); a compiler that is too new or too old for "
-                "nvcc can be replaced through CXX and CC, the CUDA half left out with INFOGAN_FAST_CUDA=0",
+                "the compiler's own messages are above (pip shows them with -v); replace a compiler too new "
+                "or too old for nvcc through CXX and CC, or leave the CUDA half out: INFOGAN_FAST_CUDA=0",
             ) from error
 
 

@@ -1,8 +1,12 @@
-// The Python module _C: how it was built, and nothing that touches a tensor. torch's headers stay out of this file, since
-// its pybind11 headers do not go with TORCH_TARGET_VERSION. Importing the module is what registers the operators.
+// The Python module _C: how it was built, and nothing that touches a tensor. torch's headers stay out of this file,
+// since its pybind11 headers do not go with TORCH_TARGET_VERSION. Importing the module registers the operators.
 #include <pybind11/pybind11.h>
 
+#include <stdexcept>
+#include <string>
+
 #include "build_config.h"  // written by setup.py
+#include "cpu/isa_choice.h"
 
 namespace {
 
@@ -24,10 +28,23 @@ pybind11::dict build_config() {
   return config;
 }
 
+constexpr const char* kIsas[] = {"portable", "avx2", "avx512"};
+
+std::string isa() { return kIsas[static_cast<int>(infogan_fast::active_isa())]; }
+
+void set_isa(const std::string& name) {
+  for (int i = 0; i <= static_cast<int>(infogan_fast::best_isa()); ++i)
+    if (name == kIsas[i]) return infogan_fast::set_isa(static_cast<infogan_fast::Isa>(i));
+  throw std::invalid_argument("instruction set '" + name + "' is unknown or not to be had on this CPU, whose best is " +
+                              kIsas[static_cast<int>(infogan_fast::best_isa())]);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.def("build_config", &build_config,
-        "How this was built, all text: version, torch_version, compiler, cuda_version and cuda_arches (empty without the "
-        "CUDA half), cuda_absent (why there is none) and csrc_digest.");
+        "How this was built, all text: version, torch_version, compiler, cuda_version and cuda_arches (empty without "
+        "the CUDA half), cuda_absent (why there is none) and csrc_digest.");
+  m.def("isa", &isa, "The instruction set that the CPU kernels use: avx512, avx2 or portable.");
+  m.def("set_isa", &set_isa, "Makes the CPU kernels use a lower instruction set, for tests and comparisons.");
 }

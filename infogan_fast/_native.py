@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-_PACKAGE = Path(__file__).resolve().parent
+#: The folder of the package that is running.
+PACKAGE = Path(__file__).resolve().parent
 _MODULE = "infogan_fast._C"
 
 _lock = threading.RLock()
@@ -33,7 +34,7 @@ def csrc_digest(csrc: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def source_tree(package: Path = _PACKAGE) -> Path | None:
+def source_tree(package: Path = PACKAGE) -> Path | None:
     """The folder of sources that the package is imported from; None for an installed package."""
     root = package.parent
     return root if (root / "setup.py").is_file() and (root / "csrc").is_dir() else None
@@ -55,9 +56,9 @@ def _half(name: str, folder: Path) -> Path | None:
     return None
 
 
-def find(package: Path = _PACKAGE, search: Iterable[str] | None = None) -> Path | None:
-    """The ``_C`` to load: beside the package or, when it is imported from a source tree that has none (as it is by
-    ``python -m`` in the repository's root after a plain ``pip install .``), in the installed copy."""
+def find(package: Path = PACKAGE, search: Iterable[str] | None = None) -> Path | None:
+    """The ``_C`` to load: beside the package or, when the package is imported from a source tree without one
+    (as by ``python -m`` in the repository's root after a plain ``pip install .``), in the installed copy."""
     beside = _half("_C", package)
     if beside is not None or source_tree(package) is None:
         return beside
@@ -68,10 +69,10 @@ def find(package: Path = _PACKAGE, search: Iterable[str] | None = None) -> Path 
     return None
 
 
-def check_digest(half: Path, built_from: str, package: Path = _PACKAGE) -> None:
+def check_digest(half: Path, built_from: str, package: Path = PACKAGE) -> None:
     """Refuses an installed half that was built from sources other than those beside the package.
 
-    A half in the source tree itself was put there by a developer who may be in the middle of an edit: a warning.
+    For a half in the source tree itself, built by a developer who may be in mid-edit, it is a warning.
 
     Raises:
         NativeError: the digests differ.
@@ -139,8 +140,8 @@ def cuda_missing() -> str | None:
 
 
 def covers(arches: str, capability: tuple[int, int]) -> bool:
-    """Whether code built for these architectures, such as ``"8.0;9.0+PTX"``, runs on a device of that compute capability:
-    machine code within its major version, PTX on whatever came later."""
+    """Whether code built for these architectures, such as ``"8.0;9.0+PTX"``, runs on a device of that compute
+    capability: machine code within its major version, PTX on whatever came later."""
     for entry in arches.split(";"):
         number = entry.removesuffix("+PTX")
         if not number.replace(
@@ -160,7 +161,7 @@ def _load_cuda(folder: Path, config: dict[str, str]) -> str | None:
 
     rebuild = f"build it: {install_command(cuda=True)}"
     if torch.version.cuda is None:
-        return f"PyTorch {torch.__version__} is a build without CUDA: install a CUDA build of it, see pytorch.org"
+        return f"PyTorch {torch.__version__} is a build without CUDA; install a CUDA build (see pytorch.org)"
     path = _half("_C_cuda", folder)
     if path is None:
         return f"{config['cuda_absent'] or f'there is no _C_cuda in {folder}'}; {rebuild}"
@@ -170,7 +171,7 @@ def _load_cuda(folder: Path, config: dict[str, str]) -> str | None:
             f"it was built with CUDA {built}, and PyTorch {torch.__version__} runs on CUDA {runs}; {rebuild}"
         )
     try:
-        torch.ops.load_library(str(path))
+        torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"{path} cannot be loaded ({error}); {rebuild}"
     for index in range(torch.cuda.device_count()):

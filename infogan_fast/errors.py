@@ -1,4 +1,4 @@
-"""What goes wrong for a reason that the user can mend. The command line prints it as one line and exits with 2."""
+"""What goes wrong for a reason that the user can mend: the command line prints one line and exits with 2."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,4 @@ class UserError(ValueError):
 
 
 class NativeError(UserError, ImportError):
-    """The compiled half of the package is missing or was built from other sources: the text says how to build it."""
+    """The compiled half of the package is missing, broken or of other sources: the text tells the command."""
