@@ -1,0 +1,143 @@
+#include "../sample_latents.h"
+
+#include <algorithm>
+
+#include "convert.h"
+#include "isa.h"
+#include "philox_lanes.h"
+
+namespace infogan_fast {
+namespace {
+
+template <class T>
+struct SampleRows {
+  const SampleArguments& a;
+  PhiloxLanes philox;
+  Stream stream;
+  T* inputs;
+  int32_t* categorical;
+  float* continuous;
+
+  // The 64 noise values of one group, words outermost: normal[w][lane] is dimension 64 group + 16 w + lane.
+  INFOGAN_FAST_INLINE void noise_group(uint64_t sample, uint32_t group, float (&values)[4][kLanes]) const {
+    LaneWords words;
+    philox(stream, sample, 0, Purpose::noise, group * kLanes, 1, words);
+    if (a.uniform_noise) {
+      for (int w = 0; w < 4; ++w)
+        for (int lane = 0; lane < kLanes; ++lane) values[w][lane] = uniform_signed(words[w][lane]);
+      return;
+    }
+    for (int w = 0; w < 4; w += 2)
+      for (int lane = 0; lane < kLanes; ++lane)
+        normal_pair(words[w][lane], words[w + 1][lane], values[w][lane], values[w + 1][lane]);
+  }
+
+  INFOGAN_FAST_INLINE void noise(int64_t row, uint64_t sample) const {
+    T* out = inputs + row * a.latent_dim;
+    float values[4][kLanes];
+    for (int64_t first = 0; first < a.noise_dim; first += kGroup) {
+      noise_group(sample, static_cast<uint32_t>(first / kGroup), values);
+      const int64_t left = a.noise_dim - first;
+      const int full = static_cast<int>(std::min<int64_t>(left, kGroup) / kLanes);
+      for (int w = 0; w < full; ++w) store_lanes(values[w], out + first + w * kLanes);
+      for (int64_t d = full * kLanes; d < std::min<int64_t>(left, kGroup); ++d)
+        out[first + d] = convert<T>(values[d / kLanes][d % kLanes]);
+    }
+  }
+
+  // Codes, 16 rows at a time: lanes are rows.
+  INFOGAN_FAST_INLINE void codes(int64_t first, int count, uint64_t sample) const {
+    const int64_t n_categorical = static_cast<int64_t>(a.sizes.size());
+    const int64_t n_continuous = static_cast<int64_t>(a.kinds.size());
+    LaneWords words;
+    int64_t column = a.noise_dim, cdf_first = 0;
+    for (int64_t code = 0; code < n_categorical; ++code) {
+      if (code % 4 == 0) philox(stream, sample, 1, Purpose::categorical, static_cast<uint32_t>(code / 4), 0, words);
+      const int32_t size = static_cast<int32_t>(a.sizes[code]);
+      for (int lane = 0; lane < count; ++lane) {
+        const uint32_t word = words[code % 4][lane];
+        const int32_t index = a.cdf ? category(word, size, a.cdf + cdf_first) : category(word, size);
+        categorical[(first + lane) * n_categorical + code] = index;
+        T* one_hot = inputs + (first + lane) * a.latent_dim + column;
+        for (int32_t k = 0; k < size; ++k) one_hot[k] = T{};
+        one_hot[index] = convert<T>(1.0f);
+      }
+      column += size;
+      cdf_first += size;
+    }
+    int64_t drawn = -1;
+    for (int64_t code = 0; code < n_continuous; ++code) {
+      const auto kind = static_cast<Continuous>(a.kinds[code]);
+      float values[kLanes];
+      if (kind == Continuous::normal) {
+        LaneWords own;
+        philox(stream, sample, 1, Purpose::normal_code, static_cast<uint32_t>(code), 0, own);
+        float sine;
+        for (int lane = 0; lane < kLanes; ++lane) normal_pair(own[0][lane], own[1][lane], values[lane], sine);
+      } else {
+        if (drawn != code / 4)
+          philox(stream, sample, 1, Purpose::continuous, static_cast<uint32_t>(code / 4), 0, words);
+        drawn = code / 4;
+        for (int lane = 0; lane < kLanes; ++lane)
+          values[lane] = kind == Continuous::uniform ? uniform_signed(words[code % 4][lane])
+                                                     : static_cast<float>(words[code % 4][lane] >> 31);
+      }
+      for (int lane = 0; lane < count; ++lane) {
+        const T fed = convert<T>(values[lane]);
+        inputs[(first + lane) * a.latent_dim + column + code] = fed;
+        continuous[(first + lane) * n_continuous + code] = widen(fed);
+      }
+    }
+  }
+
+  INFOGAN_FAST_INLINE void operator()(int64_t begin, int64_t end) const {
+    for (int64_t first = begin; first < end; first += kLanes) {
+      const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
+      const uint64_t sample = static_cast<uint64_t>(a.sample_offset + first);
+      for (int row = 0; row < count; ++row) noise(first + row, sample + row);
+      codes(first, count, sample);
+    }
+  }
+};
+
+template <class T>
+void sample_rows(const SampleArguments& a, Stream stream, const SampleOutputs& out) {
+  const SampleRows<T> body{a,
+                           philox_lanes(active_isa()),
+                           stream,
+                           static_cast<T*>(out.inputs.mutable_data_ptr()),
+                           static_cast<int32_t*>(out.categorical.mutable_data_ptr()),
+                           static_cast<float*>(out.continuous.mutable_data_ptr())};
+  const int64_t grain = std::max<int64_t>(16, 4096 / a.latent_dim);
+  for_rows(a.batch_size, grain, body);
+}
+
+std::tuple<Tensor, Tensor, Tensor> sample_latents_cpu(Tensor rng_state, int64_t batch_size, int64_t noise_dim,
+                                                      bool uniform_noise, std::vector<int64_t> categorical_sizes,
+                                                      std::vector<int64_t> continuous_kinds,
+                                                      std::optional<Tensor> categorical_cdf, ScalarType dtype,
+                                                      int64_t sample_offset, bool advance) {
+  const SampleArguments a =
+      check_sample_latents(rng_state, batch_size, noise_dim, uniform_noise, std::move(categorical_sizes),
+                           std::move(continuous_kinds), categorical_cdf, sample_offset, advance);
+  const SampleOutputs out = allocate_sample(a, rng_state, dtype);
+  int64_t* state = static_cast<int64_t*>(rng_state.mutable_data_ptr());
+  STD_TORCH_CHECK(state[1] >= 0 && state[1] < kCounterLimit - 1,
+                  "sample_latents: the step in rng_state must be in [0, 2^48 - 1), got ", state[1]);
+  const Stream stream = make_stream(state[0], state[1]);
+  switch (dtype) {
+    case ScalarType::Float: sample_rows<float>(a, stream, out); break;
+    case ScalarType::Double: sample_rows<double>(a, stream, out); break;
+    case ScalarType::Half: sample_rows<Half>(a, stream, out); break;
+    default: sample_rows<BFloat16>(a, stream, out);
+  }
+  if (advance) ++state[1];
+  return {out.inputs, out.categorical, out.continuous};
+}
+
+}  // namespace
+}  // namespace infogan_fast
+
+STABLE_TORCH_LIBRARY_IMPL(infogan_fast, CPU, m) {
+  m.impl("sample_latents", TORCH_BOX(&infogan_fast::sample_latents_cpu));
+}

@@ -1,0 +1,193 @@
+"""The latent specification: what the generator is fed and how Q's output is laid out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from infogan_fast.errors import UserError
+
+NOISE_KINDS = ("normal", "uniform")
+CONTINUOUS_KINDS = ("uniform", "normal", "bernoulli")
+
+#: Entropy of a continuous code's prior in nats: U(-1, 1), N(0, 1) and a fair coin.
+PRIOR_ENTROPY = {
+    "uniform": math.log(2.0),
+    "normal": 0.5 * math.log(2.0 * math.pi * math.e),
+    "bernoulli": math.log(2.0),
+}
+
+_GRAMMAR = (
+    "expected comma-separated parts such as noise=62,cat=10,uniform=2 "
+    "(kinds: noise=N or noise=N:uniform, cat=K or cat=P/P/..., uniform=N, normal=N, bernoulli=N; cat may repeat)"
+)
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """Noise z and structured codes c of an InfoGAN (Chen et al. 2016, arXiv 1606.03657, sections 3 and 5).
+
+    The generator's input has the columns ``[noise | one-hot of each categorical | continuous codes]``. Q's output has
+    ``[logits of each categorical | one column a continuous code | log-variances]``: the column of a uniform or normal
+    code is the mean of Q's Gaussian, that of a Bernoulli code its logit; log-variances, one for each uniform or normal
+    code, follow when the variance is learned. Codes are named c1, c2, ...: categorical ones first, then continuous.
+
+    Args:
+        noise_dim: incompressible noise dimensions, 0 or more.
+        categorical_sizes: number of categories of each categorical code, each at least 2.
+        continuous_kinds: ``"uniform"`` for U(-1, 1), ``"normal"`` for N(0, 1) or ``"bernoulli"`` for a fair coin in
+            {0, 1}, one entry a code.
+        noise: ``"normal"`` for N(0, 1) or ``"uniform"`` for U(-1, 1).
+        categorical_probabilities: for each categorical code its prior (normalised here) or None for a uniform one.
+
+    Raises:
+        UserError: a size, kind or probability is not valid.
+    """
+
+    noise_dim: int = 62
+    categorical_sizes: tuple[int, ...] = (10,)
+    continuous_kinds: tuple[str, ...] = ("uniform", "uniform")
+    noise: str = "normal"
+    categorical_probabilities: tuple[tuple[float, ...] | None, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.categorical_probabilities:
+            object.__setattr__(self, "categorical_probabilities", (None,) * len(self.categorical_sizes))
+        if self.noise_dim < 0:
+            raise UserError(f"noise_dim is {self.noise_dim}; expected 0 or more")
+        if self.noise not in NOISE_KINDS:
+            raise UserError(f"noise is {self.noise!r}; expected one of {', '.join(NOISE_KINDS)}")
+        for size in self.categorical_sizes:
+            if size < 2:
+                raise UserError(f"categorical_sizes has {size}; a categorical code needs at least 2 categories")
+        for kind in self.continuous_kinds:
+            if kind not in CONTINUOUS_KINDS:
+                raise UserError(
+                    f"continuous_kinds has {kind!r}; expected one of {', '.join(CONTINUOUS_KINDS)}"
+                )
+        if self.latent_dim == 0:
+            raise UserError("the latent specification is empty; give noise or codes, for example noise=62,cat=10")
+        if len(self.categorical_probabilities) != len(self.categorical_sizes):
+            raise UserError(
+                f"categorical_probabilities has {len(self.categorical_probabilities)} entries for "
+                f"{len(self.categorical_sizes)} categorical codes; give one (or None) for each"
+            )
+        normalised: list[tuple[float, ...] | None] = []
+        for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True):
+            if prior is None:
+                normalised.append(None)
+                continue
+            if len(prior) != size:
+                raise UserError(f"categorical_probabilities gives {len(prior)} values for {size} categories")
+            total = math.fsum(prior)
+            if not all(math.isfinite(p) and p >= 0 for p in prior) or abs(total - 1.0) > 1e-3:
+                raise UserError(f"probabilities {prior} must be non-negative and sum to 1; they sum to {total:g}")
+            normalised.append(prior if abs(total - 1.0) < 1e-12 else tuple(p / total for p in prior))
+        object.__setattr__(self, "categorical_probabilities", tuple(normalised))
+
+    @classmethod
+    def parse(cls, text: str) -> LatentSpec:
+        """Read a specification such as ``noise=62,cat=10,uniform=2``.
+
+        Args:
+            text: comma-separated ``kind=value`` parts, spaces ignored. ``noise=N`` (or ``noise=N:uniform``) at most
+                once; ``cat=K`` a categorical code with K categories, ``cat=P/P/...`` one with these probabilities;
+                ``uniform=N``, ``normal=N``, ``bernoulli=N`` add N continuous codes.
+
+        Raises:
+            UserError: the text does not follow this grammar.
+        """
+        noise_dim: int | None = None
+        noise = "normal"
+        sizes: list[int] = []
+        priors: list[tuple[float, ...] | None] = []
+        kinds: list[str] = []
+        for part in text.replace(" ", "").split(","):
+            kind, separator, value = part.partition("=")
+            if not separator or not value:
+                raise UserError(f"latents {text!r}: cannot read {part!r}; {_GRAMMAR}")
+            try:
+                if kind == "noise":
+                    if noise_dim is not None:
+                        raise UserError(f"latents {text!r}: noise is given twice; give it once")
+                    count, _, chosen = value.partition(":")
+                    noise_dim, noise = _count(count), chosen or "normal"
+                elif kind == "cat":
+                    if "/" in value:
+                        prior = tuple(float(p) for p in value.split("/"))
+                        sizes.append(len(prior))
+                        priors.append(prior)
+                    else:
+                        sizes.append(_count(value))
+                        priors.append(None)
+                elif kind in CONTINUOUS_KINDS:
+                    kinds += [kind] * _count(value)
+                else:
+                    raise UserError(f"latents {text!r}: unknown kind {kind!r}; {_GRAMMAR}")
+            except UserError as error:
+                raise error if str(error).startswith("latents") else UserError(f"latents {text!r}: {error}") from None
+            except ValueError:
+                raise UserError(f"latents {text!r}: cannot read {part!r}; {_GRAMMAR}") from None
+        try:
+            return cls(noise_dim or 0, tuple(sizes), tuple(kinds), noise, tuple(priors))
+        except UserError as error:
+            raise UserError(f"latents {text!r}: {error}") from None
+
+    def __str__(self) -> str:
+        parts = [f"noise={self.noise_dim}" + (":uniform" if self.noise == "uniform" else "")]
+        for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True):
+            parts.append(f"cat={size}" if prior is None else "cat=" + "/".join(repr(p) for p in prior))
+        previous = ""
+        counts: list[tuple[str, int]] = []
+        for kind in self.continuous_kinds:
+            counts.append((kind, counts.pop()[1] + 1) if kind == previous else (kind, 1))
+            previous = kind
+        parts += [f"{kind}={count}" for kind, count in counts]
+        return ",".join(parts)
+
+    @property
+    def n_categorical(self) -> int:
+        """Number of categorical codes."""
+        return len(self.categorical_sizes)
+
+    @property
+    def n_continuous(self) -> int:
+        """Number of continuous codes, Bernoulli ones included."""
+        return len(self.continuous_kinds)
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes."""
+        return self.n_categorical + self.n_continuous
+
+    @cached_property
+    def latent_dim(self) -> int:
+        """Columns of the generator's input."""
+        return self.noise_dim + sum(self.categorical_sizes) + self.n_continuous
+
+    @cached_property
+    def code_names(self) -> tuple[str, ...]:
+        """``("c1", "c2", ...)``, categorical codes first."""
+        return tuple(f"c{i + 1}" for i in range(self.n_codes))
+
+    @cached_property
+    def entropies(self) -> tuple[float, ...]:
+        """Entropy of each code's prior in nats, in code order; that of U and N is the differential entropy."""
+        categorical = (
+            math.log(size) if prior is None else -math.fsum(p * math.log(p) for p in prior if p > 0)
+            for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True)
+        )
+        return (*categorical, *(PRIOR_ENTROPY[kind] for kind in self.continuous_kinds))
+
+    def q_dim(self, learned_variance: bool = True) -> int:
+        """Columns of Q's output, with or without log-variances."""
+        gaussians = sum(kind != "bernoulli" for kind in self.continuous_kinds)
+        return sum(self.categorical_sizes) + self.n_continuous + (gaussians if learned_variance else 0)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise UserError(f"{value} is negative; counts are 0 or more")
+    return value
