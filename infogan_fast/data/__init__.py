@@ -59,13 +59,15 @@ def load_images(
 ) -> ImageSet:
     """Load training or test images.
 
-    name_or_path: ``strokes`` (drawn here), ``mnist`` or ``fashion-mnist`` (read from data_dir or the cache folder, else
-        downloaded), or the path of a folder of pictures, a folder of IDX files, or a .npy or .npz file.
-    image_size: resize to this many pixels a side, at least 16; by default images keep their size and must be square.
+    name_or_path: ``strokes`` (drawn here), ``mnist`` or ``fashion-mnist`` (read from data_dir or the cache
+        folder, else downloaded), or the path of a folder of pictures, of a folder of IDX files, or of a .npy
+        or .npz file.
+    image_size: resize to this many pixels a side, at least 16; by default images keep their size, which must
+        be square.
     channels: 1 (grey) or 3; by default what the images have.
     crop: cut the middle square out of what is not square before resizing; False stretches it.
     seed: the strokes' seed. Train and test indices of a seed are disjoint.
-    count: this many images: the first ones of strokes (default 60,000 and 10,000), evenly spaced ones of other data.
+    count: this many images: the first strokes (default 60,000 and 10,000), evenly spaced ones of other data.
 
     Raises UserError naming the file, or the option, and the remedy.
     """
@@ -154,7 +156,8 @@ def _from_arrays(
         raise UserError(f"{name}: images are {width} x {height}, not square; choose a size with --image-size")
     if image_size is None and height < MIN_SIZE:
         raise UserError(
-            f"{name}: images are {width} x {height}, expected at least {MIN_SIZE} x {MIN_SIZE}; enlarge with --image-size"
+            f"{name}: images are {width} x {height}, expected at least {MIN_SIZE} x {MIN_SIZE}; "
+            f"enlarge them with --image-size"
         )
     size, channels = image_size or height, channels or colours
     if (size, size, channels) != (height, width, colours):

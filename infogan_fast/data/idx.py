@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pooch
-import requests
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -103,10 +102,10 @@ def cache_folder() -> Path:
 def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
     """Read one IDX file of unsigned bytes, gzipped or not, of one to four dimensions.
 
-    Layout: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit integer, the
-    data in C order (Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database, "The IDX file format").
-    Returns the array and the name of the published data set that this very file belongs to, if any.
-    Raises UserError naming the file when it is anything else, cut short, or followed by more.
+    Layout: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
+    integer, the data in C order (Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database, "The IDX
+    file format"). Returns the array and the name of the published data set that this very file belongs to,
+    if any. Raises UserError naming the file when it is anything else, cut short, or followed by more.
     """
     try:
         packed = hashlib.sha256()
@@ -121,8 +120,8 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
                 raise UserError(f"{path}: {len(magic)} bytes, too short for an IDX file; get this file again")
             if magic[:2] != b"\0\0" or magic[2] not in _TYPES or magic[3] == 0:
                 raise UserError(
-                    f"{path}: not an IDX file (it begins with {magic.hex(' ')}, expected 00 00 08 01 or 00 00 08 03); "
-                    f"get this file again"
+                    f"{path}: not an IDX file (it begins with {magic.hex(' ')}, expected 00 00 08 01 or "
+                    f"00 00 08 03); get this file again"
                 )
             if magic[2] != 0x08:
                 raise UserError(f"{path}: holds {_TYPES[magic[2]]} values, expected uint8 (type 0x08)")
@@ -137,7 +136,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
                 expected *= n
             require_memory(expected, f"{path}: its header announces {' x '.join(map(str, shape))} bytes")
             data = bytearray()
-            # In pieces: one read of an announced length would allocate it before the file shows that it has it.
+            # In pieces: one read of the announced length would allocate it before the file has shown it.
             while len(data) <= expected and (piece := file.read(min(_CHUNK, expected + 1 - len(data)))):
                 data += piece
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -147,8 +146,8 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
     if len(data) != expected:
         found = f"only {len(data):,}" if len(data) < expected else "more"
         raise UserError(
-            f"{path}: its header announces {expected:,} bytes of data ({' x '.join(map(str, shape))}), it holds {found}; "
-            f"get this file again"
+            f"{path}: its header announces {expected:,} bytes of data ({' x '.join(map(str, shape))}), "
+            f"it holds {found}; get this file again"
         )
     content = hashlib.sha256(magic + header)
     content.update(data)
@@ -157,7 +156,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
 
 
 def find_idx(folder: Path) -> dict[tuple[str, str], list[Path]]:
-    """IDX files in a folder by ("train" | "test", "images" | "labels"); of a file and its .gz only the unpacked one."""
+    """IDX files in a folder by ("train" | "test", "images" | "labels"); FILE beats FILE.gz."""
     found: dict[tuple[str, str], list[Path]] = {}
     if not folder.is_dir():
         return found
@@ -194,15 +193,15 @@ def read_pair(folder: Path, split: str) -> IdxPair:
         labels, label_owner = read_idx(label_path)
         if labels.shape != images.shape[:1]:
             raise UserError(
-                f"{label_path}: holds {' x '.join(map(str, labels.shape))} labels for the {len(images):,} images of "
-                f"{path.name}; the two files do not belong together"
+                f"{label_path}: holds {' x '.join(map(str, labels.shape))} labels for the {len(images):,} "
+                f"images of {path.name}; the two files do not belong together"
             )
         owner = owner if owner == label_owner else None
     return IdxPair(images, None if labels is None else labels.astype(np.int64), folder, owner)
 
 
 def load_published(name: str, split: str, data_dir: Path | None) -> IdxPair:
-    """Read mnist or fashion-mnist from data_dir, else the cache folder; download it there when it is in neither."""
+    """Read mnist or fashion-mnist from data_dir, or if None the cache folder; download it there if absent."""
     data = PUBLISHED[name]
     home = (data_dir or cache_folder()).expanduser()
     searched = [home / sub for sub in (name, *data.subfolders)] + ([home] if data_dir else [])
@@ -216,8 +215,8 @@ def load_published(name: str, split: str, data_dir: Path | None) -> IdxPair:
     pair = read_pair(folder, split)
     if pair.owner not in (None, name):
         raise UserError(
-            f"{folder}: holds {PUBLISHED[pair.owner].title}, not {data.title}; pass --data {pair.owner}, or keep "
-            f"{data.title} in {home / name}"
+            f"{folder}: holds {PUBLISHED[pair.owner].title}, not {data.title}; pass --data {pair.owner}, "
+            f"or keep {data.title} in {home / name}"
         )
     return pair
 
@@ -241,23 +240,20 @@ def _download(name: str, split: str, folder: Path) -> None:
                         downloader=pooch.HTTPDownloader(progressbar=bar, timeout=20),
                     )
                 break
-            except (requests.RequestException, ValueError, OSError) as error:
+            except (ValueError, OSError) as error:  # what requests raises is an OSError
                 failures.append(f"{mirror} ({_reason(error)})")
         else:
             raise UserError(
                 f"{data.title} is not at hand and could not be downloaded from {'; '.join(failures)}. Put "
-                f"{' and '.join(wanted)} into {folder}, or name their folder with --data-dir, or train on the built-in "
-                f"images with --data strokes"
+                f"{' and '.join(wanted)} into {folder}, or name their folder with --data-dir, or train "
+                f"on the built-in images with --data strokes"
             )
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP {error.response.status_code}"
-    if isinstance(error, requests.Timeout):
-        return "timed out"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return "wrong checksum" if "hash" in str(error) else type(error).__name__
+    response = getattr(error, "response", None)  # of an HTTP error
+    if response is not None:
+        return f"HTTP status {response.status_code}"
+    if isinstance(error, ValueError) and "hash" in str(error):
+        return "wrong checksum"
+    return getattr(error, "strerror", None) or type(error).__name__

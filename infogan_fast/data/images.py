@@ -38,7 +38,7 @@ class Files:
 
 
 def require_memory(size: int, what: str) -> None:
-    """Raise UserError when ``size`` bytes are more than this machine has free. ``what`` begins the message."""
+    """Raise UserError, its text beginning with ``what``, when ``size`` bytes are more than are free."""
     try:
         with open("/proc/meminfo") as file:
             free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
@@ -54,7 +54,7 @@ def require_memory(size: int, what: str) -> None:
 
 
 def spread(total: int, count: int | None, what: str) -> NDArray[np.int64]:
-    """Indices of ``count`` of ``total`` images, evenly spaced, so that a sorted set keeps all of its classes."""
+    """Indices of ``count`` of ``total`` images, evenly spaced: a sorted set keeps all of its classes."""
     if count is None:
         return np.arange(total)
     if count > total:
@@ -65,9 +65,9 @@ def spread(total: int, count: int | None, what: str) -> NDArray[np.int64]:
 def load_array(path: Path, split: str) -> Files:
     """Images uint8 [N, H, W] or [N, C, H, W], and labels, from a .npy file or from the arrays of a .npz file.
 
-    A .npz file names its arrays ``images`` or ``x`` and ``labels`` or ``y``, or by split: ``train_images`` and
-    ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Floating-point and 0/1 images are refused rather
-    than guessed at: whether they run from 0 or from -1 cannot be told from the values.
+    A .npz file names its arrays ``images`` or ``x`` and ``labels`` or ``y``, or by split: ``train_images``
+    and ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Floating-point and 0/1 images
+    are refused, not guessed at: whether they run from 0 or from -1 cannot be told from the values.
     """
     labels = None
     try:
@@ -118,8 +118,8 @@ def load_array(path: Path, split: str) -> Files:
     if labels is not None:
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise UserError(
-                f"{path}: labels are {labels.dtype} of shape {labels.shape}, expected one integer for each of the "
-                f"{len(images):,} images"
+                f"{path}: labels are {labels.dtype} of shape {labels.shape}, expected one integer for "
+                f"each of the {len(images):,} images"
             )
         labels = labels.astype(np.int64)
     if images.ndim == 4 and images.shape[-1] in (1, 3):
@@ -138,11 +138,11 @@ def _check_array(shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str)
     if dtype != np.uint8:
         remedy = "save them as uint8 from 0 to 255"
         if dtype.kind == "f":
-            remedy = "save (x * 255).round().astype('uint8') if they run from 0 to 1, ((x + 1) * 127.5) if from -1 to 1"
+            remedy = "save (x * 255).round().astype('uint8') if they run from 0 to 1"
         raise UserError(f"{what}: images are {dtype}, expected uint8; {remedy}")
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3) and shape[1] not in (1, 3)):
         raise UserError(
-            f"{what}: has shape {shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3 channels"
+            f"{what}: has shape {shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
         )
     if shape[0] == 0:
         raise UserError(f"{what}: holds no images")
@@ -153,10 +153,11 @@ def load_folder(
 ) -> Files:
     """Decode every picture under a folder to uint8 [N, C, S, S].
 
-    Subfolders named train and test (or val) are the splits; the first folder below gives a picture's label when every
-    picture has one. Grey pictures stay grey unless some are in colour or ``channels`` says otherwise. 16 bits become 8
-    by scaling, transparency is laid on black, EXIF rotation is applied, of an animation the first frame is taken.
-    Raises UserError naming the files that cannot be used before any of them is kept.
+    Subfolders named train and test (or val) are the splits; the first folder below gives a picture's label
+    when every picture has one. Grey pictures stay grey unless some are in colour or ``channels`` says
+    otherwise. 16 bits become 8 by scaling, transparency is laid on black, EXIF rotation is applied, of an
+    animation the first frame is taken. Raises UserError naming the first file that cannot be used, and how
+    many more there are.
     """
     folders = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
     parts = {
@@ -172,7 +173,7 @@ def load_folder(
     files = [files[i] for i in spread(len(files), count, str(root))]
 
     with warnings.catch_warnings():
-        # A picture that unpacks to a gigabyte is refused by name below; the other warnings repeat what is refused too.
+        # Pillow warns of decompression bombs, which are refused by name below, and of damaged metadata.
         warnings.simplefilter("ignore")
         found = _each(files, lambda i: _inspect(files[i]), f"inspecting {root.name}")
         colour = channels or (1 if all(grey for _, grey in found) else 3)
@@ -299,7 +300,8 @@ def _common_size(files: list[Path], sizes: list[tuple[int, int]]) -> int:
         )
     if usual[0] < MIN_SIZE:
         raise UserError(
-            f"{files[0]}: is {usual[0]} x {usual[1]}, expected at least {MIN_SIZE} x {MIN_SIZE}; enlarge with --image-size"
+            f"{files[0]}: is {usual[0]} x {usual[1]}, expected at least {MIN_SIZE} x {MIN_SIZE}; "
+            f"enlarge with --image-size"
         )
     return usual[0]
 
