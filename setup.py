@@ -230,7 +230,7 @@ def cores() -> int:
 
 
 def csrc_digest() -> str:
-    """The digest that the package compares, defined there once; its module needs the standard library only."""
+    """The digest that the package compares, defined there once: the module imports no torch."""
     digest: str = runpy.run_path(str(ROOT / "infogan_fast" / "_native.py"))["csrc_digest"](ROOT / "csrc")
     return digest
 
