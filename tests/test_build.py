@@ -1,4 +1,4 @@
-"""setup.py's decisions: which toolkit, which architectures, how many jobs, and what it says when it cannot build."""
+"""setup.py's decisions: which toolkit, which architectures, how many jobs, and what it says when it cannot."""
 
 from __future__ import annotations
 
@@ -172,8 +172,7 @@ def test_a_changed_header_makes_cuda_objects_stale(build: ModuleType, tmp_path: 
     assert not compiled.exists()
 
 
-def run_setup(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """setup.py in another process, building away from the source tree."""
+def run_setup(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "setup.py", *arguments],
         cwd=ROOT,
@@ -185,8 +184,9 @@ def run_setup(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.Com
 
 
 def build_ext(tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Builds away from the source tree, in another process."""
     lib, temp = tmp_path / "lib", tmp_path / "temp"
-    return run_setup(tmp_path, "build_ext", f"--build-lib={lib}", f"--build-temp={temp}", **environ)
+    return run_setup("build_ext", f"--build-lib={lib}", f"--build-temp={temp}", **environ)
 
 
 def test_a_forced_cuda_half_without_nvcc_fails_with_the_remedy(tmp_path: Path) -> None:
@@ -211,4 +211,4 @@ def test_a_missing_torch_is_named(tmp_path: Path) -> None:
     assert "torch cannot be imported here (not here)" in run.stderr
     assert "--no-build-isolation" in run.stderr
     assert "Traceback" not in run.stderr
-    assert run_setup(tmp_path, "--version", PYTHONPATH=str(tmp_path)).stdout.strip() == "0.1.0"
+    assert run_setup("--version", PYTHONPATH=str(tmp_path)).stdout.strip() == "0.1.0"
