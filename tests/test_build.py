@@ -1,4 +1,4 @@
-"""setup.py's decisions: which toolkit, which architectures, how many jobs, and what it says when it cannot."""
+"""setup.py's decisions: which toolkit, which architectures, how many jobs, and what it says when not."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+"""Compiles csrc against the headers of the oldest torch that is supported, and looks up every symbol that the built
+halves take from libtorch among those which that version has.
+
+    python .ci/check_oldest.py TORCH_WHEEL ENVIRONMENT CUDA(0|1)
+"""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ("libtorch_cpu.so", "libtorch_cuda.so", "libc10.so", "libc10_cuda.so", "libtorch.so")
+
+
+def unpack(wheel: Path, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith("torch/include/") or name in [f"torch/lib/{library}" for library in LIBRARIES]:
+                archive.extract(name, folder)
+
+
+def symbols(library: Path, *options: str) -> set[str]:
+    run = subprocess.run(["nm", "-D", *options, str(library)], capture_output=True, text=True, check=True)
+    return {line.split()[-1].split("@")[0] for line in run.stdout.splitlines() if line.strip()}
+
+
+def main(wheel: Path, environment: Path, cuda: bool) -> None:
+    setup = runpy.run_path(str(ROOT / "setup.py"))
+    with tempfile.TemporaryDirectory() as scratch:
+        unpack(wheel, Path(scratch))
+        torch = Path(scratch) / "torch"
+        include = [f"-I{ROOT / 'csrc'}", "-isystem", str(torch / "include")]
+        include += ["-isystem", str(torch / "include/torch/csrc/api/include")]
+        for source in sorted([*(ROOT / "csrc").glob("library.cpp"), *(ROOT / "csrc/cpu").glob("*.cpp")]):
+            print(f"g++ {source.relative_to(ROOT)}", flush=True)
+            subprocess.run(["g++", *setup["CXX_FLAGS"], *include, "-fsyntax-only", str(source)], check=True)
+        for source in sorted((ROOT / "csrc/cuda").glob("*.cu")) if cuda else []:
+            print(f"nvcc {source.relative_to(ROOT)}", flush=True)
+            flags = [*setup["NVCC_FLAGS"], *include, "-Xcompiler", "-fPIC", "-arch=sm_90"]
+            subprocess.run(["nvcc", *flags, "-c", str(source), "-o", f"{scratch}/x.o"], check=True)
+        provided = set[str]().union(
+            *(symbols(torch / "lib" / library, "--defined-only") for library in LIBRARIES)
+        )
+        halves = sorted(environment.glob("lib/python*/site-packages/infogan_fast/_C*.so"))
+        if len(halves) != 1 + cuda:
+            sys.exit(f"expected {1 + cuda} compiled halves in {environment}, found {halves}")
+        for half in halves:
+            needed = {name for name in symbols(half, "--undefined-only") if "torch" in name or "c10" in name}
+            if not needed or needed - provided:
+                sys.exit(f"{half.name} needs what {wheel.name} lacks: {sorted(needed - provided)}")
+            print(f"{half.name}: {len(needed)} symbols of libtorch, all in {wheel.name}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3] == "1")
