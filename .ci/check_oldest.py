@@ -1,5 +1,5 @@
-"""Compiles csrc against the headers of the oldest torch that is supported, and looks up every symbol that the built
-halves take from libtorch among those which that version has.
+"""Compiles csrc against the headers of the oldest torch that is supported, and looks up every symbol that the
+built halves take from libtorch among those which that version has.
 
     python .ci/check_oldest.py TORCH_WHEEL ENVIRONMENT CUDA(0|1)
 """
