@@ -163,8 +163,8 @@ struct LossChunks {
       double* partial = partials + chunk * a.n_terms();
       const int64_t begin = chunk * kChunk, end = begin + kChunk;
       if (begin < a.real_rows) {
-        logits(*a.real, out.grad_real, begin, std::min(end, a.real_rows), 0.0, a.weights[0] * scale / a.real_rows,
-               nullptr, partial);
+        logits(*a.real, out.grad_real, begin, std::min(end, a.real_rows), 0.0,
+               a.weights[0] * (scale / static_cast<double>(a.real_rows)), nullptr, partial);
       }
       if (begin < a.fake_rows) {
         const double per_row = scale / static_cast<double>(a.fake_rows);

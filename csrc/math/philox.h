@@ -14,7 +14,7 @@ INFOGAN_FAST_HD uint32_t high_product(uint32_t a, uint32_t b) {
 }
 
 INFOGAN_FAST_HD Words philox4x32(Words c, uint32_t key0, uint32_t key1) {
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #pragma unroll
 #elif defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 10
