@@ -90,7 +90,7 @@ _GLYPHS: tuple[tuple[tuple[str, ...], ...], ...] = (
 _DIGIT, _STYLE, _ROTATION, _WIDTH, _HEIGHT, _ASPECT, _SHEAR, _SHIFT_X, _SHIFT_Y, _BEND = range(10)
 _KNOTS = 16
 
-_TASK = 384  # images drawn together: more outgrow a core's cache, fewer cost the interpreter more
+# A stroke's edge is a ramp this wide, in pixels: a box as wide as a pixel, slightly softened by the paper.
 _RAMP = 1.3
 _TASK = 384  # images drawn together: many hide the interpreter's cost, few stay in a core's cache
 
@@ -269,7 +269,7 @@ def _points(
 
 
 def _centred(v: Floats, width: Floats, size: int, shift: Floats) -> Floats:
-    """Grey values uint8 [N, size, size]: how much of a pixel is covered, by its centre's distance."""
+    """Move, in place, the middle of each glyph's ink to the image's, plus a shift, where there is room.
 
     The ink's middle turns with the glyph, so that rotation does not move it as it would a bounding box.
     """
