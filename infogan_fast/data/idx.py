@@ -226,11 +226,13 @@ def _download(name: str, split: str, folder: Path) -> None:
     data = PUBLISHED[name]
     stem = "train" if split == "train" else "t10k"
     wanted = [f for f in data.sha256 if f.startswith(stem)]
+    pooch.get_logger().setLevel("WARNING")  # its line about the address would tear the progress bar
     for file in wanted:
         failures = []
         for mirror in data.mirrors:
             try:
-                with tqdm(desc=f"{name}: {file}", unit="B", unit_scale=True, leave=False) as bar:
+                # pooch tests the bar's truth, which a bar without a total refuses, and sets the real total.
+                with tqdm(total=1, desc=f"{name}: {file}", unit="B", unit_scale=True, leave=False) as bar:
                     # pooch writes to a temporary file, checks the digest and only then renames.
                     pooch.retrieve(
                         mirror + file,
