@@ -64,7 +64,7 @@ NVCC_FLAGS = (
     "-lineinfo",
     "--expt-relaxed-constexpr",
     "-Xcompiler",
-    ",".join((*HOST_FLAGS, *WARNINGS)),
+    ",".join((*HOST_FLAGS, *WARNINGS, "-Wno-unknown-pragmas")),  # "#pragma unroll" is for the device's pass
 )
 
 
@@ -225,6 +225,11 @@ def job_count(cores: int, memory: int) -> int:
     return max(1, min(cores, memory // BYTES_PER_JOB))
 
 
+def nvcc_threads(jobs: int, files: int, arches: str) -> int:
+    """How many architectures one nvcc compiles at a time: the jobs that one for each file leaves idle."""
+    return max(1, min(jobs // files, arches.count(";") + 1))
+
+
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -284,7 +289,8 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST_TORCH:
             raise fail(f"torch {torch.__version__} is older than 2.10", "pip install --upgrade 'torch>=2.10'")
         self.find_ninja()
-        os.environ.setdefault("MAX_JOBS", str(job_count(cores(), available_memory())))
+        if not os.environ.get("MAX_JOBS", "").isdigit():
+            os.environ["MAX_JOBS"] = str(job_count(cores(), available_memory()))
         toolkit = self.choose_toolkit()
         self.configure(toolkit)
         super().run()
@@ -355,6 +361,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
                 "nvcc": [
                     *NVCC_FLAGS,
                     *(["-Werror", "all-warnings"] if strict else []),
+                    f"--threads={nvcc_threads(int(os.environ['MAX_JOBS']), len(cuda.sources), arches)}",
                     f"-I{ROOT / 'csrc'}",
                     *torch_include,
                 ]

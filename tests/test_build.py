@@ -149,6 +149,12 @@ def test_jobs_are_capped_by_cores_and_memory(
     assert build.job_count(cores, gigabytes * 1024**3) == jobs
 
 
+def test_idle_jobs_go_to_nvcc(build: ModuleType) -> None:
+    assert build.nvcc_threads(2, 2, "8.0;9.0+PTX") == 1
+    assert build.nvcc_threads(8, 2, "7.5;8.0;8.6;8.9;9.0+PTX") == 4
+    assert build.nvcc_threads(64, 2, "8.0;9.0+PTX") == 2
+
+
 def test_memory_is_measured(build: ModuleType) -> None:
     assert 2**20 < build.available_memory() < 2**50
 
