@@ -103,7 +103,7 @@ def load_array(path: Path, split: str) -> Files:
     except UserError:
         raise
     except ValueError as error:
-        if "pickle" in str(error):
+        if "pickle" in str(error) or "Python objects" in str(error):
             raise UserError(
                 f"{path}: holds Python objects, which are not loaded; save plain uint8 arrays"
             ) from None
@@ -321,14 +321,11 @@ def _decode(file: Path, size: int, channels: int, crop: bool) -> NDArray[np.uint
             layer = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
         picture = picture.convert("L" if channels == 1 else "RGB")
+        if crop:  # before resizing, whose filter would look past the edges of a box
+            side = min(picture.size)
+            left, top = (picture.width - side) // 2, (picture.height - side) // 2
+            picture = picture.crop((left, top, left + side, top + side))
         if picture.size != (size, size):
-            box = _crop_box(*picture.size) if crop else None
-            picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+            picture = picture.resize((size, size), Image.Resampling.BICUBIC)
         pixels = np.asarray(picture)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _crop_box(width: int, height: int) -> tuple[int, int, int, int]:
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
