@@ -60,14 +60,18 @@ class LatentSpec:
             raise UserError(f"noise is {self.noise!r}; expected one of {', '.join(NOISE_KINDS)}")
         for size in self.categorical_sizes:
             if size < 2:
-                raise UserError(f"categorical_sizes has {size}; a categorical code needs at least 2 categories")
+                raise UserError(
+                    f"categorical_sizes has {size}; a categorical code needs at least 2 categories"
+                )
         for kind in self.continuous_kinds:
             if kind not in CONTINUOUS_KINDS:
                 raise UserError(
                     f"continuous_kinds has {kind!r}; expected one of {', '.join(CONTINUOUS_KINDS)}"
                 )
         if self.latent_dim == 0:
-            raise UserError("the latent specification is empty; give noise or codes, for example noise=62,cat=10")
+            raise UserError(
+                "the latent specification is empty; give noise or codes, for example noise=62,cat=10"
+            )
         if len(self.categorical_probabilities) != len(self.categorical_sizes):
             raise UserError(
                 f"categorical_probabilities has {len(self.categorical_probabilities)} entries for "
@@ -82,7 +86,9 @@ class LatentSpec:
                 raise UserError(f"categorical_probabilities gives {len(prior)} values for {size} categories")
             total = math.fsum(prior)
             if not all(math.isfinite(p) and p >= 0 for p in prior) or abs(total - 1.0) > 1e-3:
-                raise UserError(f"probabilities {prior} must be non-negative and sum to 1; they sum to {total:g}")
+                raise UserError(
+                    f"probabilities {prior} must be non-negative and sum to 1; they sum to {total:g}"
+                )
             normalised.append(prior if abs(total - 1.0) < 1e-12 else tuple(p / total for p in prior))
         object.__setattr__(self, "categorical_probabilities", tuple(normalised))
 
@@ -126,7 +132,9 @@ class LatentSpec:
                 else:
                     raise UserError(f"latents {text!r}: unknown kind {kind!r}; {_GRAMMAR}")
             except UserError as error:
-                raise error if str(error).startswith("latents") else UserError(f"latents {text!r}: {error}") from None
+                raise (
+                    error if str(error).startswith("latents") else UserError(f"latents {text!r}: {error}")
+                ) from None
             except ValueError:
                 raise UserError(f"latents {text!r}: cannot read {part!r}; {_GRAMMAR}") from None
         try:
@@ -179,6 +187,19 @@ class LatentSpec:
             for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True)
         )
         return (*categorical, *(PRIOR_ENTROPY[kind] for kind in self.continuous_kinds))
+
+    @cached_property
+    def operator_arguments(self) -> tuple[list[int], list[int], tuple[float, ...] | None]:
+        """categorical_sizes, continuous_kinds and categorical_cdf as the operators take them."""
+        cdf: list[float] = []
+        for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True):
+            cumulative = 0.0
+            for probability in prior or (1.0 / size,) * size:
+                cumulative += probability
+                cdf.append(cumulative)
+        given = any(prior is not None for prior in self.categorical_probabilities)
+        kinds = [CONTINUOUS_KINDS.index(kind) for kind in self.continuous_kinds]
+        return list(self.categorical_sizes), kinds, tuple(cdf) if given else None
 
     def q_dim(self, learned_variance: bool = True) -> int:
         """Columns of Q's output, with or without log-variances."""

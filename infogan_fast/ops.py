@@ -15,7 +15,7 @@ from torch import Tensor
 
 from infogan_fast import _native
 from infogan_fast.errors import UserError
-from infogan_fast.latents import CONTINUOUS_KINDS, LatentSpec
+from infogan_fast.latents import LatentSpec
 
 _native.load()
 
@@ -61,26 +61,6 @@ class InfoGANLoss(NamedTuple):
     """The same for ``fake_logits``."""
     grad_q: Tensor
     """The same for ``q_output``."""
-
-
-class _SpecArguments(NamedTuple):
-    sizes: list[int]
-    kinds: list[int]
-    cdf: tuple[float, ...] | None
-
-
-@functools.lru_cache(maxsize=64)
-def _arguments(spec: LatentSpec) -> _SpecArguments:
-    cdf: list[float] | None = None
-    if any(prior is not None for prior in spec.categorical_probabilities):
-        cdf = []
-        for size, prior in zip(spec.categorical_sizes, spec.categorical_probabilities, strict=True):
-            cumulative = 0.0
-            for probability in prior or (1.0 / size,) * size:
-                cumulative += probability
-                cdf.append(cumulative)
-    kinds = [CONTINUOUS_KINDS.index(kind) for kind in spec.continuous_kinds]
-    return _SpecArguments(list(spec.categorical_sizes), kinds, None if cdf is None else tuple(cdf))
 
 
 @functools.lru_cache(maxsize=64)
@@ -131,7 +111,7 @@ def sample_latents(
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
-    sizes, kinds, cdf = _arguments(spec)
+    sizes, kinds, cdf = spec.operator_arguments
     return Latents._make(
         _sample_latents(
             rng_state,
@@ -190,7 +170,9 @@ def infogan_loss(
     Raises:
         RuntimeError: an argument is missing or has the wrong shape, dtype, device or range; the text names it.
     """
-    sizes, kinds, _ = _arguments(spec)
+    if real_logits is None and fake_logits is None and q_output is None:
+        raise RuntimeError("infogan_loss: give at least one of real_logits, fake_logits and q_output")
+    sizes, kinds, _ = spec.operator_arguments
     if grad_dtype is None and torch.is_grad_enabled():
         for value in (real_logits, fake_logits, q_output):
             if value is not None and value.requires_grad and value.dtype in (torch.float16, torch.bfloat16):
@@ -252,12 +234,12 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = (real_logits, fake_logits, q_output)
     like = next((value for value in inputs if value is not None), None)
-    if like is None:
-        raise RuntimeError("infogan_loss: give at least one of real_logits, fake_logits and q_output")
+    assert like is not None
     accumulated = torch.float64 if like.dtype == torch.float64 else torch.float32
     n_terms = 3 + len(categorical_sizes) + 2 * len(continuous_kinds)
     gradients = [
-        like.new_empty((0,) if value is None else value.shape, dtype=grad_dtype or like.dtype) for value in inputs
+        like.new_empty((0,) if value is None else value.shape, dtype=grad_dtype or like.dtype)
+        for value in inputs
     ]
     return (
         like.new_empty((), dtype=accumulated),

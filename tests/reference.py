@@ -159,8 +159,5 @@ def infogan_terms(
 def infogan_total(terms: list[Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the terms."""
     codes = weights.codes or (0.0,) * (len(terms) - 3)
-    total = torch.zeros((), dtype=torch.float64)
-    for weight, term in zip((weights.d_real, weights.d_fake, weights.g, *codes), terms, strict=True):
-        if weight != 0:
-            total = total + weight * term
-    return total
+    weighted = (w * t for w, t in zip((weights.d_real, weights.d_fake, weights.g, *codes), terms, strict=True))
+    return sum(weighted, torch.zeros((), dtype=torch.float64))

@@ -1,0 +1,117 @@
+"""The operators beside eager PyTorch and torch.compile: python benchmarks/bench_ops.py [--device cuda] [--json FILE]
+
+The baselines are what a good engineer writes by hand: one_hot and cat for the latents; for the loss BCE with logits, cross
+entropy, a Gaussian likelihood and autograd. Both are timed by torch.compile(fullgraph=True) too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timing import interleaved, machine, write_json
+from torch import Tensor
+
+from infogan_fast import LatentSpec, ops
+
+SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
+
+
+def sampling(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
+    """Seconds a call: noise 62, one categorical code of 10, two uniform codes, fp32."""
+
+    def eager() -> tuple[Tensor, Tensor, Tensor]:
+        noise = torch.randn(batch_size, 62, device=device)
+        category = torch.randint(10, (batch_size,), device=device)
+        continuous = torch.rand(batch_size, 2, device=device) * 2 - 1
+        return torch.cat([noise, F.one_hot(category, 10).float(), continuous], 1), category, continuous
+
+    state = ops.rng_state(0, device=device)
+    return interleaved(
+        {
+            "eager": eager,
+            "compiled": torch.compile(eager, fullgraph=True, dynamic=False),
+            "infogan_fast": lambda: ops.sample_latents(state, batch_size, SPEC),
+            "infogan_fast bf16": lambda: ops.sample_latents(state, batch_size, SPEC, dtype=torch.bfloat16),
+        },
+        rounds=rounds,
+        device=device,
+    )
+
+
+def loss(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
+    """Seconds a call, forward and gradients: D on real and fake, the category, two Gaussians with learned variance."""
+    real, fake = (torch.randn(batch_size, 1, device=device, requires_grad=True) for _ in range(2))
+    q = torch.randn(batch_size, SPEC.q_dim(), device=device, requires_grad=True)
+    latents = ops.sample_latents(ops.rng_state(0, device=device), batch_size, SPEC)
+    category = latents.categorical[:, 0].long()
+    weights = ops.LossWeights(d_real=1.0, d_fake=1.0, codes=(1.0, 0.1, 0.1))
+
+    def total(real: Tensor, fake: Tensor, q: Tensor) -> Tensor:
+        d = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
+        d = d + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        mean, log_variance = q[:, 10:12], q[:, 12:]
+        squared = (latents.continuous - mean) ** 2 * torch.exp(-log_variance)
+        nll = 0.5 * (log_variance + squared + math.log(2 * math.pi))
+        return d + F.cross_entropy(q[:, :10], category) + 0.1 * nll.sum(1).mean()
+
+    compiled = torch.compile(total, fullgraph=True, dynamic=False)
+    inputs = [real.detach(), fake.detach(), q.detach()]
+    codes = {"categorical": latents.categorical, "continuous": latents.continuous}
+
+    def ours() -> ops.InfoGANLoss:
+        return ops.infogan_loss(
+            SPEC, weights=weights, real_logits=inputs[0], fake_logits=inputs[1], q_output=inputs[2], **codes
+        )
+
+    expected = torch.autograd.grad(total(real, fake, q), (real, fake, q))
+    got = ours()
+    torch.testing.assert_close(got.total, total(real, fake, q).detach(), rtol=1e-5, atol=1e-5)
+    for gradient, want in zip((got.grad_real, got.grad_fake, got.grad_q), expected, strict=True):
+        torch.testing.assert_close(gradient, want, rtol=1e-4, atol=1e-6)
+
+    return interleaved(
+        {
+            "eager": lambda: torch.autograd.grad(total(real, fake, q), (real, fake, q)),
+            "compiled": lambda: torch.autograd.grad(compiled(real, fake, q), (real, fake, q)),
+            "infogan_fast": ours,
+        },
+        rounds=rounds,
+        device=device,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", type=torch.device)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 1024, 8192, 65536], metavar="B")
+    parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds (default: 21)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+
+    results: dict[str, Any] = {"machine": machine(args.device), "seconds": {}}
+    print(" ".join(f"{key}: {value}" for key, value in results["machine"].items()))
+    print(f"{'':9}{'B':>8}  {'eager':>10} {'compiled':>10} {'infogan_fast':>13}   over eager  over compiled")
+    for name, measure in (("sampling", sampling), ("loss", loss)):
+        for batch_size in args.sizes:
+            torch._dynamo.reset()
+            seconds = measure(batch_size, args.device, args.rounds)
+            results["seconds"][f"{name} {batch_size}"] = seconds
+            us = {key: value * 1e6 for key, value in seconds.items()}
+            ours = us["infogan_fast"]
+            print(
+                f"{name:9}{batch_size:8,}  {us['eager']:8,.1f}us {us['compiled']:8,.1f}us {ours:11,.1f}us"
+                f"   {us['eager'] / ours:9.1f}x {us['compiled'] / ours:13.1f}x",
+                flush=True,
+            )
+    write_json(args.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""LatentSpec: the grammar, the layout and what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infogan_fast import LatentSpec
+from infogan_fast.errors import UserError
+
+
+def test_the_papers_mnist_codes() -> None:
+    spec = LatentSpec.parse("noise=62,cat=10,uniform=2")
+    assert spec == LatentSpec()
+    assert (spec.latent_dim, spec.n_codes, spec.code_names) == (74, 3, ("c1", "c2", "c3"))
+    assert spec.entropies == pytest.approx((math.log(10), math.log(2), math.log(2)))
+    assert (spec.q_dim(), spec.q_dim(learned_variance=False)) == (14, 12)
+
+
+def test_categorical_codes_come_first_whatever_the_order() -> None:
+    spec = LatentSpec.parse("uniform=1, cat=3, bernoulli=1, noise=4:uniform, cat=0.5/0.25/0.25, normal=2")
+    assert spec.categorical_sizes == (3, 3)
+    assert spec.categorical_probabilities == (None, (0.5, 0.25, 0.25))
+    assert spec.continuous_kinds == ("uniform", "bernoulli", "normal", "normal")
+    assert (spec.noise_dim, spec.noise, spec.latent_dim) == (4, "uniform", 14)
+    assert spec.q_dim() == 6 + 4 + 3  # a Bernoulli code has no variance
+    assert spec.entropies == pytest.approx(
+        (
+            math.log(3),
+            1.5 * math.log(2),
+            math.log(2),
+            math.log(2),
+            *[0.5 * math.log(2 * math.pi * math.e)] * 2,
+        )
+    )
+
+
+@given(
+    st.integers(0, 300),
+    st.sampled_from(["normal", "uniform"]),
+    st.lists(st.one_of(st.integers(2, 50), st.lists(st.integers(1, 9), min_size=2, max_size=6)), max_size=5),
+    st.lists(st.sampled_from(["uniform", "normal", "bernoulli"]), max_size=6),
+)
+def test_text_parses_back(
+    noise_dim: int, noise: str, categorical: list[int | list[int]], kinds: list[str]
+) -> None:
+    sizes = tuple(len(c) if isinstance(c, list) else c for c in categorical)
+    priors = tuple(tuple(p / sum(c) for p in c) if isinstance(c, list) else None for c in categorical)
+    if noise_dim + sum(sizes) + len(kinds) == 0:
+        return
+    spec = LatentSpec(noise_dim, sizes, tuple(kinds), noise, priors)
+    assert LatentSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot read ''"),
+        ("noise", "cannot read 'noise'"),
+        ("noise=", "cannot read 'noise='"),
+        ("noise=62,noise=3", "noise is given twice"),
+        ("noise=62:gaussian", "noise is 'gaussian'; expected one of normal, uniform"),
+        ("noise=-1", "-1 is negative"),
+        ("noise=1.5", "cannot read 'noise=1.5'"),
+        ("cat=1", "at least 2 categories"),
+        ("cat=0.5/0.6", "sum to 1; they sum to 1.1"),
+        ("cat=-0.5/1.5", "non-negative"),
+        ("cat=nan/1", "non-negative"),
+        ("cat=a/b", "cannot read 'cat=a/b'"),
+        ("gaussian=2", "unknown kind 'gaussian'"),
+        ("noise=0", "empty"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        LatentSpec.parse(text)
+    assert str(error.value).startswith(f"latents {text!r}")
+
+
+def test_probabilities_must_match_the_categories() -> None:
+    with pytest.raises(UserError, match="2 values for 3 categories"):
+        LatentSpec(1, (3,), (), "normal", ((0.5, 0.5),))
+    with pytest.raises(UserError, match="1 entries for 2"):
+        LatentSpec(1, (3, 3), (), "normal", (None,))
