@@ -51,8 +51,7 @@ HOST_FLAGS = (
     "-fvisibility=hidden",
     "-fvisibility-inlines-hidden",
 )
-#: gcc 12 and 13 warn about their own AVX-512 header (gcc bug 105593).
-WARNINGS = ("-Wall", "-Wextra", "-Wno-uninitialized", "-Wno-maybe-uninitialized")
+WARNINGS = ("-Wall", "-Wextra")
 #: -g0 undoes the -g that CPython's own flags may bring: it would make the library several times as large.
 CXX_FLAGS = ("-std=c++20", TARGET, *HOST_FLAGS, "-g0", *WARNINGS)
 NVCC_FLAGS = (
@@ -63,8 +62,9 @@ NVCC_FLAGS = (
     "-fmad=false",
     "-lineinfo",
     "--expt-relaxed-constexpr",
+    "-diag-suppress=1675",  # unknown pragmas: csrc/math has those of each of its compilers
     "-Xcompiler",
-    ",".join((*HOST_FLAGS, *WARNINGS, "-Wno-unknown-pragmas")),  # "#pragma unroll" is for the device's pass
+    ",".join((*HOST_FLAGS, *WARNINGS, "-Wno-unknown-pragmas")),
 )
 
 
@@ -304,7 +304,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
                 say("ninja is not installed: compiling one file at a time (pip install ninja)")
             else:
                 os.environ["PATH"] = os.pathsep.join((ninja.BIN_DIR, os.environ.get("PATH", os.defpath)))
-                self.use_ninja = True
+                self.use_ninja = self.force = True
 
     def choose_toolkit(self) -> Toolkit | str:
         mode = cuda_mode(os.environ)
@@ -334,7 +334,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
             raise fail(
                 f"no C++ compiler: {compiler} is not found", "install g++ (10 or later), or set CXX to one"
             )
-        cpu, cuda = self.extensions
+        cpu, cuda = self.extensions  # as main() lists them
         built = isinstance(toolkit, Toolkit) and bool(cuda.sources)
         reason = toolkit if isinstance(toolkit, str) else ""
         generated = Path(self.build_temp).resolve() / "generated"
@@ -398,7 +398,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
     def build_extensions(self) -> None:
         try:
             super().build_extensions()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise fail(
                 str(error),
                 "the compiler's own messages are above (pip shows them with -v); replace a compiler too new "

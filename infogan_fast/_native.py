@@ -45,7 +45,8 @@ def install_command(cuda: bool = False) -> str:
     root = source_tree()
     where = f"in {root}" if root else "in the folder of the sources"
     prefix = "INFOGAN_FAST_CUDA=1 " if cuda else ""
-    return f"{prefix}pip install --no-build-isolation --no-deps --force-reinstall .   ({where})"
+    tools = "pip install --upgrade setuptools pybind11 ninja"
+    return f"{tools} && {prefix}pip install --no-build-isolation --no-deps --force-reinstall .   ({where})"
 
 
 def _half(name: str, folder: Path) -> Path | None:
