@@ -199,7 +199,9 @@ def test_files_that_do_not_fit(tmp_path: Path, name: str, array: NDArray[np.uint
 
 
 def test_ambiguous_and_missing_splits(tmp_path: Path) -> None:
+    write_set(tmp_path, zipped=True)
     write_set(tmp_path, zipped=False)
+    assert len(load_images(str(tmp_path)).images) == 12  # a file and its own .gz are one
     (tmp_path / "emnist-letters-train-images-idx3-ubyte").write_bytes(encode(images(2)))
     with pytest.raises(UserError, match="several files hold the train images"):
         load_images(str(tmp_path))
@@ -212,6 +214,9 @@ def test_ambiguous_and_missing_splits(tmp_path: Path) -> None:
 def test_another_published_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_set(tmp_path)
     for stem in ("images-idx3", "labels-idx1"):
+        assert (
+            "checksums are not" in load_images("mnist", data_dir=tmp_path).source
+        )  # not while one file is unknown
         content = gzip.decompress((tmp_path / f"train-{stem}-ubyte.gz").read_bytes())
         monkeypatch.setitem(idx._OWNER, hashlib.sha256(content).hexdigest(), "mnist")
     with pytest.raises(UserError, match="holds MNIST, not Fashion-MNIST; pass --data mnist"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ class ImageSet:
     factors: dict[str, Tensor]
     name: str
     source: str
-    label_names: tuple[str, ...] = field(default=())
+    label_names: tuple[str, ...] = ()
 
 
 def load_images(
