@@ -1,7 +1,9 @@
-"""The operators beside eager PyTorch and torch.compile: python benchmarks/bench_ops.py [--device cuda] [--json FILE]
+"""The operators beside eager PyTorch and torch.compile: python benchmarks/bench_ops.py [--device cuda]
+[--json FILE]
 
-The baselines are what a good engineer writes by hand: one_hot and cat for the latents; for the loss BCE with logits, cross
-entropy, a Gaussian likelihood and autograd. Both are timed by torch.compile(fullgraph=True) too.
+The baselines are what a good engineer writes by hand: one_hot and cat for the latents; for the loss BCE with
+logits, cross entropy, a Gaussian likelihood and autograd. Both are timed by torch.compile(fullgraph=True)
+too.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def sampling(batch_size: int, device: torch.device, rounds: int) -> dict[str, fl
 
 
 def loss(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
-    """Seconds a call, forward and gradients: D on real and fake, the category, two Gaussians with learned variance."""
+    """Seconds a call, forward and gradients: D on real and fake, the category, two Gaussians with learned
+    variance.
+    """
     real, fake = (torch.randn(batch_size, 1, device=device, requires_grad=True) for _ in range(2))
     q = torch.randn(batch_size, SPEC.q_dim(), device=device, requires_grad=True)
     latents = ops.sample_latents(ops.rng_state(0, device=device), batch_size, SPEC)

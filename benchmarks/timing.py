@@ -36,8 +36,8 @@ def interleaved(
 ) -> dict[str, float]:
     """Median seconds a call of each variant.
 
-    Each round times every variant once, in a random order, over as many calls as take about `seconds`; all are run
-    beforehand, so that compilation and first allocations are left out.
+    Each round times every variant once, in a random order, over as many calls as take about `seconds`; all
+    are run beforehand, so that compilation and first allocations are left out.
     """
     device = device or torch.device("cpu")
     calls = {}

@@ -20,7 +20,8 @@ PRIOR_ENTROPY = {
 
 _GRAMMAR = (
     "expected comma-separated parts such as noise=62,cat=10,uniform=2 "
-    "(kinds: noise=N or noise=N:uniform, cat=K or cat=P/P/..., uniform=N, normal=N, bernoulli=N; cat may repeat)"
+    "(kinds: noise=N or noise=N:uniform, cat=K or cat=P/P/..., uniform=N, normal=N, bernoulli=N; "
+    "cat may repeat)"
 )
 
 
@@ -28,18 +29,20 @@ _GRAMMAR = (
 class LatentSpec:
     """Noise z and structured codes c of an InfoGAN (Chen et al. 2016, arXiv 1606.03657, sections 3 and 5).
 
-    The generator's input has the columns ``[noise | one-hot of each categorical | continuous codes]``. Q's output has
-    ``[logits of each categorical | one column a continuous code | log-variances]``: the column of a uniform or normal
-    code is the mean of Q's Gaussian, that of a Bernoulli code its logit; log-variances, one for each uniform or normal
-    code, follow when the variance is learned. Codes are named c1, c2, ...: categorical ones first, then continuous.
+    The generator's input has the columns ``[noise | one-hot of each categorical | continuous codes]``. Q's
+    output has ``[logits of each categorical | one column a continuous code | log-variances]``: the column of
+    a uniform or normal code is the mean of Q's Gaussian, that of a Bernoulli code its logit; log-variances,
+    one for each uniform or normal code, follow when the variance is learned. Codes are named c1, c2, ...:
+    categorical ones first, then continuous.
 
     Args:
         noise_dim: incompressible noise dimensions, 0 or more.
         categorical_sizes: number of categories of each categorical code, each at least 2.
-        continuous_kinds: ``"uniform"`` for U(-1, 1), ``"normal"`` for N(0, 1) or ``"bernoulli"`` for a fair coin in
-            {0, 1}, one entry a code.
+        continuous_kinds: ``"uniform"`` for U(-1, 1), ``"normal"`` for N(0, 1) or ``"bernoulli"`` for a fair
+            coin in {0, 1}, one entry a code.
         noise: ``"normal"`` for N(0, 1) or ``"uniform"`` for U(-1, 1).
-        categorical_probabilities: for each categorical code its prior (normalised here) or None for a uniform one.
+        categorical_probabilities: for each categorical code its prior (normalised here) or None for a uniform
+            one.
 
     Raises:
         UserError: a size, kind or probability is not valid.
@@ -97,9 +100,9 @@ class LatentSpec:
         """Read a specification such as ``noise=62,cat=10,uniform=2``.
 
         Args:
-            text: comma-separated ``kind=value`` parts, spaces ignored. ``noise=N`` (or ``noise=N:uniform``) at most
-                once; ``cat=K`` a categorical code with K categories, ``cat=P/P/...`` one with these probabilities;
-                ``uniform=N``, ``normal=N``, ``bernoulli=N`` add N continuous codes.
+            text: comma-separated ``kind=value`` parts, spaces ignored. ``noise=N`` (or ``noise=N:uniform``)
+                at most once; ``cat=K`` a categorical code with K categories, ``cat=P/P/...`` one with these
+                probabilities; ``uniform=N``, ``normal=N``, ``bernoulli=N`` add N continuous codes.
 
         Raises:
             UserError: the text does not follow this grammar.
@@ -181,7 +184,9 @@ class LatentSpec:
 
     @cached_property
     def entropies(self) -> tuple[float, ...]:
-        """Entropy of each code's prior in nats, in code order; that of U and N is the differential entropy."""
+        """Entropy of each code's prior in nats, in code order; that of U and N is the differential
+        entropy.
+        """
         categorical = (
             math.log(size) if prior is None else -math.fsum(p * math.log(p) for p in prior if p > 0)
             for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True)

@@ -1,7 +1,7 @@
 """The fused operators: latent sampling and the combined discriminator/Q loss.
 
-Importing this module loads the compiled halves and registers, beside their kernels, the fake (meta) kernels and autograd
-of ``torch.ops.infogan_fast.*``. The functions here are the public way to call them.
+Importing this module loads the compiled halves and registers, beside their kernels, the fake (meta) kernels
+and autograd of ``torch.ops.infogan_fast.*``. The functions here are the public way to call them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ class Latents(NamedTuple):
     categorical: Tensor
     """[B, n_categorical] int32: the index of each categorical code."""
     continuous: Tensor
-    """[B, n_continuous] float32: each continuous code exactly as it was fed, after rounding to the compute dtype."""
+    """[B, n_continuous] float32: each continuous code exactly as it was fed, after rounding to the compute
+    dtype.
+    """
 
 
 class LossWeights(NamedTuple):
     """Weights of the terms in the step's total; a term with weight 0 is still measured.
 
-    The discriminator step is ``LossWeights(d_real=1, d_fake=1)``, the generator step ``LossWeights(g=1, codes=...)`` with
-    lambda of each code; ``codes`` may be empty where Q's output is not given.
+    The discriminator step is ``LossWeights(d_real=1, d_fake=1)``, the generator step ``LossWeights(g=1,
+    codes=...)`` with lambda of each code; ``codes`` may be empty where Q's output is not given.
     """
 
     d_real: float = 0.0
@@ -53,10 +55,14 @@ class InfoGANLoss(NamedTuple):
     total: Tensor
     """[]: the weighted sum of the terms, without ``grad_scale``. Differentiable."""
     terms: Tensor
-    """[3 + n_codes + n_continuous]: D real, D fake, G, the negative log-likelihood of each code, and the mean squared
-    error of each continuous code; unweighted, 0 where the input is absent. Not differentiable: use the total."""
+    """[3 + n_codes + n_continuous]: D real, D fake, G, the negative log-likelihood of each code, and the mean
+    squared error of each continuous code; unweighted, 0 where the input is absent. Not differentiable: use
+    the total.
+    """
     grad_real: Tensor
-    """Gradient of ``grad_scale * total`` with respect to ``real_logits``, its shape; [0] where that is absent."""
+    """Gradient of ``grad_scale * total`` with respect to ``real_logits``, its shape; [0] where that is
+    absent.
+    """
     grad_fake: Tensor
     """The same for ``fake_logits``."""
     grad_q: Tensor
@@ -69,7 +75,8 @@ def _cdf_tensor(cdf: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 def rng_state(seed: int, step: int = 0, device: torch.device | str = "cpu") -> Tensor:
-    """The state of the latents' random numbers: an int64 tensor [seed, step], all that a checkpoint needs of it.
+    """The state of the latents' random numbers: an int64 tensor [seed, step], all that a checkpoint needs of
+    it.
 
     Args:
         seed: any 64-bit integer.
@@ -97,15 +104,18 @@ def sample_latents(
 ) -> Latents:
     """Draw noise and codes (Chen et al. 2016, section 5) into the generator's input, in one kernel.
 
-    The value of sample n, dimension j at a step is a pure function of (seed, step, sample_offset + n, j) by Philox4x32-10
-    (Salmon et al. 2011), the same on every device and for every number of threads; normals are made by Box and Muller.
+    The value of sample n, dimension j at a step is a pure function of (seed, step, sample_offset + n, j) by
+    Philox4x32-10 (Salmon et al. 2011), the same on every device and for every number of threads; normals are
+    made by Box and Muller.
 
     Args:
-        rng_state: int64 [2] from :func:`rng_state`, on the device to draw on; its step is moved on by one in place.
+        rng_state: int64 [2] from :func:`rng_state`, on the device to draw on; its step is moved on by one in
+            place.
         batch_size: rows B, at least 1.
         spec: what to draw; see :class:`LatentSpec` for the columns.
         dtype: float32, float16, bfloat16 or float64 of the generator's input; values are drawn in float32.
-        sample_offset: index of the first sample, so that parts of a batch (or the ranks of a job) draw its rows.
+        sample_offset: index of the first sample, so that parts of a batch (or the ranks of a job) draw its
+            rows.
         advance: False leaves the state as it is, for all but the last of such parts.
 
     Raises:
@@ -141,34 +151,38 @@ def infogan_loss(
     grad_scale: Tensor | None = None,
     grad_dtype: torch.dtype | None = None,
 ) -> InfoGANLoss:
-    """All terms of the InfoGAN objective (Chen et al. 2016, equation 6) and the gradients of their weighted total.
+    """All terms of the InfoGAN objective (Chen et al. 2016, equation 6) and the gradients of their weighted
+    total.
 
-    With d the discriminator's logits: D real = mean softplus(-d(x)), D fake = mean softplus(d(G(z))) and, for the
-    non-saturating generator (Goodfellow et al. 2014, section 3), G = mean softplus(-d(G(z))). A code's term is
-    -E[log Q(c|x)]: the cross-entropy of a categorical or Bernoulli code, the Gaussian negative log-likelihood of a uniform
-    or normal one. The lower bound of its mutual information is the code's entropy less this term.
+    With d the discriminator's logits: D real = mean softplus(-d(x)), D fake = mean softplus(d(G(z))) and, for
+    the non-saturating generator (Goodfellow et al. 2014, section 3), G = mean softplus(-d(G(z))). A code's
+    term is -E[log Q(c|x)]: the cross-entropy of a categorical or Bernoulli code, the Gaussian negative
+    log-likelihood of a uniform or normal one. The lower bound of its mutual information is the code's entropy
+    less this term.
 
     One pass over the inputs gives terms and gradients; a training step hands the gradients to
-    ``torch.autograd.backward``. The total is differentiable too, once, with gradients kept in float32 until they are
-    returned in the inputs' dtype.
+    ``torch.autograd.backward``. The total is differentiable too, once, with gradients kept in float32 until
+    they are returned in the inputs' dtype.
 
     Args:
         spec: the latent specification that q_output and the codes follow.
         weights: of D real, D fake, G and each code.
         real_logits: [B'] or [B', 1], float32, float16, bfloat16 or float64, any stride.
         fake_logits: [B] or [B, 1] of the same dtype.
-        q_output: [B, spec.q_dim(fixed_log_variance is None)] of the same dtype; a learned log-variance is clamped to
-            [-10, 10] and gets no gradient past that.
-        categorical: [B, n_categorical] int32, as :func:`sample_latents` gave them. A CPU run raises on an index outside
-            its range; a CUDA run, which cannot without a synchronisation, gives NaN for the term and that row's gradient.
+        q_output: [B, spec.q_dim(fixed_log_variance is None)] of the same dtype; a learned log-variance is
+            clamped to [-10, 10] and gets no gradient past that.
+        categorical: [B, n_categorical] int32, as :func:`sample_latents` gave them. A CPU run raises on an
+            index outside its range; a CUDA run, which cannot without a synchronisation, gives NaN for the
+            term and that row's gradient.
         continuous: [B, n_continuous] float32.
         fixed_log_variance: in [-10, 10]; None where Q learns the variance.
         grad_scale: one float32 value on the device (a GradScaler's scale) that multiplies the gradients.
-        grad_dtype: dtype of the gradients: the inputs' (the default) or float32. Gradients past float16's range become
-            infinite, which is what a GradScaler looks for.
+        grad_dtype: dtype of the gradients: the inputs' (the default) or float32. Gradients past float16's
+            range become infinite, which is what a GradScaler looks for.
 
     Raises:
-        RuntimeError: an argument is missing or has the wrong shape, dtype, device or range; the text names it.
+        RuntimeError: an argument is missing or has the wrong shape, dtype, device or range; the text names
+            it.
     """
     if real_logits is None and fake_logits is None and q_output is None:
         raise RuntimeError("infogan_loss: give at least one of real_logits, fake_logits and q_output")
@@ -261,8 +275,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _backward(ctx: Any, grad_total: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     if ctx.scaled:
         raise RuntimeError(
-            "infogan_loss: the total is not differentiable when grad_scale is given, since the gradients are scaled "
-            "already; scale the total instead"
+            "infogan_loss: the total is not differentiable when grad_scale is given, since the gradients are "
+            "scaled already; scale the total instead"
         )
     return (
         *(

@@ -1,4 +1,6 @@
-"""What each operator computes, in plain PyTorch and float64: the statement that every kernel is held against."""
+"""What each operator computes, in plain PyTorch and float64: the statement that every kernel is held
+against.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def normals(radius: U64, angle: U64) -> tuple[NDArray[np.float64], NDArray[np.fl
 def sample_latents(
     spec: LatentSpec, seed: int, step: int, batch_size: int, sample_offset: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(inputs [B, latent_dim] float64, categorical int32, continuous float64), before rounding to a compute dtype."""
+    """(inputs [B, latent_dim] float64, categorical int32, continuous float64), before rounding to a compute
+    dtype.
+    """
     samples = np.arange(sample_offset, sample_offset + batch_size, dtype=np.uint64)[:, None]
     inputs = np.zeros((batch_size, spec.latent_dim))
     for j in range(spec.noise_dim):
@@ -121,7 +125,9 @@ def infogan_terms(
     continuous: Tensor | None,
     fixed_log_variance: float | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """([D real, D fake, G, each code's negative log-likelihood], [each continuous code's mean squared error])."""
+    """([D real, D fake, G, each code's negative log-likelihood], [each continuous code's mean squared
+    error]).
+    """
     zero = torch.zeros((), dtype=torch.float64)
     terms = [
         zero if real_logits is None else F.softplus(-real_logits.double()).mean(),
@@ -159,5 +165,7 @@ def infogan_terms(
 def infogan_total(terms: list[Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the terms."""
     codes = weights.codes or (0.0,) * (len(terms) - 3)
-    weighted = (w * t for w, t in zip((weights.d_real, weights.d_fake, weights.g, *codes), terms, strict=True))
+    weighted = (
+        w * t for w, t in zip((weights.d_real, weights.d_fake, weights.g, *codes), terms, strict=True)
+    )
     return sum(weighted, torch.zeros((), dtype=torch.float64))

@@ -1,4 +1,6 @@
-"""infogan_loss: every term and gradient against float64 autograd, extremes, autograd, compilation and errors."""
+"""infogan_loss: every term and gradient against float64 autograd, extremes, autograd, compilation and
+errors.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from infogan_fast import LatentSpec, ops
 from infogan_fast.ops import InfoGANLoss, LossWeights
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
-# Relative error of one rounding to the gradients' dtype; and the smallest step of float16 below its normal range.
+# Relative error of one rounding to the gradients' dtype; and the smallest step of float16 below its normal
+# range.
 EPSILON = {torch.float32: 2e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8, torch.float64: 1e-13}
 
 specs = st.builds(
@@ -234,7 +237,7 @@ def test_extreme_gaussians_stay_finite(isa: str, device: torch.device, dtype: to
         # 1e4 * e^10 / 64 is past float16, whose infinities a GradScaler looks for: ask for float32 there
         grad_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         got = case.loss(weights_of(spec, "G"), grad_dtype=grad_dtype)
-        terms, total, gradients = case.expected(weights_of(spec, "G"))
+        terms, _, gradients = case.expected(weights_of(spec, "G"))
         assert all(value.isfinite().all() for value in got)
         torch.testing.assert_close(got.terms.double().cpu(), terms, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(

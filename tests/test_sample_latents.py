@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_a_split_batch_draws_the_rows_of_the_whole(device: torch.device) -> None
     bounds = [0, 1, 18, 500, 1000]
     parts = [
         ops.sample_latents(state, end - begin, spec, sample_offset=begin, advance=end == 1000)
-        for begin, end in zip(bounds, bounds[1:], strict=False)
+        for begin, end in itertools.pairwise(bounds)
     ]
     assert state.tolist() == [1, 1]
     for i, value in enumerate(whole):
@@ -135,7 +136,8 @@ def large() -> tuple[LatentSpec, ops.Latents]:
     return spec, ops.sample_latents(ops.rng_state(2026), N, spec)
 
 
-# p-values of fixed seeds: with 1e-4 a right generator fails one in ten thousand seeds, and a wrong constant has p = 0.
+# p-values of fixed seeds: with 1e-4 a right generator fails one in ten thousand seeds, and a wrong constant
+# has p = 0.
 P = 1e-4
 
 
