@@ -172,7 +172,7 @@ def _load_cuda(folder: Path, config: dict[str, str]) -> str | None:
             f"it was built with CUDA {built}, and PyTorch {torch.__version__} runs on CUDA {runs}; {rebuild}"
         )
     try:
-        torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
+        torch.ops.load_library(str(path))
     except OSError as error:
         return f"{path} cannot be loaded ({error}); {rebuild}"
     for index in range(torch.cuda.device_count()):
