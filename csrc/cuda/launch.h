@@ -17,13 +17,14 @@
 #define SHARED(type, name, count) __shared__ type name[count]
 
 // The block's dynamic shared memory, 16-byte aligned, of the size given to launch(): DYN_SHARED(float, row);
-#define DYN_SHARED(type, name)                                                \
+#define DYN_SHARED(type, name)                                                 \
   extern __shared__ __align__(16) unsigned char infogan_fast_dynamic_shared[]; \
   type* const name = reinterpret_cast<type*>(infogan_fast_dynamic_shared)
 
 namespace infogan_fast {
 
-// Arguments are converted to the kernel's parameter types, as in a direct launch. Errors surface where the caller checks them.
+// Arguments are converted to the kernel's parameter types, as in a direct launch. Errors surface where the caller
+// checks them.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             Arguments... arguments) {

@@ -1,0 +1,371 @@
+"""Builds the kernels' own source with g++ and runs it, one fiber a CUDA thread, in a process of its own.
+
+A :class:`Build` is a way to compile (plain, with sanitizers, with coverage); :func:`compile_runner` makes the
+program for a build and a tree of sources, and :class:`Runner` talks to it. What goes wrong in a kernel ends
+that process, and its report is raised as a :class:`KernelFault`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import runpy
+import shutil
+import site
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CSRC = ROOT / "csrc"
+
+#: How setup.py asks for the host half of the same arithmetic: no contraction of a*b+c.
+ARITHMETIC = ("-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+
+
+class KernelFault(AssertionError):
+    """The report of a kernel that broke a rule of CUDA, or of a sanitizer."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """One way to compile and run the kernels.
+
+    Args:
+        name: as shown in tests and tables.
+        flags: for the kernels' files.
+        engine_flags: for the engine, which no sanitizer instruments.
+        link_flags: for the program.
+        environment: of the running program.
+        fixed_addresses: run without address space randomisation, under which g++ 12's ThreadSanitizer
+            does not start on some systems.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    engine_flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    fixed_addresses: bool = False
+
+
+_SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+#: Uninitialised locals hold a pattern that no correct result survives.
+PLAIN = Build("plain", ("-O2", "-g1", "-ftrivial-auto-var-init=pattern"))
+ASAN = Build(
+    "asan+ubsan",
+    ("-O1", "-g1", *_SANITIZE),
+    ("-DSIMT_ASAN",),
+    _SANITIZE,
+    {
+        "ASAN_OPTIONS": "exitcode=66:detect_leaks=0:detect_stack_use_after_return=0",
+        "UBSAN_OPTIONS": "exitcode=66:print_stacktrace=1",
+    },
+)
+TSAN = Build(
+    "tsan",
+    ("-O1", "-g1", "-fsanitize=thread"),
+    ("-DSIMT_TSAN",),
+    ("-fsanitize=thread",),
+    {"TSAN_OPTIONS": "exitcode=66:halt_on_error=1:report_thread_leaks=0"},
+    fixed_addresses=True,
+)
+COVERAGE = Build("coverage", ("-O0", "-g1", "--coverage"), (), ("--coverage",))
+
+
+@functools.cache
+def setup_module() -> dict[str, Any]:
+    """setup.py's own functions and flags."""
+    return runpy.run_path(str(ROOT / "setup.py"), run_name="setup_for_tests")
+
+
+@functools.cache
+def toolkit() -> Any:
+    """The CUDA toolkit that setup.py would build with or, as text, why there is none."""
+    return setup_module()["find_toolkit"](os.environ)
+
+
+@functools.cache
+def cuda_headers() -> Path | None:
+    """The folder with cuda_fp16.h: the toolkit's, or that of the nvidia-cuda-runtime package."""
+    found = toolkit()
+    folders = [] if isinstance(found, str) else [found.home / "include"]
+    for packages in {*site.getsitepackages(), *sys.path}:
+        folders += sorted(Path(packages).glob("nvidia/*/include"))
+    needed = ("cuda_fp16.h", "cuda_runtime.h", "crt/host_defines.h")
+    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
+
+
+@functools.cache
+def why_not_here() -> str | None:
+    """What the shim lacks on this machine, and the remedy; None when nothing."""
+    if shutil.which("g++") is None:
+        return "g++ is not installed: the CUDA kernels were NOT run on the CPU"
+    if cuda_headers() is None:
+        return (
+            "no CUDA headers: the CUDA kernels were NOT run on the CPU. Install a CUDA toolkit, or its "
+            "headers with pip install nvidia-cuda-runtime nvidia-cuda-crt"
+        )
+    return None
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Where what is compiled goes: INFOGAN_FAST_TEST_CACHE, which outlives the run, or a temporary folder."""
+    chosen = os.environ.get("INFOGAN_FAST_TEST_CACHE")
+    if chosen:
+        Path(chosen).mkdir(parents=True, exist_ok=True)
+        return Path(chosen)
+    folder = tempfile.TemporaryDirectory(prefix="infogan_fast_shim_")
+    _keep.append(folder)  # deleted when the interpreter exits
+    return Path(folder.name)
+
+
+_keep: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def run_tool(command: list[str], **options: Any) -> str:
+    """Standard output of a command; its whole output in the error when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}\nexited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return str(done.stdout)
+
+
+@functools.cache
+def _compiler_version() -> str:
+    return run_tool(["g++", "--version"])
+
+
+def _digest(parts: Iterable[str | Path]) -> str:
+    digest = hashlib.sha256(_compiler_version().encode())
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _compile(source: Path, flags: list[str], inputs: Iterable[Path]) -> Path:
+    """The object of one source, compiled again only when it, a file of `inputs` or a flag has changed."""
+    cached = cache_folder() / f"{source.stem}-{_digest([source.name, *flags, source, *inputs])}.o"
+    if not cached.exists():
+        # Coverage notes are named after the object: it is made under its final name, elsewhere.
+        with tempfile.TemporaryDirectory(dir=cache_folder()) as work:
+            made = Path(work) / cached.name
+            run_tool(["g++", *flags, "-c", str(source), "-o", str(made)], cwd=work)
+            for notes in Path(work).glob("*.gcno"):
+                notes.replace(cache_folder() / notes.name)
+            made.replace(cached)
+    return cached
+
+
+def headers(folder: Path) -> list[Path]:
+    """The files of csrc that a kernel's object may depend on."""
+    return sorted(path for suffix in ("*.h", "*.cuh") for path in folder.rglob(suffix))
+
+
+def compile_runner(build: Build, cases: tuple[Path, ...], csrc: Path = CSRC) -> Path:
+    """The program that runs the launchers which the files `cases` register, from the sources in `csrc`.
+
+    Raises:
+        RuntimeError: it does not compile.
+    """
+    include = [f"-I{csrc / 'cuda'}", f"-I{csrc}", f"-I{HERE}", "-isystem", str(cuda_headers())]
+    # Reports and debug information name the files by their place in the project, wherever the tree lies.
+    prefix = [f"-ffile-prefix-map={csrc}=csrc", f"-ffile-prefix-map={HERE}=tests/cuda_on_cpu"]
+    common = [
+        *ARITHMETIC,
+        "-Wall",
+        "-Wextra",
+        "-Wno-unknown-pragmas",
+        "-DINFOGAN_FAST_SIMT",
+        *prefix,
+        *include,
+    ]
+    ours = sorted(HERE.glob("*.h"))
+    objects = [_compile(case, [*common, *build.flags], [*headers(csrc), *ours]) for case in cases]
+    engine = [*common, "-O2", "-g1", *build.engine_flags]
+    objects += [_compile(HERE / name, engine, ours) for name in ("simt.cpp", "runner.cpp")]
+    program = cache_folder() / f"runner-{_digest([build.name, *(path.name for path in objects)])}"
+    if not program.exists():
+        made = program.with_suffix(f".{os.getpid()}")
+        # Exported symbols are how reports find a kernel's name.
+        run_tool(["g++", *build.link_flags, *map(str, objects), "-rdynamic", "-ldl", "-o", str(made)])
+        made.replace(program)
+    return program
+
+
+@dataclass
+class Buffer:
+    """A tensor as a kernel gets it: the memory from its first element to its last, strides and all, `offset`
+    bytes past a 256-byte boundary. Outputs are sent as they are (poison them first) and read back in place."""
+
+    tensor: torch.Tensor
+    output: bool
+    offset: int = 0
+
+    def span(self) -> torch.Tensor:
+        """The bytes between the first and the last element, as a flat view."""
+        t = self.tensor
+        if t.numel() == 0:
+            return t.new_empty(0, dtype=torch.uint8)
+        extent = 1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
+        return t.as_strided((extent,), (1,)).view(torch.uint8)
+
+
+def given(tensor: torch.Tensor | None, offset: int = 0) -> Buffer | None:
+    """An input: the run fails when the kernel changes it."""
+    return None if tensor is None else Buffer(tensor, output=False, offset=offset)
+
+
+def wanted(tensor: torch.Tensor, offset: int = 0) -> Buffer:
+    """An output, or a buffer that the kernel updates."""
+    return Buffer(tensor, output=True, offset=offset)
+
+
+def poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """An output that nothing has been written to: NaN in floating types, -1 in integers."""
+    out = torch.empty(shape, dtype=dtype)
+    out.view(torch.uint8).fill_(0xFF) if out.numel() else None
+    return out
+
+
+Argument = int | float | None | Buffer
+
+
+@functools.cache
+def _without_randomisation() -> list[str]:
+    command = ["setarch", "-R"]
+    if (
+        shutil.which("setarch") is None
+        or subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode
+    ):
+        return []
+    return command
+
+
+class Runner:
+    """A running program of :func:`compile_runner`: started at the first call and again after a fault."""
+
+    def __init__(
+        self,
+        build: Build,
+        program: Path,
+        timeout: float = 300.0,
+        environment: Mapping[str, str] | None = None,
+    ):
+        self.build = build
+        self.program = program
+        self.timeout = timeout
+        self.environment = {**os.environ, **build.environment, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reports: Any = None
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets the program end."""
+        if self._process is not None:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait()
+            self._process = None
+            self._reports.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._reports = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
+        command = [*(_without_randomisation() if self.build.fixed_addresses else []), str(self.program)]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._reports, env=self.environment
+        )
+
+    def __call__(self, launcher: str, *arguments: Argument, seed: int = 0, resident_blocks: int = 1) -> None:
+        """Runs one launch.
+
+        Args:
+            launcher: name of a runner::Entry.
+            arguments: in the order in which that entry reads them.
+            seed: of the schedule: 0 in order, 1 in reverse, others random.
+            resident_blocks: how many blocks may be under way at once.
+
+        Raises:
+            KernelFault: the report, when the kernel did something wrong.
+        """
+        if self._process is None:
+            self._process = self._start()
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        name = launcher.encode()
+        message = [
+            struct.pack("=I", len(name)),
+            name,
+            struct.pack("=QiI", seed, resident_blocks, len(arguments)),
+        ]
+        for argument in arguments:
+            if isinstance(argument, Buffer):
+                data = argument.span().numpy().tobytes()
+                message += [
+                    struct.pack("=BIQ", 4 if argument.output else 3, argument.offset, len(data)),
+                    data,
+                ]
+            elif argument is None:
+                message.append(struct.pack("=B", 2))
+            elif isinstance(argument, float):
+                message.append(struct.pack("=Bd", 1, argument))
+            else:
+                message.append(struct.pack("=Bq", 0, int(argument)))
+        watchdog = threading.Timer(self.timeout, process.kill)
+        watchdog.start()
+        try:
+            process.stdin.write(b"".join(message))
+            process.stdin.flush()
+            for argument in arguments:
+                if not isinstance(argument, Buffer) or not argument.output:
+                    continue
+                span = argument.span()
+                data = process.stdout.read(span.numel())
+                if len(data) != span.numel():
+                    raise EOFError
+                if data:
+                    span.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            # Without outputs there is nothing to wait for, and a fault would go unseen.
+            if not any(isinstance(a, Buffer) and a.output for a in arguments):
+                raise ValueError("a launch without outputs proves nothing")
+        except (EOFError, BrokenPipeError):
+            raise KernelFault(self._report(launcher, seed, resident_blocks)) from None
+        finally:
+            watchdog.cancel()
+
+    def _report(self, launcher: str, seed: int, resident_blocks: int) -> str:
+        assert self._process is not None
+        status = self._process.wait()
+        self._reports.seek(0)
+        text = self._reports.read().decode(errors="replace").strip()
+        self._process = None
+        self._reports.close()
+        if status == -9 and not text:
+            text = f"no end within {self.timeout:.0f} s"
+        # Frames between the engine and the kernel say nothing.
+        text = re.sub(
+            r"^ *#\d+ .*(\bstd::|infogan_fast::launch<|\bsimt::run\b).*\n", "", text, flags=re.MULTILINE
+        )
+        text = re.sub(r"\n{2,}", "\n", text)
+        run = f"{launcher} [{self.build.name}, seed {seed}, {resident_blocks} resident]"
+        return f"{run}: exit status {status}\n{text}"
