@@ -144,7 +144,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(_native.PACKAGE.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_native.PACKAGE.parent), *sys.path])},
     )
 
 
