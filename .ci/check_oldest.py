@@ -6,6 +6,7 @@ built halves take from libtorch among those which that version has.
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def symbols(library: Path, *options: str) -> set[str]:
 
 def main(wheel: Path, environment: Path, cuda: bool) -> None:
     setup = runpy.run_path(str(ROOT / "setup.py"))
+    toolkit = setup["find_toolkit"](os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         unpack(wheel, Path(scratch))
         torch = Path(scratch) / "torch"
@@ -42,7 +44,7 @@ def main(wheel: Path, environment: Path, cuda: bool) -> None:
         for source in sorted((ROOT / "csrc/cuda").glob("*.cu")) if cuda else []:
             print(f"nvcc {source.relative_to(ROOT)}", flush=True)
             flags = [*setup["NVCC_FLAGS"], *include, "-Xcompiler", "-fPIC", "-arch=sm_90"]
-            subprocess.run(["nvcc", *flags, "-c", str(source), "-o", f"{scratch}/x.o"], check=True)
+            subprocess.run([str(toolkit.nvcc), *flags, "-c", str(source), "-o", f"{scratch}/x.o"], check=True)
         provided = set[str]().union(
             *(symbols(torch / "lib" / library, "--defined-only") for library in LIBRARIES)
         )
