@@ -398,7 +398,12 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
     def build_extensions(self) -> None:
         try:
             super().build_extensions()
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
+            raise fail(
+                f"{error}: TORCH_CUDA_ARCH_LIST={os.environ.get('TORCH_CUDA_ARCH_LIST')!r}",
+                "list architectures as numbers, such as TORCH_CUDA_ARCH_LIST=8.0;9.0+PTX, or unset it",
+            ) from error
+        except RuntimeError as error:
             raise fail(
                 str(error),
                 "the compiler's own messages are above (pip shows them with -v); replace a compiler too new "
