@@ -1,0 +1,115 @@
+"""Pictures of what a generator makes: a grid of samples, and sweeps of its codes as in the paper's figure
+2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from infogan_fast import figures, ops
+from infogan_fast.latents import LatentSpec
+from infogan_fast.networks import Generator
+
+#: Seed of the pictures' latents: the same for every run, so that pictures of a run can be compared with one
+#: another.
+PICTURE_SEED = 1
+_ROWS = 10
+
+
+def with_codes(
+    inputs: Tensor,
+    spec: LatentSpec,
+    *,
+    categorical: Mapping[int, Tensor] | None = None,
+    continuous: Mapping[int, Tensor] | None = None,
+) -> Tensor:
+    """A copy of generator inputs [B, latent_dim] with some codes set.
+
+    Args:
+        categorical: by the categorical code's position, the category of each row, int64 [B].
+        continuous: by the continuous code's position, the value of each row [B].
+    """
+    result = inputs.clone()
+    for which, category in (categorical or {}).items():
+        start = spec.noise_dim + sum(spec.categorical_sizes[:which])
+        block = result[:, start : start + spec.categorical_sizes[which]]
+        block.zero_().scatter_(1, category.to(block.device)[:, None], 1.0)
+    first = spec.noise_dim + sum(spec.categorical_sizes)
+    for which, value in (continuous or {}).items():
+        result[:, first + which] = value.to(result)
+    return result
+
+
+@torch.no_grad()
+def _images(generator: Generator, inputs: Tensor) -> Tensor:
+    images: Tensor = (generator(inputs).float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+    return images
+
+
+def _draw(generator: Generator, spec: LatentSpec, count: int) -> Tensor:
+    rng = ops.rng_state(PICTURE_SEED, device=next(generator.parameters()).device)
+    return ops.sample_latents(rng, count, spec).inputs
+
+
+def sample_grid(generator: Generator, spec: LatentSpec) -> Image.Image:
+    """Ten columns of samples; with a categorical code each row is one of its categories, and else there are
+    ten rows.
+
+    Args:
+        generator: in evaluation mode, see :func:`infogan_fast.step.calibrated`.
+    """
+    rows = spec.categorical_sizes[0] if spec.n_categorical else _ROWS
+    inputs = _draw(generator, spec, rows * 10)
+    if spec.n_categorical:
+        inputs = with_codes(inputs, spec, categorical={0: torch.arange(rows).repeat_interleave(10)})
+    images = _images(generator, inputs)
+    return figures.image_grid(images, 10, scale=figures.scale_for(images.shape[-1]))
+
+
+def traversal(
+    generator: Generator, spec: LatentSpec, *, reach: float = 2.0, columns: int = 11
+) -> Image.Image:
+    """The paper's figure 2: a row each category of c1, a panel each continuous code, swept from -reach to
+    reach.
+
+    Within a panel all cells share their noise and their other codes (continuous ones 0, further categorical
+    ones their first category), so that only what the labels say changes. A Bernoulli code has the columns 0
+    and 1. Without a categorical code each row is another noise vector; without a continuous one each column
+    is.
+
+    Args:
+        generator: in evaluation mode, see :func:`infogan_fast.step.calibrated`.
+        reach: the largest value of a sweep; codes are trained in [-1, 1] (uniform) or mostly in [-2, 2]
+            (normal).
+        columns: values a sweep.
+    """
+    rows = spec.categorical_sizes[0] if spec.n_categorical else _ROWS
+    if spec.n_categorical:
+        row_labels = [f"{spec.code_names[0]} = {i}" for i in range(rows)]
+        base = _draw(generator, spec, 1).expand(rows, -1)
+        base = with_codes(base, spec, categorical={0: torch.arange(rows)})
+    else:
+        row_labels = [f"z{i}" for i in range(rows)]
+        base = _draw(generator, spec, rows)
+    rest = {i: torch.zeros(rows, dtype=torch.int64) for i in range(1, spec.n_categorical)}
+    still = {i: torch.zeros(rows) for i in range(spec.n_continuous)}
+    base = with_codes(base, spec, categorical=rest, continuous=still)
+
+    panels = []
+    for which, kind in enumerate(spec.continuous_kinds):
+        values = torch.tensor([0.0, 1.0]) if kind == "bernoulli" else torch.linspace(-reach, reach, columns)
+        inputs = base.repeat_interleave(len(values), 0)
+        inputs = with_codes(inputs, spec, continuous={which: values.repeat(rows)})
+        name = spec.code_names[spec.n_categorical + which]
+        labels = [f"{value:.3g}" for value in values.tolist()]
+        panels.append(figures.Panel(f"{name} ({kind})", _images(generator, inputs), row_labels, labels))
+    if not panels:
+        noise = _draw(generator, spec, columns)[:, : spec.noise_dim]
+        inputs = base.repeat_interleave(columns, 0)
+        inputs[:, : spec.noise_dim] = noise.repeat(rows, 1)
+        labels = [f"z{i}" for i in range(columns)]
+        panels.append(figures.Panel("noise", _images(generator, inputs), row_labels, labels))
+    return figures.panels_figure(panels, scale=figures.scale_for(panels[0].images.shape[-1]))

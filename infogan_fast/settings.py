@@ -1,0 +1,304 @@
+"""What a training run is set to: the flags, their checks, and how a resumed run takes them over."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from infogan_fast.data import BUILT_IN
+from infogan_fast.device import DEVICE_CHOICES
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.linear import LINEAR_CHOICES, onednn_missing
+from infogan_fast.networks import MIN_SIZE
+from infogan_fast.step import MI_GRADIENTS, Objective
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of a run, by the name of its flag; the defaults are the flags' defaults."""
+
+    data: str = "strokes"
+    data_dir: str | None = None
+    images: int | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    crop: bool = True
+    latents: str = "noise=62,cat=10,uniform=2"
+    leaky_slope: float = 0.1
+    mi_gradient: str = "generator"
+    lambda_categorical: float = 1.0
+    lambda_continuous: float = 0.1
+    fixed_sigma: float | None = None
+    steps: int = 1500
+    batch_size: int = 128
+    seed: int = 0
+    lr_d: float = 2e-4
+    lr_q: float = 2e-4
+    lr_g: float = 1e-3
+    beta1: float = 0.5
+    beta2: float = 0.999
+    ema: float = 0.0
+    amp: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    linear: str = "auto"
+    log_every: int = 25
+    sample_every: int = 500
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+
+    @property
+    def spec(self) -> LatentSpec:
+        """The latents."""
+        return LatentSpec.parse(self.latents)
+
+    @property
+    def objective(self) -> Objective:
+        """What the step is to optimise."""
+        return Objective(**{f.name: getattr(self, f.name) for f in fields(Objective)})
+
+    def checked(self) -> Settings:
+        """These settings, the latents in their canonical form.
+
+        Raises:
+            UserError: one is out of range; the text names its flag.
+        """
+        _at_least(self, 1, "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
+        _at_least(self, 1, "images", "threads")
+        _at_least(self, MIN_SIZE, "image_size")
+        # One image has no batch statistics.
+        _at_least(self, 2, "batch_size")
+        for name in ("lr_d", "lr_q", "lr_g", "fixed_sigma"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UserError(f"{_flag(name)} is {value}; expected a number above 0")
+        if self.fixed_sigma is not None and abs(2 * math.log(self.fixed_sigma)) > 10:
+            raise UserError(f"--fixed-sigma is {self.fixed_sigma}; expected a number from 0.0068 to 148")
+        for name in ("lambda_categorical", "lambda_continuous", "leaky_slope"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{_flag(name)} is {value}; expected a number of at least 0")
+        for name in ("beta1", "beta2", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{_flag(name)} is {getattr(self, name)}; expected at least 0 and below 1")
+        if not -(2**63) <= self.seed < 2**63:
+            raise UserError(f"--seed is {self.seed}; expected a 64-bit integer")
+        if self.linear == "onednn" and (why := onednn_missing()) is not None:
+            raise UserError(f"--linear onednn: {why}; leave --linear out")
+        spec = self.spec
+        if spec.n_codes == 0:
+            raise UserError(
+                f"--latents {self.latents}: InfoGAN needs at least one code, "
+                f"for example {self.latents},cat=10"
+            )
+        return replace(self, latents=str(spec))
+
+
+#: Settings that a resumed run may change: they say how long it runs and what it leaves, not what it computes.
+CHANGEABLE = frozenset(
+    {
+        "steps",
+        "data_dir",
+        "threads",
+        "device",
+        "log_every",
+        "sample_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+    }
+)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _at_least(settings: Settings, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise UserError(f"{_flag(name)} is {value}; expected at least {least}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message}; --help lists the options")
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=110)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags. What is not given is absent from the namespace, so that a resumed run knows what was asked
+    for."""
+    result = _Parser(
+        prog="python -m infogan_fast.train",
+        description="Train an InfoGAN on images, without labels. "
+        "With no options: on built-in drawings of digits.",
+        formatter_class=_Help,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    defaults = Settings()
+
+    def add(group: Any, name: str, text: str, default: str | None = None, **how: Any) -> None:
+        value = getattr(defaults, name)
+        if default is None:
+            default = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        if isinstance(value, bool):
+            how["action"] = argparse.BooleanOptionalAction
+        group.add_argument(_flag(name), help=f"{text} (default: {default})", **how)
+
+    data = result.add_argument_group("data")
+    add(
+        data,
+        "data",
+        f"{', '.join(BUILT_IN)}, or a path: a folder of pictures, a .npy or .npz file, a folder of IDX files",
+        metavar="NAME|PATH",
+    )
+    add(data, "data_dir", "folder of the MNIST files", "the cache folder, downloading", metavar="DIR")
+    add(data, "images", "train on this many images", "all", type=int, metavar="N")
+    add(
+        data,
+        "image_size",
+        f"resize to this many pixels a side, at least {MIN_SIZE}",
+        "as they are",
+        type=int,
+        metavar="PIXELS",
+    )
+    add(data, "channels", "1: grey, 3: colour", "as they are", type=int, choices=(1, 3))
+    add(data, "crop", "cut the middle square out of pictures that are not square, instead of stretching them")
+
+    model = result.add_argument_group("latents and networks")
+    add(
+        model,
+        "latents",
+        "noise=N, cat=K (repeatable), uniform=N, normal=N, bernoulli=N; "
+        "noise=N:uniform draws noise from U(-1, 1)",
+        metavar="SPEC",
+    )
+    add(model, "leaky_slope", "slope of the discriminator's leaky units", type=float, metavar="X")
+
+    what = result.add_argument_group("objective")
+    add(
+        what,
+        "lambda_categorical",
+        "weight of the mutual information of each categorical code",
+        type=float,
+        metavar="X",
+    )
+    add(
+        what,
+        "lambda_continuous",
+        "weight of the mutual information of each other code",
+        type=float,
+        metavar="X",
+    )
+    add(
+        what,
+        "mi_gradient",
+        "what the mutual information trains: generator and Q, or the discriminator's trunk too",
+        choices=MI_GRADIENTS,
+    )
+    add(what, "fixed_sigma", "standard deviation of Q's Gaussians", "learned", type=float, metavar="X")
+
+    how = result.add_argument_group("optimisation")
+    add(how, "steps", "updates of each player", type=int, metavar="N")
+    add(how, "batch_size", "images an update", type=int, metavar="B")
+    add(how, "seed", "of weights, latents, data order and drawings", type=int, metavar="S")
+    add(how, "lr_d", "Adam's learning rate of the discriminator", type=float, metavar="X")
+    add(how, "lr_q", "of Q's head", type=float, metavar="X")
+    add(how, "lr_g", "of the generator", type=float, metavar="X")
+    add(how, "beta1", "Adam's decay of the mean", type=float, metavar="X")
+    add(how, "beta2", "Adam's decay of the variance", type=float, metavar="X")
+    add(
+        how,
+        "ema",
+        "decay an update of an average of the generator's weights, used for pictures",
+        "0: none",
+        type=float,
+        metavar="X",
+    )
+
+    machine = result.add_argument_group("machine")
+    add(machine, "amp", "mixed precision: bfloat16, or float16 on CUDA devices without it")
+    add(machine, "device", "auto takes CUDA where there is a device", choices=DEVICE_CHOICES)
+    add(machine, "threads", "CPU threads", "PyTorch's choice", type=int, metavar="N")
+    add(
+        machine,
+        "linear",
+        "library of float32 linear layers on a CPU; auto: oneDNN on AMD",
+        choices=("auto", *LINEAR_CHOICES),
+    )
+
+    output = result.add_argument_group("output")
+    output.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/DATA-seedS)")
+    output.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+    output.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="continue a run from its last checkpoint with its settings; may be given with "
+        + ", ".join(sorted(_flag(name) for name in CHANGEABLE)),
+    )
+    add(output, "log_every", "updates between rows of metrics.jsonl", type=int, metavar="N")
+    add(output, "sample_every", "updates between grids in samples/", type=int, metavar="N")
+    add(output, "checkpoint_every", "updates between checkpoints", type=int, metavar="N")
+    add(output, "keep_checkpoints", "how many of the last checkpoints are kept", type=int, metavar="N")
+    return result
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    given: dict[str, Any]
+    """Settings that were given, by name."""
+    out: Path | None
+    overwrite: bool
+    resume: Path | None
+
+
+def parse(argv: list[str] | None) -> Request:
+    """Read the command line.
+
+    Raises:
+        UserError: it cannot be read, or options exclude one another.
+    """
+    given = vars(parser().parse_args(argv))
+    out, overwrite, resume = given.pop("out", None), given.pop("overwrite", False), given.pop("resume", None)
+    if resume is not None and (out is not None or overwrite):
+        raise UserError(
+            f"--resume {resume} continues in its own folder; leave {'--out' if out else '--overwrite'} out"
+        )
+    return Request(
+        given, None if out is None else Path(out), overwrite, None if resume is None else Path(resume)
+    )
+
+
+def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Settings:
+    """The settings of a run from its config.json, changed by the flags that may change them.
+
+    Raises:
+        UserError: a flag contradicts the run, or the settings are of another version.
+    """
+    known = {field.name for field in fields(Settings)}
+    if unknown := sorted(set(saved) ^ known):
+        raise UserError(f"config.json is of another version of infogan_fast: {', '.join(unknown)} differ")
+    settings = Settings(**saved)
+    asked = asdict(replace(settings, **given).checked())
+    clashes = [
+        f"{_flag(name)} ({saved[name]} in the run, {given[name]} given)"
+        for name in given
+        if name not in CHANGEABLE and asked[name] != saved[name]
+    ]
+    if clashes:
+        raise UserError(
+            f"a resumed run keeps its settings: leave out {', '.join(clashes)}, or start a new run"
+        )
+    return Settings(**asked)

@@ -1,0 +1,322 @@
+"""One training iteration of InfoGAN (Chen et al. 2016, equation 6), as a list of phases.
+
+The generator runs forward once an iteration. The discriminator's update and then the generator's use the same
+fakes, the second through the updated discriminator, whose weights get no gradient there. Gradients come from
+the fused loss and enter autograd at the logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infogan_fast import ops
+from infogan_fast.latents import LatentSpec
+from infogan_fast.networks import Generator, InfoGAN
+from infogan_fast.ops import LossWeights
+from infogan_fast.profiling import phase
+
+MI_GRADIENTS = ("generator", "trunk")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is optimised and how; the defaults are the paper's (section 7 and appendix C, lambdas as in the
+    authors' code).
+
+    lambda_categorical, lambda_continuous: weight of the mutual information of each categorical, of each other
+        code.
+    fixed_sigma: standard deviation of Q's Gaussians; None where Q learns it.
+    mi_gradient: ``"generator"``: the mutual information trains the generator and Q; ``"trunk"``: the
+        discriminator's trunk too, in its own update.
+    lr_d, lr_q, lr_g, beta1, beta2: of Adam.
+    ema: decay an update of the generator's exponential moving average; 0 for none.
+    """
+
+    lambda_categorical: float = 1.0
+    lambda_continuous: float = 0.1
+    fixed_sigma: float | None = None
+    mi_gradient: str = "generator"
+    lr_d: float = 2e-4
+    lr_q: float = 2e-4
+    lr_g: float = 1e-3
+    beta1: float = 0.5
+    beta2: float = 0.999
+    ema: float = 0.0
+
+    def code_weights(self, spec: LatentSpec) -> tuple[float, ...]:
+        """Lambda of each code, in code order."""
+        return (self.lambda_categorical,) * spec.n_categorical + (self.lambda_continuous,) * spec.n_continuous
+
+
+@dataclass
+class Work:
+    """What the phases of one iteration hand on."""
+
+    real: Tensor
+    """[B, C, S, S] in [0, 1]."""
+    latents: ops.Latents = field(init=False)
+    fake: Tensor = field(init=False)
+
+
+def term_names(spec: LatentSpec) -> tuple[str, ...]:
+    """Names of the terms of :func:`ops.infogan_loss`: ``d_real, d_fake, g, nll_c1, ..., mse_c2, ...``."""
+    continuous = spec.code_names[spec.n_categorical :]
+    return (
+        "d_real",
+        "d_fake",
+        "g",
+        *(f"nll_{c}" for c in spec.code_names),
+        *(f"mse_{c}" for c in continuous),
+    )
+
+
+@contextlib.contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """No gradient for the weights of these modules within."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+class TrainingStep:
+    """Networks, optimizers and random state of a run, and the iteration that moves them on by one update.
+
+    Args:
+        spec: the latents; at least one code.
+        networks: in training mode, on the device and in the dtype to train in.
+        objective: see :class:`Objective`.
+        seed: of the latents.
+        amp: None for the networks' own dtype, or the dtype of autocast: bfloat16, or float16, which brings
+            one GradScaler a player, so that an overflow of one does not back off the other.
+
+    ``phases`` is the iteration: calling the step runs them in order.
+    """
+
+    def __init__(
+        self,
+        spec: LatentSpec,
+        networks: InfoGAN,
+        objective: Objective,
+        *,
+        seed: int = 0,
+        amp: torch.dtype | None = None,
+    ) -> None:
+        parameter = networks.d_head.weight
+        self.spec, self.networks, self.objective, self.amp = spec, networks, objective, amp
+        self.device = parameter.device
+        self.dtype = amp or parameter.dtype
+        self.rng = ops.rng_state(seed, device=self.device)
+        self.fixed_log_variance = (
+            None
+            if objective.fixed_sigma is None
+            else 2.0 * torch.tensor(objective.fixed_sigma).double().log().item()
+        )
+        codes = objective.code_weights(spec)
+        self._through_trunk = objective.mi_gradient == "trunk"
+        self._d_weights = LossWeights(d_real=1.0, d_fake=1.0, codes=codes if self._through_trunk else ())
+        self._g_weights = LossWeights(g=1.0, codes=codes)
+        betas = (objective.beta1, objective.beta2)
+        discriminator = [*networks.trunk.parameters(), *networks.d_head.parameters()]
+        self.optimizer_d = torch.optim.Adam(discriminator, lr=objective.lr_d, betas=betas, fused=True)
+        self.optimizer_g = torch.optim.Adam(
+            [
+                {"params": list(networks.generator.parameters()), "lr": objective.lr_g},
+                {"params": list(networks.q_head.parameters()), "lr": objective.lr_q},
+            ],
+            betas=betas,
+            fused=True,
+        )
+        self.scaler_d, self.scaler_g = (
+            torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16) for _ in range(2)
+        )
+        self._one = torch.ones((), device=self.device)
+        self.ema: Generator | None = None
+        if objective.ema > 0:
+            self.ema = copy.deepcopy(networks.generator).requires_grad_(False)
+        self.terms = torch.zeros(len(term_names(spec)), dtype=torch.float64, device=self.device)
+        """Sums of the terms since they were last taken."""
+        self.updates = 0
+        """Updates that ``terms`` sums over."""
+        self.phases: list[tuple[str, Callable[[Work], None]]] = [
+            ("sample", self._sample),
+            ("generate", self._generate),
+            ("discriminator gradients", self._discriminator_gradients),
+            ("discriminator update", self._discriminator_update),
+            ("generator gradients", self._generator_gradients),
+            ("generator update", self._generator_update),
+        ]
+        if self.ema is not None:
+            self.phases.append(("moving average", self._moving_average))
+
+    def __call__(self, real: Tensor) -> None:
+        """One update of each player. Args: real images [B, C, S, S] in [0, 1], B at least 2, of the step's
+        dtype."""
+        work = Work(real)
+        for name, run in self.phases:
+            with phase(name):
+                run(work)
+        self.updates += 1
+
+    def take_terms(self) -> dict[str, float]:
+        """Means of the terms over the updates since the last call, by :func:`term_names`; waits for the
+        device."""
+        means = (self.terms / max(self.updates, 1)).tolist()
+        self.terms.zero_()
+        self.updates = 0
+        return dict(zip(term_names(self.spec), means, strict=True))
+
+    def _autocast(self) -> torch.autocast:
+        # Every weight is used once in an autocast region: a cache would only hold memory, and break graph
+        # capture.
+        return torch.autocast(
+            self.device.type, dtype=self.amp, enabled=self.amp is not None, cache_enabled=False
+        )
+
+    def _sample(self, work: Work) -> None:
+        work.latents = ops.sample_latents(self.rng, len(work.real), self.spec, dtype=self.dtype)
+
+    def _generate(self, work: Work) -> None:
+        with self._autocast():
+            work.fake = self.networks.generator(work.latents.inputs)
+
+    def _discriminator_gradients(self, work: Work) -> None:
+        nets, rows = self.networks, len(work.real)
+        held = frozen(nets.q_head) if self._through_trunk else contextlib.nullcontext()
+        with self._autocast(), held:
+            features = nets.trunk(torch.cat([work.real, work.fake.detach()]), parts=2)
+            logits = nets.d_head(features)
+            outputs = [logits]
+            if self._through_trunk:
+                outputs.append(nets.q_head(features[rows:]))
+        split = logits.detach()
+        loss = ops.infogan_loss(
+            self.spec,
+            weights=self._d_weights,
+            real_logits=split[:rows],
+            fake_logits=split[rows:],
+            grad_scale=self._scale(self.scaler_d),
+            **(self._codes(work, outputs[1]) if self._through_trunk else {}),
+        )
+        gradients = [torch.cat([loss.grad_real, loss.grad_fake])]
+        if self._through_trunk:
+            gradients.append(loss.grad_q)
+        torch.autograd.backward(outputs, gradients)
+        self.terms[:2] += loss.terms[:2]
+
+    def _discriminator_update(self, work: Work) -> None:
+        _update(self.scaler_d, self.optimizer_d)
+
+    def _generator_gradients(self, work: Work) -> None:
+        nets = self.networks
+        with self._autocast(), frozen(nets.trunk, nets.d_head):
+            features = nets.trunk(work.fake)
+            logits, q = nets.d_head(features), nets.q_head(features)
+        loss = ops.infogan_loss(
+            self.spec,
+            weights=self._g_weights,
+            fake_logits=logits.detach(),
+            grad_scale=self._scale(self.scaler_g),
+            **self._codes(work, q),
+        )
+        torch.autograd.backward([logits, q], [loss.grad_fake, loss.grad_q])
+        self.terms[2:] += loss.terms[2:]
+
+    def _generator_update(self, work: Work) -> None:
+        _update(self.scaler_g, self.optimizer_g)
+
+    def _moving_average(self, work: Work) -> None:
+        assert self.ema is not None
+        torch._foreach_lerp_(
+            list(self.ema.parameters()), list(self.networks.generator.parameters()), 1.0 - self.objective.ema
+        )
+
+    def _codes(self, work: Work, q: Tensor) -> dict[str, Any]:
+        return {
+            "q_output": q.detach(),
+            "categorical": work.latents.categorical if self.spec.n_categorical else None,
+            "continuous": work.latents.continuous if self.spec.n_continuous else None,
+            "fixed_log_variance": self.fixed_log_variance,
+        }
+
+    def _scale(self, scaler: torch.amp.GradScaler) -> Tensor | None:
+        # Scaling a one is the public way to a GradScaler's scale that leaves it on the device.
+        return scaler.scale(self._one) if scaler.is_enabled() else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact continuation needs, for :meth:`load_state_dict`."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizer_d": self.optimizer_d.state_dict(),
+            "optimizer_g": self.optimizer_g.state_dict(),
+            "scaler_d": self.scaler_d.state_dict(),
+            "scaler_g": self.scaler_g.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "rng": self.rng,
+            "terms": self.terms,
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: the state is of other networks or another version.
+        """
+        self.networks.load_state_dict(state["networks"])
+        self.optimizer_d.load_state_dict(state["optimizer_d"])
+        self.optimizer_g.load_state_dict(state["optimizer_g"])
+        for scaler, values in ((self.scaler_d, state["scaler_d"]), (self.scaler_g, state["scaler_g"])):
+            if scaler.is_enabled():
+                scaler.load_state_dict(values)
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.rng.copy_(state["rng"])
+        self.terms.copy_(state["terms"])
+        self.updates = state["updates"]
+
+
+def _update(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+    # A disabled scaler hands on. An enabled one gives its scale and what overflowed to the fused optimizer,
+    # on the device.
+    scaler.step(optimizer)
+    scaler.update()
+    # Freed, not zeroed: accumulating into kept buffers costs another pass over them.
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def calibrated(
+    generator: Generator, spec: LatentSpec, *, batches: int = 16, batch_size: int = 256
+) -> Generator:
+    """A copy of the generator for making images: in evaluation mode, with batch statistics measured anew.
+
+    The running statistics of training lag behind the weights, and those of a moving average of weights belong
+    to other weights; images made with them are visibly off.
+
+    Args:
+        generator: any; it is left as it is.
+        spec: the latents to measure with, drawn from a fixed seed.
+        batches, batch_size: how many.
+    """
+    result = copy.deepcopy(generator).float()
+    norms = [m for m in result.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    rng = ops.rng_state(0, device=norms[0].weight.device)
+    result.train()
+    for _ in range(batches):
+        result(ops.sample_latents(rng, batch_size, spec).inputs)
+    return result.eval()

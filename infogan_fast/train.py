@@ -1,0 +1,404 @@
+"""``python -m infogan_fast.train``: trains an InfoGAN and leaves a folder with its pictures, figures and
+checkpoints.
+
+RUN/config.json      settings, versions, machine and data
+RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of training; the terms of the
+                     loss, means since the row before (``d_real``, ``d_fake``, ``g``, ``nll_CODE``,
+                     ``mse_CODE``); for each code, in nats, ``L_CODE``, the lower bound of its mutual
+                     information, ``H_CODE``, its entropy, and for uniform and normal codes ``L_fitted_CODE``,
+                     the bound that the best single sigma would give
+RUN/samples/         a grid every --sample-every updates, always of the same latents
+RUN/checkpoints/     the last --keep-checkpoints
+RUN/traversal.png    at the end, what each code does
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import infogan_fast
+from infogan_fast import checkpoint, samples
+from infogan_fast.batches import Batches
+from infogan_fast.data import BUILT_IN, ImageSet, load_images
+from infogan_fast.device import amp_dtype, choose_device, describe, keep_freed_memory
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.linear import faster_linear, set_linear
+from infogan_fast.networks import Generator, InfoGAN, stage_channels
+from infogan_fast.settings import Request, Settings, parse, resumed
+from infogan_fast.step import TrainingStep, calibrated
+
+INTERRUPTED = 130
+_CONFIG_FORMAT = 1
+_SECONDS_BETWEEN_LINES = 10.0
+_OURS = ("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png")
+_SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+class DivergedError(UserError):
+    """A loss or a weight is no longer finite."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train. Returns the exit status: 0, 2 after an error that the user can mend, 130 when interrupted."""
+    try:
+        return _run(parse(argv))
+    except UserError as error:
+        print(f"infogan_fast.train: {error}", file=sys.stderr)
+        return 2
+
+
+def code_bounds(spec: LatentSpec, terms: dict[str, float]) -> dict[str, float]:
+    """The metrics of each code in nats, from means of :func:`infogan_fast.step.term_names`; see this module's
+    head."""
+    result = {}
+    for i, (code, entropy) in enumerate(zip(spec.code_names, spec.entropies, strict=True)):
+        result[f"L_{code}"], result[f"H_{code}"] = entropy - terms[f"nll_{code}"], entropy
+        kind = spec.continuous_kinds[i - spec.n_categorical] if i >= spec.n_categorical else "categorical"
+        if kind in ("uniform", "normal"):
+            error = max(terms[f"mse_{code}"], 1e-12)
+            result[f"L_fitted_{code}"] = entropy - 0.5 * math.log(2 * math.pi * math.e * error)
+    return result
+
+
+def _run(request: Request) -> int:
+    config: dict[str, Any] | None = None
+    if request.resume is not None:
+        folder = request.resume
+        config = _read_config(folder)
+        settings = resumed(config["settings"], request.given)
+    else:
+        settings = Settings(**request.given).checked()
+        name = settings.data if settings.data in BUILT_IN else Path(settings.data).expanduser().resolve().name
+        folder = request.out or Path("runs") / f"{name}-seed{settings.seed}"
+        _check_free(folder, request.overwrite)
+
+    device = choose_device(settings.device)
+    amp = amp_dtype(device) if settings.amp else None
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    keep_freed_memory()
+    linear = faster_linear() if settings.linear == "auto" else settings.linear
+    machine = {
+        "device": str(device),
+        "hardware": describe(device),
+        "precision": f"{_SHORT[amp]} autocast" if amp else "float32",
+        "linear": linear if device.type == "cpu" and amp is None else "PyTorch's choice",
+    }
+    data = load_images(
+        settings.data,
+        data_dir=None if settings.data_dir is None else Path(settings.data_dir).expanduser(),
+        image_size=settings.image_size,
+        channels=settings.channels,
+        crop=settings.crop,
+        seed=settings.seed,
+        count=settings.images,
+    )
+    channels, size = data.images.shape[1:3]
+    described = {"source": data.source, "images": len(data.images), "image_size": size, "channels": channels}
+    stage_channels(size, channels)
+    if config is not None and {**config["data"], "source": ""} != {**described, "source": ""}:
+        raise UserError(f"{folder} was trained on {config['data']['source']}, and this is {data.source}")
+
+    spec = settings.spec
+    networks = InfoGAN(
+        spec,
+        size,
+        channels,
+        learned_variance=settings.fixed_sigma is None,
+        slope=settings.leaky_slope,
+        seed=settings.seed,
+    ).to(device)
+    set_linear(networks, linear)
+    step = TrainingStep(spec, networks, settings.objective, seed=settings.seed, amp=amp)
+    done, seconds = 0, 0.0
+    if config is not None:
+        done, seconds = _continue(step, folder)
+        if done > settings.steps:
+            raise UserError(
+                f"{folder} has {done} updates behind it; --steps is {settings.steps}, expected at least that"
+            )
+
+    _prepare(folder, networks, settings, request.overwrite)
+    _write_config(folder, settings, machine, described)
+    _cut_metrics(folder / "metrics.jsonl", done)
+    weights = sum(p.numel() for p in networks.parameters())
+    print(f"runs on   {machine['hardware']}, {machine['precision']}, PyTorch {torch.__version__}", end="")
+    print(f", float32 linear layers through {linear}" if "choice" not in machine["linear"] else "")
+    print(f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}")
+    print(f"latents   {spec}; networks of {weights / 1e6:.1f} million weights")
+    from_here = f", from update {done:,}" if done else ""
+    print(
+        f"writes    {folder}: {settings.steps:,} updates of {settings.batch_size} images{from_here}",
+        flush=True,
+    )
+    return _Loop(step, settings, data, folder, done, seconds).run()
+
+
+class _Loop:
+    """Updates, and what is written between them."""
+
+    def __init__(
+        self, step: TrainingStep, settings: Settings, data: ImageSet, folder: Path, done: int, seconds: float
+    ) -> None:
+        self.step, self.settings, self.folder, self.done = step, settings, folder, done
+        self.started = time.monotonic() - seconds
+        self.saved = done if done else -1
+        images = data.images
+        if step.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(step.device)
+            images = images.to(step.device) if images.numel() < free // 2 else images.pin_memory()
+        self.batches = Batches(
+            images, settings.seed, settings.batch_size, device=step.device, dtype=step.dtype
+        )
+
+    def run(self) -> int:
+        """Train to the end or to an interruption; returns the exit status."""
+        settings, first = self.settings, self.done
+        quiet = not sys.stderr.isatty()
+        said = -math.inf
+        with (
+            _interruptible() as stop,
+            open(self.folder / "metrics.jsonl", "a") as metrics,
+            tqdm(
+                total=settings.steps,
+                initial=first,
+                disable=quiet,
+                unit="update",
+                dynamic_ncols=True,
+                smoothing=0.1,
+            ) as bar,
+        ):
+            while self.done < settings.steps and not stop:
+                self.step(self.batches(self.done))
+                self.done += 1
+                bar.update()
+                last = self.done == settings.steps
+                if self.done % settings.log_every == 0 or last:
+                    row = self._measure(metrics)
+                    bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
+                    if quiet and (time.monotonic() - said > _SECONDS_BETWEEN_LINES or last):
+                        said = time.monotonic()
+                        rate = self.done / row["seconds"]
+                        at = f"update {self.done:,}/{settings.steps:,}, {rate:.1f}/s"
+                        print(f"{at}: {summary(self.step.spec, row)}", flush=True)
+                if self.done % settings.checkpoint_every == 0 and not last:
+                    self._save()
+                if self.done % settings.sample_every == 0 or last:
+                    self._sample()
+            if self.saved != self.done:
+                self._save()
+        if stop and self.done < settings.steps:
+            print(
+                f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}", flush=True
+            )
+            return INTERRUPTED
+        path = self.folder / "traversal.png"
+        samples.traversal(self._generator(), self.step.spec).save(path)
+        print(f"done: {path} shows what each code does", flush=True)
+        return 0
+
+    def _generator(self) -> Generator:
+        return calibrated(self.step.ema or self.step.networks.generator, self.step.spec)
+
+    def _measure(self, metrics: TextIO) -> dict[str, Any]:
+        terms = self.step.take_terms()
+        if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
+            raise self._diverged(f"{', '.join(bad)} not finite")
+        row: dict[str, Any] = {"step": self.done, "seconds": round(time.monotonic() - self.started, 3)}
+        row |= terms | code_bounds(self.step.spec, terms)
+        print(json.dumps(row), file=metrics, flush=True)
+        return row
+
+    def _diverged(self, what: str) -> DivergedError:
+        kept = checkpoint.listed(self.folder / "checkpoints")
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+        return DivergedError(
+            f"training diverged by update {self.done}: {what}; {last}; "
+            f"try lower learning rates (--lr-g, --lr-d), no --amp, --fixed-sigma 1, or another --seed"
+        )
+
+    def _save(self) -> None:
+        state = self.step.networks.state_dict()
+        if not math.isfinite(self.step.terms.sum().item()) or not all(
+            bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()
+        ):
+            raise self._diverged("weights not finite")
+        folder = self.folder / "checkpoints"
+        checkpoint.save(
+            checkpoint.checkpoint_path(folder, self.done),
+            {
+                "step": self.done,
+                "seconds": time.monotonic() - self.started,
+                "settings": asdict(self.settings),
+                "training": self.step.state_dict(),
+            },
+        )
+        checkpoint.prune(folder, self.settings.keep_checkpoints)
+        self.saved = self.done
+
+    def _sample(self) -> None:
+        grid = samples.sample_grid(self._generator(), self.step.spec)
+        grid.save(self.folder / "samples" / f"step-{self.done:08d}.png")
+
+
+def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
+    """A row of metrics in a line: each player's loss, then L_I of each code beside its entropy, in nats."""
+    codes = " ".join(f"{c} {row[f'L_{c}']:.2f}/{row[f'H_{c}']:.2f}" for c in spec.code_names[:6])
+    more = " ..." if spec.n_codes > 6 else ""
+    return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}"
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that SIGINT or SIGTERM fills, for the loop to end after the update at hand; a second one ends at
+    once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread: whoever started us handles signals
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        complete = isinstance(config["settings"], dict) and isinstance(config["data"], dict)
+    except FileNotFoundError:
+        raise UserError(f"--resume {folder}: there is no {path}; give the folder of a run") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); start a new run") from None
+    if config.get("format") != _CONFIG_FORMAT or not complete:
+        raise UserError(f"{path}: format {config.get('format')}, expected {_CONFIG_FORMAT}; start a new run")
+    return config
+
+
+def _write_config(folder: Path, settings: Settings, machine: dict[str, str], data: dict[str, Any]) -> None:
+    versions = {
+        "infogan_fast": infogan_fast.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    config = {
+        "format": _CONFIG_FORMAT,
+        "settings": asdict(settings),
+        "machine": machine,
+        "data": data,
+        "versions": versions,
+    }
+    temporary = folder / ".config.json.part"
+    temporary.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(temporary, folder / "config.json")
+
+
+def _continue(step: TrainingStep, folder: Path) -> tuple[int, float]:
+    """Load the last checkpoint; returns the updates and seconds behind it."""
+    kept = checkpoint.listed(folder / "checkpoints")
+    if not kept:
+        raise UserError(
+            f"--resume {folder}: there is no checkpoint in {folder / 'checkpoints'}; start a new run"
+        )
+    state = checkpoint.load(kept[-1])
+    try:
+        if state["step"] != checkpoint.step_of(kept[-1]):
+            raise ValueError(f"it is of update {state['step']}")
+        step.load_state_dict(state["training"])
+        return int(state["step"]), float(state["seconds"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{kept[-1]}: does not belong to this run ({reason}); delete it to continue from the one before"
+        ) from None
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder with --out")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not empty and not a run; give another folder with --out")
+    if not overwrite:
+        raise UserError(
+            f"{folder} holds a run: continue it with --resume {folder}, replace it with --overwrite, "
+            f"or give another folder with --out"
+        )
+
+
+def _prepare(folder: Path, networks: InfoGAN, settings: Settings, overwrite: bool) -> None:
+    """Make the folders, and see that what the run will write fits."""
+    try:
+        if overwrite:
+            for name in _OURS:
+                path = folder / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        for part in (folder / "samples", folder / "checkpoints"):
+            part.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); give another folder with --out"
+        ) from None
+    # A checkpoint holds each weight and Adam's two moments; one more is there while the oldest is not yet
+    # deleted.
+    copies = 3 * sum(p.numel() * p.element_size() for p in networks.parameters())
+    wanted = copies * (settings.keep_checkpoints + 1) + (50 << 20)
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise UserError(
+            f"{folder}: {free >> 20} MiB free, and {settings.keep_checkpoints} checkpoints need "
+            f"{wanted >> 20} MiB; free some, keep fewer with --keep-checkpoints, or give another folder "
+            f"with --out"
+        )
+
+
+def _cut_metrics(path: Path, done: int) -> None:
+    """Drop the rows past the checkpoint that the run goes on from."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= done:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):  # cut short by a crash
+            continue
+    temporary = path.with_name(".metrics.jsonl.part")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
