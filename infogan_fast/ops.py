@@ -187,13 +187,16 @@ def infogan_loss(
     if real_logits is None and fake_logits is None and q_output is None:
         raise RuntimeError("infogan_loss: give at least one of real_logits, fake_logits and q_output")
     sizes, kinds, _ = spec.operator_arguments
-    if grad_dtype is None and torch.is_grad_enabled():
-        for value in (real_logits, fake_logits, q_output):
-            if value is not None and value.requires_grad and value.dtype in (torch.float16, torch.bfloat16):
-                grad_dtype = torch.float32
     codes = weights.codes or (0.0,) * spec.n_codes
+    differentiable = torch.is_grad_enabled() and any(
+        value is not None and value.requires_grad for value in (real_logits, fake_logits, q_output)
+    )
+    if differentiable and grad_dtype is None:
+        like = next(value for value in (real_logits, fake_logits, q_output) if value is not None)
+        grad_dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    call = _infogan_loss if differentiable or torch.compiler.is_compiling() else _below_autograd
     return InfoGANLoss._make(
-        _infogan_loss(
+        call(
             real_logits,
             fake_logits,
             q_output,
@@ -208,6 +211,13 @@ def infogan_loss(
             grad_dtype,
         )
     )
+
+
+def _below_autograd(*arguments: Any) -> tuple[Tensor, ...]:
+    # Autograd registered in Python costs 8 us a call even where nothing is to be differentiated.
+    with torch._C._AutoDispatchBelowAutograd():
+        outputs: tuple[Tensor, ...] = _infogan_loss(*arguments)
+    return outputs
 
 
 @torch.library.register_fake("infogan_fast::sample_latents")

@@ -2,22 +2,18 @@
 // Rounding is to nearest, ties to even, as in PyTorch and CUDA.
 #pragma once
 #include "../math/elementary.h"
-#include "../math/latent_row.h"
 #include "isa.h"
 
 namespace infogan_fast {
 
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
+// Scalars, not structs, so that a loop over lanes that stores them vectorises.
+enum class BFloat16 : uint16_t {};
+enum class Half : uint16_t {};
 
 INFOGAN_FAST_INLINE uint16_t bfloat16_bits(float x) {
   const uint32_t u = float_bits(x);
   const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
+  return static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
 }
 
 INFOGAN_FAST_INLINE uint16_t half_bits(float x) {
@@ -48,30 +44,23 @@ INFOGAN_FAST_INLINE double convert<double>(float x) {
 }
 template <>
 INFOGAN_FAST_INLINE BFloat16 convert<BFloat16>(float x) {
-  return BFloat16{bfloat16_bits(x)};
+  return static_cast<BFloat16>(bfloat16_bits(x));
 }
 template <>
 INFOGAN_FAST_INLINE Half convert<Half>(float x) {
-  return Half{half_bits(x)};
+  return static_cast<Half>(half_bits(x));
 }
 
 INFOGAN_FAST_INLINE float widen(float x) { return x; }
 INFOGAN_FAST_INLINE double widen(double x) { return x; }
-INFOGAN_FAST_INLINE float widen(BFloat16 x) { return bits_float(static_cast<uint32_t>(x.bits) << 16); }
+INFOGAN_FAST_INLINE float widen(BFloat16 x) { return bits_float(static_cast<uint32_t>(x) << 16); }
 INFOGAN_FAST_INLINE float widen(Half x) {
-  const uint32_t sign = (x.bits & 0x8000u) << 16, a = x.bits & 0x7fffu;
+  const uint32_t bits = static_cast<uint32_t>(x), sign = (bits & 0x8000u) << 16, a = bits & 0x7fffu;
   const float normal = bits_float((a << 13) + (112u << 23));
   const float subnormal = static_cast<float>(static_cast<int32_t>(a)) * 0x1p-24f;
   const float special = bits_float((a << 13) | 0x7f800000u);
   const float value = a >= 0x7c00u ? special : a < 0x400u ? subnormal : normal;
   return bits_float(float_bits(value) | sign);
-}
-
-template <class T>
-INFOGAN_FAST_INLINE void store_lanes(const float (&values)[kLanes], T* out) {
-  T converted[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) converted[lane] = convert<T>(values[lane]);
-  memcpy(out, converted, sizeof converted);
 }
 
 }  // namespace infogan_fast

@@ -18,30 +18,46 @@ struct SampleRows {
   int32_t* categorical;
   float* continuous;
 
-  // The 64 noise values of one group, words outermost: normal[w][lane] is dimension 64 group + 16 w + lane.
-  INFOGAN_FAST_INLINE void noise_group(uint64_t sample, uint32_t group, float (&values)[4][kLanes]) const {
-    LaneWords words;
-    philox(stream, sample, 0, Purpose::noise, group * kLanes, 1, words);
+  // Noise dimensions [first, first + 64) of one row, from the words of their group.
+  INFOGAN_FAST_INLINE void noise_group(const LaneWords& words, int64_t first, T* out) const {
+    float values[4][kLanes];
     if (a.uniform_noise) {
       for (int w = 0; w < 4; ++w)
         for (int lane = 0; lane < kLanes; ++lane) values[w][lane] = uniform_signed(words[w][lane]);
-      return;
+    } else {
+      for (int w = 0; w < 4; w += 2)
+        for (int lane = 0; lane < kLanes; ++lane)
+          normal_pair(words[w][lane], words[w + 1][lane], values[w][lane], values[w + 1][lane]);
     }
-    for (int w = 0; w < 4; w += 2)
-      for (int lane = 0; lane < kLanes; ++lane)
-        normal_pair(words[w][lane], words[w + 1][lane], values[w][lane], values[w + 1][lane]);
+    T converted[kGroup];
+    for (int w = 0; w < 4; ++w)
+      for (int lane = 0; lane < kLanes; ++lane) converted[w * kLanes + lane] = convert<T>(values[w][lane]);
+    // Whole vectors where they fit the row: what is too much lies in its codes, which are written afterwards.
+    const int64_t needed = std::min<int64_t>(kGroup, a.noise_dim - first);
+    const int64_t whole = (needed + kLanes - 1) / kLanes * kLanes;
+    const int64_t count = first + whole <= a.latent_dim ? whole : needed;
+    if (count == kGroup) {
+      memcpy(out + first, converted, sizeof converted);
+    } else {
+      memcpy(out + first, converted, static_cast<size_t>(count) * sizeof(T));
+    }
   }
 
-  INFOGAN_FAST_INLINE void noise(int64_t row, uint64_t sample) const {
-    T* out = inputs + row * a.latent_dim;
-    float values[4][kLanes];
-    for (int64_t first = 0; first < a.noise_dim; first += kGroup) {
-      noise_group(sample, static_cast<uint32_t>(first / kGroup), values);
-      const int64_t left = a.noise_dim - first;
-      const int full = static_cast<int>(std::min<int64_t>(left, kGroup) / kLanes);
-      for (int w = 0; w < full; ++w) store_lanes(values[w], out + first + w * kLanes);
-      for (int64_t d = full * kLanes; d < std::min<int64_t>(left, kGroup); ++d)
-        out[first + d] = convert<T>(values[d / kLanes][d % kLanes]);
+  INFOGAN_FAST_INLINE void noise(int64_t first_row, int count, uint64_t sample) const {
+    const int64_t row_groups = (a.noise_dim + kGroup - 1) / kGroup, items = count * row_groups;
+    LaneWords words[2];
+    for (int64_t item = 0; item < items; item += 2) {
+      LaneGroup groups[2];
+      for (int i = 0; i < 2; ++i) {
+        const int64_t row = (item + i) / row_groups, group = (item + i) % row_groups;
+        groups[i] =
+            LaneGroup{sample + static_cast<uint64_t>(row), Purpose::noise, static_cast<uint32_t>(group) * kLanes};
+      }
+      philox(stream, false, groups, words);
+      for (int i = 0; i < 2 && item + i < items; ++i) {
+        const int64_t row = (item + i) / row_groups, group = (item + i) % row_groups;
+        noise_group(words[i], group * kGroup, inputs + (first_row + row) * a.latent_dim);
+      }
     }
   }
 
@@ -49,43 +65,45 @@ struct SampleRows {
   INFOGAN_FAST_INLINE void codes(int64_t first, int count, uint64_t sample) const {
     const int64_t n_categorical = static_cast<int64_t>(a.sizes.size());
     const int64_t n_continuous = static_cast<int64_t>(a.kinds.size());
-    LaneWords words;
+    LaneWords words[2];  // of the categorical codes, of the continuous ones: a block serves four codes
     int64_t column = a.noise_dim, cdf_first = 0;
-    for (int64_t code = 0; code < n_categorical; ++code) {
-      if (code % 4 == 0) philox(stream, sample, 1, Purpose::categorical, static_cast<uint32_t>(code / 4), 0, words);
-      const int32_t size = static_cast<int32_t>(a.sizes[code]);
-      for (int lane = 0; lane < count; ++lane) {
-        const uint32_t word = words[code % 4][lane];
-        const int32_t index = a.cdf ? category(word, size, a.cdf + cdf_first) : category(word, size);
-        categorical[(first + lane) * n_categorical + code] = index;
-        T* one_hot = inputs + (first + lane) * a.latent_dim + column;
-        for (int32_t k = 0; k < size; ++k) one_hot[k] = T{};
-        one_hot[index] = convert<T>(1.0f);
+    for (int64_t block = 0; block * 4 < std::max(n_categorical, n_continuous); ++block) {
+      const uint32_t b = static_cast<uint32_t>(block);
+      philox(stream, true, {{sample, Purpose::categorical, b}, {sample, Purpose::continuous, b}}, words);
+      for (int64_t code = block * 4; code < std::min(block * 4 + 4, n_categorical); ++code) {
+        const int32_t size = static_cast<int32_t>(a.sizes[code]);
+        for (int lane = 0; lane < count; ++lane) {
+          const uint32_t word = words[0][code % 4][lane];
+          const int32_t index = a.cdf ? category(word, size, a.cdf + cdf_first) : category(word, size);
+          categorical[(first + lane) * n_categorical + code] = index;
+          T* one_hot = inputs + (first + lane) * a.latent_dim + column;
+          for (int32_t k = 0; k < size; ++k) one_hot[k] = T{};
+          one_hot[index] = convert<T>(1.0f);
+        }
+        column += size;
+        cdf_first += size;
       }
-      column += size;
-      cdf_first += size;
-    }
-    int64_t drawn = -1;
-    for (int64_t code = 0; code < n_continuous; ++code) {
-      const auto kind = static_cast<Continuous>(a.kinds[code]);
-      float values[kLanes];
-      if (kind == Continuous::normal) {
-        LaneWords own;
-        philox(stream, sample, 1, Purpose::normal_code, static_cast<uint32_t>(code), 0, own);
-        float sine;
-        for (int lane = 0; lane < kLanes; ++lane) normal_pair(own[0][lane], own[1][lane], values[lane], sine);
-      } else {
-        if (drawn != code / 4)
-          philox(stream, sample, 1, Purpose::continuous, static_cast<uint32_t>(code / 4), 0, words);
-        drawn = code / 4;
-        for (int lane = 0; lane < kLanes; ++lane)
-          values[lane] = kind == Continuous::uniform ? uniform_signed(words[code % 4][lane])
-                                                     : static_cast<float>(words[code % 4][lane] >> 31);
-      }
-      for (int lane = 0; lane < count; ++lane) {
-        const T fed = convert<T>(values[lane]);
-        inputs[(first + lane) * a.latent_dim + column + code] = fed;
-        continuous[(first + lane) * n_continuous + code] = widen(fed);
+      for (int64_t code = block * 4; code < std::min(block * 4 + 4, n_continuous); ++code) {
+        const auto kind = static_cast<Continuous>(a.kinds[code]);
+        const uint32_t (&word)[kLanes] = words[1][code % 4];
+        float values[kLanes];
+        if (kind == Continuous::normal) {
+          LaneWords own[2];
+          const LaneGroup group{sample, Purpose::normal_code, static_cast<uint32_t>(code)};
+          philox(stream, true, {group, group}, own);
+          float sine;
+          for (int lane = 0; lane < kLanes; ++lane) normal_pair(own[0][0][lane], own[0][1][lane], values[lane], sine);
+        } else if (kind == Continuous::uniform) {
+          for (int lane = 0; lane < kLanes; ++lane) values[lane] = uniform_signed(word[lane]);
+        } else {
+          for (int lane = 0; lane < kLanes; ++lane) values[lane] = static_cast<float>(word[lane] >> 31);
+        }
+        const int64_t at = a.noise_dim + a.categories + code;
+        for (int lane = 0; lane < count; ++lane) {
+          const T fed = convert<T>(values[lane]);
+          inputs[(first + lane) * a.latent_dim + at] = fed;
+          continuous[(first + lane) * n_continuous + code] = widen(fed);
+        }
       }
     }
   }
@@ -94,7 +112,7 @@ struct SampleRows {
     for (int64_t first = begin; first < end; first += kLanes) {
       const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
       const uint64_t sample = static_cast<uint64_t>(a.sample_offset + first);
-      for (int row = 0; row < count; ++row) noise(first + row, sample + row);
+      noise(first, count, sample);
       codes(first, count, sample);
     }
   }

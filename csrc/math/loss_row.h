@@ -18,7 +18,7 @@ template <class T>
 INFOGAN_FAST_HD Binary<T> binary(T x) {
   const T e = exponential(-magnitude(x));
   const T tail = log1p_unit(e);
-  const T large = T(1) / (T(1) + e), small = e / (T(1) + e);
+  const T large = T(1) / (T(1) + e), small = e * large;
   const bool positive = x > T(0);
   return Binary<T>{(positive ? x : T(0)) + tail, (positive ? T(0) : -x) + tail, positive ? large : small,
                    positive ? small : large};
