@@ -1,4 +1,4 @@
-"""What a kernel has to give for a case: the CPU operator's bits, which are held against tests/reference.py."""
+"""What a kernel has to give for a case: the CPU operator's bits, which are held against reference.py."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None
 
 @dataclass(frozen=True)
 class SampleCase:
-    """One call of sample_latents. `offsets`: bytes that inputs, categorical and continuous are misaligned by."""
+    """One call of sample_latents. `offsets`: bytes that inputs, categorical, continuous are misaligned by."""
 
     latents: str
     rows: int

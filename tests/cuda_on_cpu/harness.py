@@ -86,7 +86,7 @@ COVERAGE = Build("coverage", ("-O0", "-g1", "--coverage"), (), ("--coverage",))
 
 
 @functools.cache
-def setup_module() -> dict[str, Any]:
+def setup_py() -> dict[str, Any]:
     """setup.py's own functions and flags."""
     return runpy.run_path(str(ROOT / "setup.py"), run_name="setup_for_tests")
 
@@ -94,7 +94,10 @@ def setup_module() -> dict[str, Any]:
 @functools.cache
 def toolkit() -> Any:
     """The CUDA toolkit that setup.py would build with or, as text, why there is none."""
-    return setup_module()["find_toolkit"](os.environ)
+    try:
+        return setup_py()["find_toolkit"](os.environ)
+    except SystemExit as error:  # a broken toolkit, with the remedy
+        return str(error).strip()
 
 
 @functools.cache
@@ -149,31 +152,40 @@ def _compiler_version() -> str:
     return run_tool(["g++", "--version"])
 
 
-def _digest(parts: Iterable[str | Path]) -> str:
-    digest = hashlib.sha256(_compiler_version().encode())
+def digest(parts: Iterable[str | Path]) -> str:
+    """A name for what is made from these texts and the contents of these files by this compiler."""
+    made = hashlib.sha256(_compiler_version().encode())
     for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]
-
-
-def _compile(source: Path, flags: list[str], inputs: Iterable[Path]) -> Path:
-    """The object of one source, compiled again only when it, a file of `inputs` or a flag has changed."""
-    cached = cache_folder() / f"{source.stem}-{_digest([source.name, *flags, source, *inputs])}.o"
-    if not cached.exists():
-        # Coverage notes are named after the object: it is made under its final name, elsewhere.
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as work:
-            made = Path(work) / cached.name
-            run_tool(["g++", *flags, "-c", str(source), "-o", str(made)], cwd=work)
-            for notes in Path(work).glob("*.gcno"):
-                notes.replace(cache_folder() / notes.name)
-            made.replace(cached)
-    return cached
+        made.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+        made.update(b"\0")
+    return made.hexdigest()[:16]
 
 
 def headers(folder: Path) -> list[Path]:
     """The files of csrc that a kernel's object may depend on."""
     return sorted(path for suffix in ("*.h", "*.cuh") for path in folder.rglob(suffix))
+
+
+def _compile(source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Path]) -> Path:
+    """The object of one source, made again only when it, a file of `inputs` or a flag has changed."""
+    flags = [*ARITHMETIC, "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-DINFOGAN_FAST_SIMT", *flags]
+    made = cache_folder() / f"{source.stem}-{digest([source.name, *flags, source, *inputs])}.o"
+    if made.exists():
+        return made
+    include = [f"-I{csrc / 'cuda'}", f"-I{csrc}", f"-I{HERE}", "-isystem", str(cuda_headers())]
+    # Reports and debug information name the files by their place in the project, wherever the tree lies.
+    prefix = [f"-ffile-prefix-map={csrc}=csrc", f"-ffile-prefix-map={HERE}=tests/cuda_on_cpu"]
+    # Coverage notes are named after the object: it is made under its final name, elsewhere.
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as work:
+        run_tool(["g++", *flags, *prefix, *include, "-c", str(source), "-o", str(Path(work) / made.name)])
+        for path in sorted(Path(work).iterdir(), key=lambda path: path.suffix == ".o"):
+            path.replace(cache_folder() / path.name)
+    return made
+
+
+def object_of(build: Build, case: Path, csrc: Path = CSRC) -> Path:
+    """The object of a file of launchers."""
+    return _compile(case, build.flags, csrc, [*headers(csrc), *sorted(HERE.glob("*.h"))])
 
 
 def compile_runner(build: Build, cases: tuple[Path, ...], csrc: Path = CSRC) -> Path:
@@ -182,23 +194,11 @@ def compile_runner(build: Build, cases: tuple[Path, ...], csrc: Path = CSRC) -> 
     Raises:
         RuntimeError: it does not compile.
     """
-    include = [f"-I{csrc / 'cuda'}", f"-I{csrc}", f"-I{HERE}", "-isystem", str(cuda_headers())]
-    # Reports and debug information name the files by their place in the project, wherever the tree lies.
-    prefix = [f"-ffile-prefix-map={csrc}=csrc", f"-ffile-prefix-map={HERE}=tests/cuda_on_cpu"]
-    common = [
-        *ARITHMETIC,
-        "-Wall",
-        "-Wextra",
-        "-Wno-unknown-pragmas",
-        "-DINFOGAN_FAST_SIMT",
-        *prefix,
-        *include,
-    ]
-    ours = sorted(HERE.glob("*.h"))
-    objects = [_compile(case, [*common, *build.flags], [*headers(csrc), *ours]) for case in cases]
-    engine = [*common, "-O2", "-g1", *build.engine_flags]
-    objects += [_compile(HERE / name, engine, ours) for name in ("simt.cpp", "runner.cpp")]
-    program = cache_folder() / f"runner-{_digest([build.name, *(path.name for path in objects)])}"
+    engine = ("-O2", "-g1", *build.engine_flags)
+    objects = [object_of(build, case, csrc) for case in cases]
+    for name in ("simt.cpp", "runner.cpp"):
+        objects.append(_compile(HERE / name, engine, csrc, sorted(HERE.glob("*.h"))))
+    program = cache_folder() / f"runner-{digest([build.name, *(path.name for path in objects)])}"
     if not program.exists():
         made = program.with_suffix(f".{os.getpid()}")
         # Exported symbols are how reports find a kernel's name.
@@ -210,7 +210,7 @@ def compile_runner(build: Build, cases: tuple[Path, ...], csrc: Path = CSRC) -> 
 @dataclass
 class Buffer:
     """A tensor as a kernel gets it: the memory from its first element to its last, strides and all, `offset`
-    bytes past a 256-byte boundary. Outputs are sent as they are (poison them first) and read back in place."""
+    bytes past a 256-byte boundary. Outputs are sent as they are (poison them first) and read back."""
 
     tensor: torch.Tensor
     output: bool

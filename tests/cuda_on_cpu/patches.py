@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,15 @@ def patched(patches: Sequence[Patch]) -> Path:
     for path in files:
         relative = str(path.relative_to(CSRC))
         digest.update(f"{relative}\0{texts.get(relative, path.read_text())}\0".encode())
-    folder = cache_folder() / f"csrc-{digest.hexdigest()[:16]}" / "csrc"
+    folder = cache_folder() / f"csrc-{digest.hexdigest()[:16]}"
     if not folder.exists():
+        making = Path(tempfile.mkdtemp(dir=cache_folder()))
         for path in files:
-            copy = folder.with_name("making") / path.relative_to(CSRC)
+            copy = making / path.relative_to(CSRC)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(texts.get(str(path.relative_to(CSRC)), path.read_text()))
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_name("making").rename(folder)
+        with contextlib.suppress(OSError):  # another thread was first
+            making.rename(folder)
     return folder
 
 

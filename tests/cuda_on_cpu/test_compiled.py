@@ -1,0 +1,154 @@
+"""csrc/cuda through nvcc for every architecture from sm_75 up: no warning, no spill, the code as meant."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import site
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from cuda_on_cpu import tables
+from cuda_on_cpu.harness import CSRC, cache_folder, digest, headers, run_tool, setup_py, toolkit
+from torch.utils import cpp_extension
+
+SOURCES = tuple(path.name for path in sorted((CSRC / "cuda").glob("*.cu")))
+OLDEST = 75
+
+
+class Budget(NamedTuple):
+    """Threads of a block, and the threads that an SM's 64 K registers must hold at once."""
+
+    block: int
+    resident: int
+
+
+BUDGETS = {
+    "sample_latents_kernel": Budget(256, 1024),
+    "infogan_loss_kernel": Budget(128, 512),
+    "infogan_loss_finish_kernel": Budget(256, 256),
+}
+#: Kernels whose comments promise that global memory moves in 128-bit vectors, by the file that says so.
+VECTORISED = {"infogan_loss.cuh": "infogan_loss_kernel"}
+
+
+def arches() -> list[int]:
+    """What nvcc compiles for, such as 75 or 90."""
+    found = toolkit()
+    assert not isinstance(found, str)
+    return [number for number in (round(float(arch) * 10) for arch in found.arches) if number >= OLDEST]
+
+
+pytestmark = pytest.mark.skipif(
+    isinstance(toolkit(), str), reason=f"the CUDA sources were NOT compiled by nvcc: {toolkit()}"
+)
+
+
+def compiled(source: str) -> Path:
+    """A file's machine code for every architecture; RuntimeError, in nvcc's words, for a warning or spill."""
+    found, flags = toolkit(), list(setup_py()["NVCC_FLAGS"])
+    flags += ["-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage"]
+    flags += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in arches()]
+    inputs = [CSRC / "cuda" / source, *headers(CSRC)]
+    made = cache_folder() / f"{source}-{digest([*flags, found.version, torch.__version__, *inputs])}.fatbin"
+    if not made.exists():
+        include = [flag for path in cpp_extension.include_paths() for flag in ("-isystem", path)]
+        command = [str(found.nvcc), *flags, f"-I{CSRC}", *include, f"--threads={os.cpu_count() or 1}"]
+        unfinished = made.with_suffix(".unfinished")
+        run_tool([*command, "-fatbin", str(CSRC / "cuda" / source), "-o", str(unfinished)])
+        unfinished.replace(made)
+    return made
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_warning_no_spill_on_any_architecture(source: str) -> None:
+    compiled(source)
+    tables.add(
+        "nvcc", f"{source:<20} sm_{', '.join(map(str, arches()))}: no warning, no spill, no local memory"
+    )
+
+
+def tool(name: str) -> str | None:
+    """A CUDA binary utility on PATH, of the toolkit, or of the package nvidia-cuda-NAME."""
+    found = toolkit()
+    folders = [] if isinstance(found, str) else [str(found.home / "bin")]
+    for packages in {*site.getsitepackages(), *sys.path}:
+        folders += map(str, sorted(Path(packages).glob("nvidia/*/bin")))
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *folders]))
+
+
+def cuobjdump(*arguments: str) -> str:
+    """What cuobjdump prints; a skip where it or nvdisasm is missing."""
+    programs = [tool("cuobjdump"), tool("nvdisasm")]
+    if None in programs:
+        pytest.skip(
+            "the machine code was NOT checked: cuobjdump and nvdisasm are missing "
+            "(pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm)"
+        )
+    folders = {str(Path(str(program)).parent) for program in programs}
+    path = os.pathsep.join([*sorted(folders), os.environ.get("PATH", "")])
+    return run_tool([str(programs[0]), *arguments], env={**os.environ, "PATH": path})
+
+
+def kernel_of(symbol: str) -> str:
+    """``infogan_loss_kernel`` of ``_ZN12infogan_fast19infogan_loss_kernelI...``."""
+    return next(name for name in BUDGETS if f"{len(name)}{name}" in symbol)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_registers_leave_room_for_the_intended_blocks(source: str) -> None:
+    most: dict[str, int] = defaultdict(int)
+    arch, symbol, seen = "", "", set()
+    for line in cuobjdump("-res-usage", str(compiled(source))).splitlines():
+        if found := re.match(r"arch = (sm_\d+)", line):
+            arch = found[1]
+        elif found := re.match(r" Function (\w+):", line):
+            symbol = found[1]
+        elif found := re.match(r"  REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", line):
+            registers, stack, local = map(int, found.groups())
+            name = kernel_of(symbol)
+            assert stack == local == 0, f"{arch} {symbol}: {stack} bytes of stack, {local} of local memory"
+            allocated = (registers + 7) // 8 * 8  # registers are handed out in eights
+            resident = 65536 // (allocated * BUDGETS[name].block) * BUDGETS[name].block
+            assert resident >= BUDGETS[name].resident, (
+                f"{arch} {symbol}: {registers} registers leave room for {resident} threads on an SM, "
+                f"not the {BUDGETS[name].resident} intended"
+            )
+            most[name] = max(most[name], registers)
+            seen.add(arch)
+    assert seen == {f"sm_{arch}" for arch in arches()}
+    for name, registers in most.items():
+        tables.add(
+            "nvcc",
+            f"{name:<28} at most {registers} registers a thread, {BUDGETS[name].block} threads a block",
+        )
+
+
+def test_every_promise_of_vectors_is_checked() -> None:
+    promising = {path.name for path in (CSRC / "cuda").glob("*.cuh") if "128-bit" in path.read_text()}
+    assert promising == VECTORISED.keys()
+
+
+@pytest.mark.parametrize("file", VECTORISED)
+def test_global_memory_moves_in_128_bit_vectors(file: str) -> None:
+    source = file.replace(".cuh", ".cu")
+    wide: dict[tuple[str, str], set[str]] = {}
+    arch, symbol = "", ""
+    for line in cuobjdump("-sass", str(compiled(source))).splitlines():
+        if found := re.match(r"arch = (sm_\d+)", line):
+            arch = found[1]
+        elif found := re.match(r"\s*Function : (\w+)", line):
+            symbol = found[1]
+            wide[arch, symbol] = set()
+        elif found := re.search(r"\b(LDG|STG)\.\S*128\b", line):
+            wide[arch, symbol].add(found[1])
+    kernels = {key: kinds for key, kinds in wide.items() if kernel_of(key[1]) == VECTORISED[file]}
+    assert {arch for arch, _ in kernels} == {f"sm_{arch}" for arch in arches()}
+    for (arch, symbol), kinds in kernels.items():
+        assert kinds == {"LDG", "STG"}, f"{arch} {symbol} has no 128-bit {sorted({'LDG', 'STG'} - kinds)}"
+    tables.add("nvcc", f"{VECTORISED[file]:<28} {len(kernels)} instances, each with LDG.128 and STG.128")
