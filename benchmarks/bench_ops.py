@@ -65,11 +65,16 @@ def loss(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]
 
     compiled = torch.compile(total, fullgraph=True, dynamic=False)
     inputs = [real.detach(), fake.detach(), q.detach()]
-    codes = {"categorical": latents.categorical, "continuous": latents.continuous}
 
     def ours() -> ops.InfoGANLoss:
         return ops.infogan_loss(
-            SPEC, weights=weights, real_logits=inputs[0], fake_logits=inputs[1], q_output=inputs[2], **codes
+            SPEC,
+            weights=weights,
+            real_logits=inputs[0],
+            fake_logits=inputs[1],
+            q_output=inputs[2],
+            categorical=latents.categorical,
+            continuous=latents.continuous,
         )
 
     expected = torch.autograd.grad(total(real, fake, q), (real, fake, q))

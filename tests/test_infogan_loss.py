@@ -79,9 +79,9 @@ class Case:
     def expected(self, weights: LossWeights, scale: float = 1.0) -> tuple[Tensor, Tensor, list[Tensor]]:
         """(terms, total, gradients) by autograd in float64 on the CPU."""
         inputs = [t.detach().double().cpu().requires_grad_() for t in (self.real, self.fake, self.q)]
-        terms, errors = reference.infogan_terms(
-            self.spec, *inputs, self.categorical.cpu(), self.continuous.cpu(), self.fixed
-        )
+        real, fake, q = inputs
+        codes = self.categorical.cpu(), self.continuous.cpu()
+        terms, errors = reference.infogan_terms(self.spec, real, fake, q, *codes, self.fixed)
         total = reference.infogan_total(terms, weights)
         gradients = torch.autograd.grad(scale * total, inputs, allow_unused=True)
         return (
@@ -94,11 +94,9 @@ class Case:
         got = self.loss(weights, **change)
         terms, total, gradients = self.expected(weights, scale)
         exact = self.dtype == torch.float64
-        tolerance = {"rtol": 1e-12 if exact else 3e-6, "atol": 1e-12 if exact else 1e-6}
-        torch.testing.assert_close(got.terms.double().cpu(), terms, **tolerance)
-        torch.testing.assert_close(
-            got.total.double().cpu(), total, rtol=tolerance["rtol"], atol=1e-12 if exact else 1e-5
-        )
+        rtol = 1e-12 if exact else 3e-6
+        torch.testing.assert_close(got.terms.double().cpu(), terms, rtol=rtol, atol=1e-12 if exact else 1e-6)
+        torch.testing.assert_close(got.total.double().cpu(), total, rtol=rtol, atol=1e-12 if exact else 1e-5)
         for value, gradient, want in zip(
             (self.real, self.fake, self.q), (got.grad_real, got.grad_fake, got.grad_q), gradients, strict=True
         ):
