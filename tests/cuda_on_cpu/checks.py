@@ -78,15 +78,21 @@ class SampleCase:
         return f"{self.rows}x[{self.latents}] {name_of(self.dtype)}"
 
 
-@functools.cache
-def _expected_sample(case: SampleCase) -> ops.Latents:
+def draw(case: SampleCase, device: str = "cpu") -> tuple[ops.Latents, Tensor]:
+    """(latents, the state after it) from the operator."""
+    state = ops.rng_state(case.seed, case.step, device)
     spec = LatentSpec.parse(case.latents)
-    state = ops.rng_state(case.seed, case.step)
-    expected = ops.sample_latents(
+    latents = ops.sample_latents(
         state, case.rows, spec, dtype=case.dtype, sample_offset=case.sample_offset, advance=case.advance
     )
+    return latents, state
+
+
+@functools.cache
+def _expected_sample(case: SampleCase) -> ops.Latents:
+    expected, _ = draw(case)
     inputs, categorical, continuous = reference.sample_latents(
-        spec, case.seed, case.step, case.rows, case.sample_offset
+        LatentSpec.parse(case.latents), case.seed, case.step, case.rows, case.sample_offset
     )
     close(expected.inputs, inputs, EPSILON[case.dtype], "the CPU operator's inputs")
     same_bits(expected.categorical, categorical, "the CPU operator's categorical")
@@ -94,16 +100,26 @@ def _expected_sample(case: SampleCase) -> ops.Latents:
     return expected
 
 
+def compare_latents(actual: ops.Latents, state: Tensor, case: SampleCase, what: str) -> None:
+    """Raises AssertionError unless latents and state are what is expected to the bit."""
+    same_bits(state.cpu(), torch.tensor([case.seed, case.step + int(case.advance)]), what + "state")
+    expected = _expected_sample(case)
+    # The categories first: where they are wrong, so is what follows from them.
+    for name in ("categorical", "inputs", "continuous"):
+        same_bits(getattr(actual, name).cpu(), getattr(expected, name), what + name)
+
+
 def check_sample_latents(runner: Runner, case: SampleCase, schedules: Sequence[Schedule]) -> None:
     """Raises AssertionError when the kernel's results differ from what is expected under any schedule."""
     spec = LatentSpec.parse(case.latents)
-    expected = _expected_sample(case)
     sizes, kinds, cdf = spec.operator_arguments
     for schedule in schedules:
         state = torch.tensor([case.seed, case.step])
-        inputs = poisoned((case.rows, spec.latent_dim), case.dtype)
-        categorical = poisoned((case.rows, spec.n_categorical), torch.int32)
-        continuous = poisoned((case.rows, spec.n_continuous), torch.float32)
+        latents = ops.Latents(
+            poisoned((case.rows, spec.latent_dim), case.dtype),
+            poisoned((case.rows, spec.n_categorical), torch.int32),
+            poisoned((case.rows, spec.n_continuous), torch.float32),
+        )
         runner(
             f"sample_latents/{name_of(case.dtype)}",
             wanted(state),
@@ -115,17 +131,11 @@ def check_sample_latents(runner: Runner, case: SampleCase, schedules: Sequence[S
             given(None if cdf is None else torch.tensor(cdf, dtype=torch.float32)),
             case.sample_offset,
             int(case.advance),
-            wanted(inputs, case.offsets[0]),
-            wanted(categorical, case.offsets[1]),
-            wanted(continuous, case.offsets[2]),
+            *(wanted(output, offset) for output, offset in zip(latents, case.offsets, strict=True)),
             seed=schedule.seed,
             resident_blocks=schedule.resident_blocks,
         )
-        what = f"{case}, {schedule}: "
-        same_bits(state, torch.tensor([case.seed, case.step + int(case.advance)]), what + "state")
-        same_bits(categorical, expected.categorical, what + "categorical")
-        same_bits(inputs, expected.inputs, what + "inputs")
-        same_bits(continuous, expected.continuous, what + "continuous")
+        compare_latents(latents, state, case, f"{case}, {schedule}: ")
 
 
 # ---- infogan_loss ----------------------------------------------------------------------------------------
@@ -210,21 +220,39 @@ def loss_inputs(case: LossCase) -> LossInputs:
     )
 
 
+def _moved(tensor: Tensor | None, device: str, offset: int = 0) -> Tensor | None:
+    """The same on a device, strides kept, `offset` bytes past the start of an allocation."""
+    if tensor is None:
+        return None
+    extent = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    before = offset // tensor.element_size()
+    memory = torch.full((before + extent,), float("nan"), dtype=tensor.dtype, device=device)
+    moved = memory.as_strided(tensor.shape, tensor.stride(), before)
+    moved.copy_(tensor)
+    return moved
+
+
+def score(case: LossCase, device: str = "cpu") -> ops.InfoGANLoss:
+    """Terms and gradients from the operator."""
+    x = loss_inputs(case)
+    return ops.infogan_loss(
+        LatentSpec.parse(case.latents),
+        weights=x.weights,
+        real_logits=_moved(x.real, device, case.offset),
+        fake_logits=_moved(x.fake, device, case.offset),
+        q_output=_moved(x.q, device, case.offset),
+        categorical=None if x.categorical is None else x.categorical.to(device),
+        continuous=None if x.continuous is None else x.continuous.to(device),
+        fixed_log_variance=case.fixed_log_variance,
+        grad_scale=None if x.grad_scale is None else x.grad_scale.to(device),
+        grad_dtype=case.grad_dtype,
+    )
+
+
 @functools.cache
 def _expected_loss(case: LossCase) -> ops.InfoGANLoss:
     spec, x = LatentSpec.parse(case.latents), loss_inputs(case)
-    expected = ops.infogan_loss(
-        spec,
-        weights=x.weights,
-        real_logits=x.real,
-        fake_logits=x.fake,
-        q_output=x.q,
-        categorical=x.categorical,
-        continuous=x.continuous,
-        fixed_log_variance=case.fixed_log_variance,
-        grad_scale=x.grad_scale,
-        grad_dtype=case.grad_dtype,
-    )
+    expected = score(case)
     leaves = [None if t is None else t.double().requires_grad_() for t in (x.real, x.fake, x.q)]
     terms, errors = reference.infogan_terms(
         spec, leaves[0], leaves[1], leaves[2], x.categorical, x.continuous, case.fixed_log_variance
@@ -250,10 +278,22 @@ def _expected_loss(case: LossCase) -> ops.InfoGANLoss:
     return expected
 
 
-def run_infogan_loss(
-    runner: Runner, case: LossCase, x: LossInputs, schedule: Schedule
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """(gradients of real, fake and q, terms, total) from the kernels."""
+def compare_loss(actual: ops.InfoGANLoss, case: LossCase, what: str) -> None:
+    """Raises AssertionError unless gradients are what is expected to the bit, and sums within rounding."""
+    expected = _expected_loss(case)
+    tolerance = 1e-12 if case.dtype == torch.float64 else 2e-6
+    for name in ("grad_real", "grad_fake", "grad_q"):
+        value, right = getattr(actual, name), getattr(expected, name)
+        if value.is_cuda and case.dtype == torch.float64:  # exp and log of doubles are each platform's own
+            close(value.cpu(), right, tolerance, what + name)
+        else:
+            same_bits(value.cpu(), right, what + name)
+    close(actual.terms.cpu(), expected.terms, tolerance, what + "terms")
+    close(actual.total.cpu().reshape(1), expected.total.reshape(1), tolerance * 10, what + "total")
+
+
+def run_infogan_loss(runner: Runner, case: LossCase, x: LossInputs, schedule: Schedule) -> ops.InfoGANLoss:
+    """Terms and gradients from the kernels."""
     spec = LatentSpec.parse(case.latents)
     sizes, kinds, _ = spec.operator_arguments
     grad_dtype = case.grad_dtype or case.dtype
@@ -290,24 +330,17 @@ def run_infogan_loss(
         seed=schedule.seed,
         resident_blocks=schedule.resident_blocks,
     )
-    return gradients, terms, total
+    return ops.InfoGANLoss(total, terms, *gradients)
 
 
 def check_infogan_loss(runner: Runner, case: LossCase, schedules: Sequence[Schedule]) -> None:
     """Raises AssertionError when the kernels' results differ from what is expected under any schedule."""
-    x, expected = loss_inputs(case), _expected_loss(case)
-    tolerance = 1e-12 if case.dtype == torch.float64 else 2e-6
     first: Tensor | None = None
     for schedule in schedules:
-        gradients, terms, total = run_infogan_loss(runner, case, x, schedule)
+        actual = run_infogan_loss(runner, case, loss_inputs(case), schedule)
         what = f"{case}, {schedule}: "
-        for name, gradient, right in zip(
-            ("grad_real", "grad_fake", "grad_q"), gradients, expected[2:], strict=True
-        ):
-            same_bits(gradient, right, what + name)
-        close(terms, expected.terms, tolerance, what + "terms")
-        close(total, expected.total.reshape(1), tolerance * 10, what + "total")
-        sums = torch.cat([terms, total])
+        compare_loss(actual, case, what)
+        sums = torch.cat([actual.terms, actual.total])
         if first is not None:
             same_bits(sums, first, what + "[terms, total], which no order of execution may change, ")
         first = sums

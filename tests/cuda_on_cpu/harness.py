@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils import cpp_extension
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -205,6 +206,31 @@ def compile_runner(build: Build, cases: tuple[Path, ...], csrc: Path = CSRC) -> 
         run_tool(["g++", *build.link_flags, *map(str, objects), "-rdynamic", "-ldl", "-o", str(made)])
         made.replace(program)
     return program
+
+
+def compile_library() -> Path:
+    """The .cu files as a library of operators, registered for CUDA, whose kernels run on the CPU.
+
+    Raises:
+        RuntimeError: it does not compile.
+    """
+    sources = [*sorted((CSRC / "cuda").glob("*.cu")), HERE / "wrappers.cpp", HERE / "simt.cpp"]
+    flags = [*ARITHMETIC, setup_py()["TARGET"], "-DINFOGAN_FAST_SIMT", "-DUSE_CUDA", "-Wno-unknown-pragmas"]
+    flags += ["-O1", "-g1", "-fPIC", "-shared"]
+    inputs = [*sources, *headers(CSRC), *sorted(HERE.glob("*.h"))]
+    made = cache_folder() / f"wrappers-{digest([*flags, torch.__version__, *inputs])}.so"
+    if not made.exists():
+        include = [f"-I{CSRC / 'cuda'}", f"-I{HERE}"]
+        include += [flag for path in cpp_extension.include_paths() for flag in ("-isystem", path)]
+        include += ["-isystem", str(cuda_headers())]
+        # Its own names before those of a CUDA build of torch, and no name left open.
+        link = ["-Wl,-Bsymbolic", "-Wl,-z,defs", *(f"-L{path}" for path in cpp_extension.library_paths())]
+        link += ["-ltorch", "-ltorch_cpu", "-lc10", "-ldl"]
+        unfinished = made.with_suffix(f".{os.getpid()}")
+        names = [name for source in sources for name in ("-x", "c++", str(source))]
+        run_tool(["g++", *flags, *include, *names, "-x", "none", "-o", str(unfinished), *link])
+        unfinished.replace(made)
+    return made
 
 
 @dataclass

@@ -57,6 +57,7 @@ int warpSize = 32;
 namespace simt {
 
 Schedule schedule;
+void* stream_of_launch;
 
 namespace {
 

@@ -123,8 +123,9 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
 namespace infogan_fast {
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t,
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             Arguments... arguments) {
+  simt::stream_of_launch = stream;
   simt::run(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
             [=] { kernel(static_cast<Parameters>(arguments)...); });
 }

@@ -17,6 +17,8 @@ struct Schedule {
 };
 extern Schedule schedule;
 
+extern void* stream_of_launch;  // of the last launch; nothing runs asynchronously here
+
 constexpr int kFailure = 66;  // exit status after a report
 
 // Where in the kernel's source a thread stands; as a default argument it names the caller's line.
