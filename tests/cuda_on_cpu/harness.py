@@ -102,14 +102,18 @@ def toolkit() -> Any:
 
 
 @functools.cache
-def cuda_headers() -> Path | None:
-    """The folder with cuda_fp16.h: the toolkit's, or that of the nvidia-cuda-runtime package."""
+def cuda_headers() -> tuple[str, ...]:
+    """Compiler flags for CUDA's headers, of the toolkit or NVIDIA's packages; empty where there are none."""
     found = toolkit()
     folders = [] if isinstance(found, str) else [found.home / "include"]
     for packages in {*site.getsitepackages(), *sys.path}:
         folders += sorted(Path(packages).glob("nvidia/*/include"))
-    needed = ("cuda_fp16.h", "cuda_runtime.h", "crt/host_defines.h")
-    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
+    for folder in folders:
+        together = (folder, folder / "cccl")
+        needed = ("cuda_fp16.h", "cuda_bf16.h", "cuda_runtime.h", "crt/host_defines.h", "nv/target")
+        if all(any((place / name).is_file() for place in together) for name in needed):
+            return tuple(flag for place in together for flag in ("-isystem", str(place)))
+    return ()
 
 
 @functools.cache
@@ -117,10 +121,11 @@ def why_not_here() -> str | None:
     """What the shim lacks on this machine, and the remedy; None when nothing."""
     if shutil.which("g++") is None:
         return "g++ is not installed: the CUDA kernels were NOT run on the CPU"
-    if cuda_headers() is None:
+    if not cuda_headers():
         return (
-            "no CUDA headers: the CUDA kernels were NOT run on the CPU. Install a CUDA toolkit, or its "
-            "headers with pip install nvidia-cuda-runtime nvidia-cuda-crt"
+            "no CUDA headers: the CUDA kernels were NOT run on the CPU. "
+            "Install a CUDA toolkit, or "
+            "its headers: pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl"
         )
     return None
 
@@ -173,7 +178,7 @@ def _compile(source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Pa
     made = cache_folder() / f"{source.stem}-{digest([source.name, *flags, source, *inputs])}.o"
     if made.exists():
         return made
-    include = [f"-I{csrc / 'cuda'}", f"-I{csrc}", f"-I{HERE}", "-isystem", str(cuda_headers())]
+    include = [f"-I{csrc / 'cuda'}", f"-I{csrc}", f"-I{HERE}", *cuda_headers()]
     # Reports and debug information name the files by their place in the project, wherever the tree lies.
     prefix = [f"-ffile-prefix-map={csrc}=csrc", f"-ffile-prefix-map={HERE}=tests/cuda_on_cpu"]
     # Coverage notes are named after the object: it is made under its final name, elsewhere.
@@ -222,7 +227,7 @@ def compile_library() -> Path:
     if not made.exists():
         include = [f"-I{CSRC / 'cuda'}", f"-I{HERE}"]
         include += [flag for path in cpp_extension.include_paths() for flag in ("-isystem", path)]
-        include += ["-isystem", str(cuda_headers())]
+        include += cuda_headers()
         # Its own names before those of a CUDA build of torch, and no name left open.
         link = ["-Wl,-Bsymbolic", "-Wl,-z,defs", *(f"-L{path}" for path in cpp_extension.library_paths())]
         link += ["-ltorch", "-ltorch_cpu", "-lc10", "-ldl"]

@@ -144,6 +144,12 @@ MUTANTS = (
         TSAN,
     ),
     sample(
+        "the step is read without an atomic",
+        "shared_step[0] = atomicAdd(state + 1, 0ull) & kStepMask;",
+        "shared_step[0] = state[1] & kStepMask;",
+        TSAN,
+    ),
+    sample(
         "the first block to end moves the state on",
         "if (finished == gridDim.x - 1)",
         "if (finished == 0)",

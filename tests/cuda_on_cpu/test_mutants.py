@@ -124,10 +124,5 @@ def test_a_planted_bug_is_caught(mutant: Mutant, programs: dict[tuple[str, str],
                 except AssertionError as error:
                     cell = in_short(error)
         cells.append(cell)
-    row = f"{mutant.operator:<15}{mutant.name:<56}" + "".join(f"{cell:<26}" for cell in cells)
-    header = f"{'':<15}{'':<56}" + "".join(f"{build.name:<26}" for build in LEGS)
-    title = "planted bugs, and how each leg caught them"
-    if title not in tables.lines():
-        tables.add(title, header)
-    tables.add(title, row.rstrip())
+    tables.add_mutant(mutant.operator, mutant.name, (cells[0], cells[1], cells[2]))
     assert not missed, f"{mutant.name}: survives {', '.join(missed)}"

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# On a machine with an NVIDIA GPU: builds both halves for it, runs the GPU tests, runs compute-sanitizer over the
+# operators' cases, runs the benchmarks, and leaves what came of it in benchmarks/results/CARD/ (checks.json, the
+# benchmarks' JSON, logs). Needs no network: Python with PyTorch, pytest, pybind11, setuptools and ninja, and nvcc.
+# Every step runs even after one has failed; the exit status is 1 when one has.
+#
+#   benchmarks/run_gpu.sh [all|tests|sanitizers|benchmarks]      PYTHON=python3.12 to choose the interpreter
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+what=${1:-all}
+case $what in all | tests | sanitizers | benchmarks) ;; *)
+    echo "run_gpu.sh: unknown step '$what'; expected all, tests, sanitizers or benchmarks" >&2
+    exit 2
+    ;;
+esac
+if ! card=$("$python" -c 'import torch; print(torch.cuda.get_device_name())' 2> /dev/null); then
+    echo "run_gpu.sh: $python sees no CUDA device (torch.cuda.get_device_name() fails)" >&2
+    exit 2
+fi
+results=benchmarks/results/$(printf '%s' "$card" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-' | sed 's|-$||')
+work=$(mktemp -d "${TMPDIR:-/tmp}/infogan-fast-gpu.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$results"
+echo "card: $card, results in $results"
+
+failed=0
+steps=$work/steps
+: > "$steps"
+step() { # step NAME COMMAND...: runs it, keeps its output and its outcome
+    local name=$1 start=$SECONDS outcome=passed
+    shift
+    printf '\n==== %s\n' "$name"
+    if ! "$@" 2>&1 | tee "$results/$name.log"; then
+        outcome=failed
+        failed=1
+    fi
+    printf '%s\t%s\t%s\n' "$name" "$outcome" "$((SECONDS - start))" >> "$steps"
+}
+skipped() { # skipped NAME WHY
+    printf '\n==== %s: NOT run: %s\n' "$1" "$2"
+    printf '%s\tnot run: %s\t0\n' "$1" "$2" >> "$steps"
+    failed=1
+}
+
+build() {
+    TORCH_CUDA_ARCH_LIST=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())') \
+        INFOGAN_FAST_CUDA=1 "$python" -m pip install -q --no-build-isolation --no-deps --no-index \
+        --target "$work/site" . && "$python" -m infogan_fast.info
+}
+export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
+step build build
+
+# Only files that have GPU tests: the others may import what such a machine lacks.
+mapfile -t files < <(grep -lE 'mark\.gpu|device: torch\.device' tests/test_*.py)
+pytest=("$python" -m pytest -q -m gpu -p no:cacheprovider)
+if [ "$what" = all ] || [ "$what" = tests ]; then step tests "${pytest[@]}" "${files[@]}"; fi
+
+# Each tensor an allocation of its own, so that the edges of every buffer are seen. Graphs cannot be captured then, and
+# the largest grids take long under instrumentation: both are left to the plain tests. initcheck has to see the writes of
+# PyTorch's kernels as well; the other tools look at the project's own.
+sanitize() { # sanitize TOOL OPTION...
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$@" --error-exitcode 9 \
+        "${pytest[@]}" -x tests/test_gpu.py -k 'not graph and not largest and not stream'
+}
+if [ "$what" = all ] || [ "$what" = sanitizers ]; then
+    if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
+        step memcheck sanitize memcheck --kernel-regex kns=infogan_fast
+        step racecheck sanitize racecheck --kernel-regex kns=infogan_fast --racecheck-report all
+        step synccheck sanitize synccheck --kernel-regex kns=infogan_fast
+        step initcheck sanitize initcheck
+    else
+        for tool in memcheck racecheck synccheck initcheck; do skipped $tool 'compute-sanitizer is not installed'; done
+    fi
+fi
+
+if [ "$what" = all ] || [ "$what" = benchmarks ]; then
+    for benchmark in benchmarks/bench_*.py; do
+        name=$(basename "$benchmark" .py)
+        step "$name" "$python" "$benchmark" --device cuda --json "$results/$name.json"
+    done
+fi
+
+"$python" - "$steps" "$results/checks.json" << 'END'
+import datetime, json, platform, subprocess, sys
+import torch
+
+def first_line(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    except (OSError, IndexError):
+        return None
+
+steps = [line.rstrip("\n").split("\t") for line in open(sys.argv[1])]
+properties = torch.cuda.get_device_properties(0)
+report = {
+    "card": properties.name,
+    "memory_bytes": properties.total_memory,
+    "multiprocessors": properties.multi_processor_count,
+    "capability": "%d.%d" % torch.cuda.get_device_capability(),
+    "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+    "nvcc": first_line("nvcc", "--version"),
+    "torch": torch.__version__,
+    "cuda": torch.version.cuda,
+    "python": platform.python_version(),
+    "date": datetime.date.today().isoformat(),
+    "commit": first_line("git", "rev-parse", "HEAD"),
+    "steps": {name: {"outcome": outcome, "seconds": int(seconds)} for name, outcome, seconds in steps},
+}
+with open(sys.argv[2], "w") as file:
+    json.dump(report, file, indent=1)
+    file.write("\n")
+print()
+for name, outcome, seconds in steps:
+    print(f"{name:<14}{outcome:<12}{seconds:>6} s")
+END
+exit $failed
