@@ -3,8 +3,8 @@ pixels or more.
 
 For images of S x S pixels the discriminator halves the side (rounding down) with 4x4 convolutions of stride 2
 until it is at most 8, at least twice: 28 -> 14 -> 7, 32 -> 16 -> 8, 64 -> 32 -> 16 -> 8, 45 -> 22 -> 11 -> 5.
-The first convolution has 64 channels, each next one twice as many, up to 512. With 28 pixels this is the paper's
-MNIST network, with 32 its Faces network:
+The first convolution has 64 channels, each next one twice as many, up to 512. With 28 pixels this is the
+paper's MNIST network, with 32 its Faces network:
 
     trunk        conv 64 s2, leaky | conv 128 s2, BN, leaky | ... | FC 1024, BN, leaky
     D head       FC 1                          Q head       FC 128, BN, leaky | FC to Q's layout
@@ -129,13 +129,13 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """[B, latent_dim] -> [B, C, S, S] in [0, 1]."""
-        x = functional.relu(self.fc1_norm(self.fc1(latents)))
-        x = functional.relu(self.fc2_norm(self.fc2(x)))
+        x = functional.relu_(self.fc1_norm(self.fc1(latents)))
+        x = functional.relu_(self.fc2_norm(self.fc2(x)))
         # Features lie as (row, column, channel), which is what channels_last convolutions read without a
         # copy.
         x = x.unflatten(1, self.base).permute(0, 3, 1, 2)
         for up, norm in zip(self.ups, self.up_norms, strict=True):
-            x = functional.relu(norm(up(x)))
+            x = functional.relu_(norm(up(x)))
         return torch.sigmoid(self.image(x))
 
 
@@ -157,11 +157,12 @@ class Trunk(nn.Module):
     def forward(self, images: Tensor, parts: int = 1) -> Tensor:
         """[B, C, S, S] -> [B, 1024]; batch normalisation takes the statistics of each of ``parts`` equal
         parts of B."""
+        # Not in place: on a CPU the image layer's output is a view, which autograd would copy back and forth.
         x = functional.leaky_relu(self.image(images), self.slope)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
-            x = functional.leaky_relu(_normalised(norm, conv(x), parts), self.slope)
+            x = functional.leaky_relu_(_normalised(norm, conv(x), parts), self.slope)
         x = self.fc(x.permute(0, 2, 3, 1).flatten(1))
-        return functional.leaky_relu(_normalised(self.fc_norm, x, parts), self.slope)
+        return functional.leaky_relu_(_normalised(self.fc_norm, x, parts), self.slope)
 
 
 class QHead(nn.Module):
@@ -176,7 +177,7 @@ class QHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, 1024] -> [B, q_dim]."""
-        x: Tensor = self.fc2(functional.leaky_relu(self.fc1_norm(self.fc1(features)), self.slope))
+        x: Tensor = self.fc2(functional.leaky_relu_(self.fc1_norm(self.fc1(features)), self.slope))
         return x
 
 

@@ -298,7 +298,7 @@ def _update(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> N
 
 @torch.no_grad()
 def calibrated(
-    generator: Generator, spec: LatentSpec, *, batches: int = 16, batch_size: int = 256
+    generator: Generator, spec: LatentSpec, *, batches: int = 8, batch_size: int = 128
 ) -> Generator:
     """A copy of the generator for making images: in evaluation mode, with batch statistics measured anew.
 

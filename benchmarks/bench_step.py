@@ -1,0 +1,194 @@
+"""A training iteration beside plain eager PyTorch: python benchmarks/bench_step.py [--rounds N] [--json FILE]
+
+The baseline is what a good engineer writes by hand: the same networks of standard layers, float32, images and
+random numbers by tensor operations, BCE with logits and cross entropy, a fresh generator pass for each
+player, Adam with its default implementation; a second one does the same under bfloat16 autocast. All variants
+start from weights of the same distribution, and each round times each of them once, in random order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timing import interleaved, machine, write_json
+from torch import Tensor, nn
+
+from infogan_fast.batches import Batches
+from infogan_fast.device import amp_dtype, choose_device, keep_freed_memory
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.linear import faster_linear, set_linear
+from infogan_fast.networks import InfoGAN
+from infogan_fast.step import Objective, TrainingStep
+
+SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
+IMAGES = 20_000
+
+
+class _Shaped(nn.Module):
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, *self.shape)
+
+
+class Plain:
+    """The paper's MNIST networks and the usual alternating loop."""
+
+    def __init__(
+        self, images: Tensor, batch_size: int, device: torch.device, amp: torch.dtype | None
+    ) -> None:
+        self.images, self.batch_size, self.device, self.amp = images.to(device), batch_size, device, amp
+        self.generator = nn.Sequential(
+            nn.Linear(74, 1024, bias=False),
+            nn.BatchNorm1d(1024),
+            nn.ReLU(True),
+            nn.Linear(1024, 128 * 7 * 7, bias=False),
+            nn.BatchNorm1d(128 * 7 * 7),
+            nn.ReLU(True),
+            _Shaped(128, 7, 7),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(True),
+            nn.ConvTranspose2d(64, 1, 4, 2, 1),
+            nn.Sigmoid(),
+        )
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, 64, 4, 2, 1),
+            nn.LeakyReLU(0.1, True),
+            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(0.1, True),
+            nn.Flatten(),
+            nn.Linear(128 * 7 * 7, 1024, bias=False),
+            nn.BatchNorm1d(1024),
+            nn.LeakyReLU(0.1, True),
+        )
+        self.d_head = nn.Linear(1024, 1)
+        self.q_head = nn.Sequential(
+            nn.Linear(1024, 128, bias=False),
+            nn.BatchNorm1d(128),
+            nn.LeakyReLU(0.1, True),
+            nn.Linear(128, 14),
+        )
+        for part in (self.generator, self.trunk, self.d_head, self.q_head):
+            part.to(device)
+            for module in part.modules():
+                if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                    nn.init.normal_(module.weight, 0.0, 0.02)
+        betas = (0.5, 0.999)
+        self.optimizer_d = torch.optim.Adam(
+            [*self.trunk.parameters(), *self.d_head.parameters()], lr=2e-4, betas=betas
+        )
+        self.optimizer_g = torch.optim.Adam(
+            [
+                {"params": self.generator.parameters(), "lr": 1e-3},
+                {"params": self.q_head.parameters(), "lr": 2e-4},
+            ],
+            betas=betas,
+        )
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.amp is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.amp)
+
+    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
+        rows, device = self.batch_size, self.device
+        category = torch.randint(10, (rows,), device=device)
+        continuous = torch.rand(rows, 2, device=device) * 2 - 1
+        noise = torch.randn(rows, 62, device=device)
+        return torch.cat([noise, F.one_hot(category, 10), continuous], 1), category, continuous
+
+    def __call__(self) -> None:
+        chosen = torch.randint(len(self.images), (self.batch_size,), device=self.device)
+        real = self.images[chosen].float() / 255
+
+        self.optimizer_d.zero_grad()
+        latents, _, _ = self.sample()
+        with self.autocast():
+            with torch.no_grad():
+                fake = self.generator(latents)
+            on_real, on_fake = (self.d_head(self.trunk(x)).float() for x in (real, fake))
+        d = F.binary_cross_entropy_with_logits(on_real, torch.ones_like(on_real))
+        d = d + F.binary_cross_entropy_with_logits(on_fake, torch.zeros_like(on_fake))
+        d.backward()
+        self.optimizer_d.step()
+
+        self.optimizer_g.zero_grad()
+        latents, category, continuous = self.sample()
+        with self.autocast():
+            features = self.trunk(self.generator(latents))
+            on_fake, q = self.d_head(features).float(), self.q_head(features).float()
+        mean, log_variance = q[:, 10:12], q[:, 12:]
+        squared = (continuous - mean) ** 2 * torch.exp(-log_variance)
+        nll = 0.5 * (log_variance + squared + math.log(2 * math.pi))
+        g = F.binary_cross_entropy_with_logits(on_fake, torch.ones_like(on_fake))
+        g = g + F.cross_entropy(q[:, :10], category) + 0.1 * nll.sum(1).mean()
+        g.backward()
+        self.optimizer_g.step()
+
+
+def ours(
+    images: Tensor, batch_size: int, device: torch.device, amp: torch.dtype | None, linear: str
+) -> Callable[[], object]:
+    """The iteration as the trainer runs it, with the choice of its batch."""
+    networks = InfoGAN(SPEC, 28, 1).to(device)
+    set_linear(networks, linear)
+    step = TrainingStep(SPEC, networks, Objective(), amp=amp)
+    batches = Batches(images.to(device), 0, batch_size, device=device, dtype=step.dtype)
+    updates = itertools.count()
+    return lambda: step(batches(next(updates)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch-size", type=int, default=128, metavar="B")
+    parser.add_argument(
+        "--rounds", type=int, default=21, metavar="N", help="timings of each variant (default: 21)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    device = choose_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
+    linear = faster_linear()
+    variants: dict[str, Callable[[], object]] = {
+        "plain eager float32": Plain(images, args.batch_size, device, None),
+        f"infogan_fast float32 ({linear})": ours(images, args.batch_size, device, None, linear),
+    }
+    try:
+        amp = amp_dtype(device)
+        variants["plain eager autocast"] = Plain(images, args.batch_size, device, amp)
+        variants["infogan_fast --amp"] = ours(images, args.batch_size, device, amp, linear)
+    except UserError as error:
+        print(error)
+
+    where = machine(device)
+    print(f"{where}, batch {args.batch_size}, medians of {args.rounds} rounds")
+    seconds = interleaved(variants, rounds=args.rounds, device=device)
+    baseline = seconds["plain eager float32"]
+    for name, value in seconds.items():
+        rate = args.batch_size / value
+        print(f"{name:32s} {value * 1e3:8.1f} ms {rate:8.0f} images/s {baseline / value:6.2f}x")
+    write_json(args.json, {"machine": where, "batch_size": args.batch_size, "seconds": seconds})
+
+
+if __name__ == "__main__":
+    main()

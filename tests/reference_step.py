@@ -1,0 +1,144 @@
+"""The training iteration in plain PyTorch: separate passes, losses written out, autograd, Adam by its
+formulas."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from infogan_fast import ops
+from infogan_fast.latents import LatentSpec
+from infogan_fast.networks import InfoGAN, sides
+from infogan_fast.step import Objective
+
+D_PREFIXES = ("trunk.", "d_head.")
+
+
+class ReferenceStep:
+    """Holds copies of the networks' weights and statistics by their names in the state dict."""
+
+    def __init__(
+        self, spec: LatentSpec, networks: InfoGAN, objective: Objective, size: int, slope: float, seed: int
+    ) -> None:
+        self.spec, self.objective, self.size, self.slope = spec, objective, size, slope
+        self.buffers = {k: v.clone() for k, v in networks.named_buffers()}
+        self.weights = {
+            k: v.detach().clone().contiguous().requires_grad_() for k, v in networks.named_parameters()
+        }
+        self.mean = {k: torch.zeros_like(v) for k, v in self.weights.items()}
+        self.variance = {k: torch.zeros_like(v) for k, v in self.weights.items()}
+        self.step = 0
+        self.rng = ops.rng_state(seed)
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        axes = [0, 2, 3] if x.ndim == 4 else [0]
+        shape = [1, -1, 1, 1] if x.ndim == 4 else [1, -1]
+        mean, var = x.mean(axes), x.var(axes, correction=0)
+        n = x.numel() // x.shape[1]
+        with torch.no_grad():
+            for key, value in (("running_mean", mean), ("running_var", var * n / (n - 1))):
+                self.buffers[f"{name}.{key}"].mul_(0.9).add_(value, alpha=0.1)
+            self.buffers[f"{name}.num_batches_tracked"] += 1
+        y = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
+        return y * self.weights[f"{name}.weight"].view(shape) + self.weights[f"{name}.bias"].view(shape)
+
+    def stages(self, prefix: str) -> int:
+        return sum(k.startswith(prefix) for k in self.weights)
+
+    def generator(self, z: Tensor) -> Tensor:
+        w, side = self.weights, sides(self.size)
+        x = F.relu(self.norm("generator.fc1_norm", z @ w["generator.fc1.weight"].T))
+        x = F.relu(self.norm("generator.fc2_norm", x @ w["generator.fc2.weight"].T))
+        x = x.view(len(x), side[-1], side[-1], -1).permute(0, 3, 1, 2).contiguous()
+        inner = self.stages("generator.ups.")
+        for i in range(inner):
+            odd = side[-2 - i] % 2
+            x = F.conv_transpose2d(x, w[f"generator.ups.{i}.weight"], stride=2, padding=1, output_padding=odd)
+            x = F.relu(self.norm(f"generator.up_norms.{i}", x))
+        x = F.conv_transpose2d(
+            x,
+            w["generator.image.weight"],
+            w["generator.image.bias"],
+            stride=2,
+            padding=1,
+            output_padding=self.size % 2,
+        )
+        return torch.sigmoid(x)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        w = self.weights
+        x = F.leaky_relu(
+            F.conv2d(x, w["trunk.image.weight"], w["trunk.image.bias"], stride=2, padding=1), self.slope
+        )
+        for i in range(self.stages("trunk.convs.")):
+            x = F.conv2d(x, w[f"trunk.convs.{i}.weight"], stride=2, padding=1)
+            x = F.leaky_relu(self.norm(f"trunk.conv_norms.{i}", x), self.slope)
+        x = x.permute(0, 2, 3, 1).reshape(len(x), -1) @ w["trunk.fc.weight"].T
+        return F.leaky_relu(self.norm("trunk.fc_norm", x), self.slope)
+
+    def d_head(self, h: Tensor) -> Tensor:
+        return (h @ self.weights["d_head.weight"].T + self.weights["d_head.bias"]).squeeze(1)
+
+    def q_head(self, h: Tensor) -> Tensor:
+        x = F.leaky_relu(self.norm("q_head.fc1_norm", h @ self.weights["q_head.fc1.weight"].T), self.slope)
+        return x @ self.weights["q_head.fc2.weight"].T + self.weights["q_head.fc2.bias"]
+
+    def code_losses(self, q: Tensor, categorical: Tensor, continuous: Tensor) -> list[Tensor]:
+        """The negative log-likelihood of each code."""
+        losses, column = [], 0
+        for i, size in enumerate(self.spec.categorical_sizes):
+            losses.append(F.cross_entropy(q[:, column : column + size], categorical[:, i].long()))
+            column += size
+        log_variance = column + self.spec.n_continuous
+        for j, kind in enumerate(self.spec.continuous_kinds):
+            mu, c = q[:, column + j], continuous[:, j].to(q)
+            if kind == "bernoulli":
+                losses.append(F.binary_cross_entropy_with_logits(mu, c))
+                continue
+            if self.objective.fixed_sigma is None:
+                s = q[:, log_variance].clamp(-10, 10)
+                log_variance += 1
+            else:
+                s = torch.full_like(mu, 2 * math.log(self.objective.fixed_sigma))
+            losses.append((0.5 * (math.log(2 * math.pi) + s + (c - mu) ** 2 * (-s).exp())).mean())
+        return losses
+
+    def __call__(self, real: Tensor) -> dict[str, float]:
+        latents = ops.sample_latents(self.rng, len(real), self.spec, dtype=real.dtype)
+        lambdas = self.objective.code_weights(self.spec)
+        self.step += 1
+        fake = self.generator(latents.inputs)
+        held = fake.detach()
+        on_real, on_fake = self.trunk(real), self.trunk(held)
+        d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()
+        total = d_real + d_fake
+        if self.objective.mi_gradient == "trunk":
+            codes = self.code_losses(self.q_head(on_fake), latents.categorical, latents.continuous)
+            total = total + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
+        self.adam(total, [k for k in self.weights if k.startswith(D_PREFIXES)])
+
+        features = self.trunk(fake)
+        g = F.softplus(-self.d_head(features)).mean()
+        codes = self.code_losses(self.q_head(features), latents.categorical, latents.continuous)
+        total = g + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
+        self.adam(total, [k for k in self.weights if not k.startswith(D_PREFIXES)])
+        names = [f"nll_{c}" for c in self.spec.code_names]
+        losses = {"d_real": d_real, "d_fake": d_fake, "g": g, **dict(zip(names, codes, strict=True))}
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def adam(self, loss: Tensor, names: list[str]) -> None:
+        o = self.objective
+        gradients = torch.autograd.grad(loss, [self.weights[k] for k in names], retain_graph=True)
+        with torch.no_grad():
+            for k, gradient in zip(names, gradients, strict=True):
+                lr = o.lr_g if k.startswith("generator.") else o.lr_q if k.startswith("q_head.") else o.lr_d
+                self.mean[k] = o.beta1 * self.mean[k] + (1 - o.beta1) * gradient
+                self.variance[k] = o.beta2 * self.variance[k] + (1 - o.beta2) * gradient**2
+                mean = self.mean[k] / (1 - o.beta1**self.step)
+                variance = self.variance[k] / (1 - o.beta2**self.step)
+                # A new tensor: the generator's graph still needs the discriminator's old weights untouched.
+                updated = self.weights[k] - lr * mean / (variance.sqrt() + 1e-8)
+                self.weights[k] = updated.detach().requires_grad_()
