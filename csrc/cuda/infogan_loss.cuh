@@ -198,7 +198,7 @@ __device__ void unstage(const LossLayout& a, const A* tile, int32_t rows, G* row
 
 // Shared memory: [n_terms, kLossWarps] sums, [3 + n_codes] coefficients, then the tile.
 template <class T, class A, class G>
-__global__ void __launch_bounds__(kLossThreads)
+__global__ void __launch_bounds__(kLossThreads, 4)
     infogan_loss_kernel(const LossLayout a, const T* real, const T* fake, const T* q, G* grad_real, G* grad_fake,
                         G* grad_q, A* partials) {
   DYN_SHARED(A, shared);

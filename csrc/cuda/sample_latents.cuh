@@ -102,12 +102,8 @@ __global__ void __launch_bounds__(kSampleThreads)
 
   // The last block moves the state on: by then every block has read the step.
   if (a.advance && thread == 0) {
-    __threadfence();
     const unsigned long long finished = atomicAdd(state + 1, 1ull << kStepBits) >> kStepBits;
-    if (finished == gridDim.x - 1) {
-      __threadfence();
-      state[1] = step + 1;
-    }
+    if (finished == gridDim.x - 1) atomicExch(state + 1, step + 1);
   }
 }
 

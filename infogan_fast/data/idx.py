@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -96,7 +95,11 @@ class IdxPair:
 def cache_folder() -> Path:
     """Where downloads are kept: $INFOGAN_FAST_CACHE, else the platform's own cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(pooch.os_cache("infogan_fast"))
+    if chosen:
+        return Path(chosen).expanduser()
+    import pooch  # not at the top: a run on images that are at hand needs none of it
+
+    return Path(pooch.os_cache("infogan_fast"))
 
 
 def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
@@ -226,6 +229,8 @@ def _download(name: str, split: str, folder: Path) -> None:
     data = PUBLISHED[name]
     stem = "train" if split == "train" else "t10k"
     wanted = [f for f in data.sha256 if f.startswith(stem)]
+    import pooch
+
     pooch.get_logger().setLevel("WARNING")  # its line about the address would tear the progress bar
     for file in wanted:
         failures = []
