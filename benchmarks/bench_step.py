@@ -3,7 +3,9 @@
 The baseline is what a good engineer writes by hand: the same networks of standard layers, float32, images and
 random numbers by tensor operations, BCE with logits and cross entropy, a fresh generator pass for each
 player, Adam with its default implementation; a second one does the same under bfloat16 autocast. All variants
-start from weights of the same distribution, and each round times each of them once, in random order.
+start from weights of the same distribution. Each runs in a process of its own, as its users would run it (the
+trainer sets up the allocator of its process), one at a time: in each round every process has a turn of one
+iteration to warm up and --iterations timed ones, in random order. Figures are medians over all of them.
 """
 
 from __future__ import annotations
@@ -12,16 +14,21 @@ import argparse
 import contextlib
 import itertools
 import math
+import multiprocessing
+import random
+import statistics
+import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from timing import interleaved, machine, write_json
+from timing import machine, write_json
 from torch import Tensor, nn
 
 from infogan_fast.batches import Batches
-from infogan_fast.device import amp_dtype, choose_device, keep_freed_memory
+from infogan_fast.device import amp_dtype, choose_device, tune_allocator
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import faster_linear, set_linear
@@ -139,15 +146,46 @@ class Plain:
 
 
 def ours(
-    images: Tensor, batch_size: int, device: torch.device, amp: torch.dtype | None, linear: str
+    images: Tensor, batch_size: int, device: torch.device, amp: torch.dtype | None
 ) -> Callable[[], object]:
     """The iteration as the trainer runs it, with the choice of its batch."""
     networks = InfoGAN(SPEC, 28, 1).to(device)
-    set_linear(networks, linear)
+    set_linear(networks, faster_linear())
     step = TrainingStep(SPEC, networks, Objective(), amp=amp)
     batches = Batches(images.to(device), 0, batch_size, device=device, dtype=step.dtype)
     updates = itertools.count()
     return lambda: step(batches(next(updates)))
+
+
+def _worker(
+    pipe: Connection,
+    ours_: bool,
+    batch_size: int,
+    device_name: str,
+    amp: torch.dtype | None,
+    threads: int | None,
+) -> None:
+    """Answers each count of iterations with the seconds of every one."""
+    if ours_:
+        tune_allocator()
+    if threads:
+        torch.set_num_threads(threads)
+    device = choose_device(device_name)
+    images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
+    make = ours if ours_ else Plain
+    iteration: Callable[[], object] = make(images, batch_size, device, amp)
+    while (count := pipe.recv()) > 0:
+        iteration()
+        times = []
+        for _ in range(count):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            iteration()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+        pipe.send(times)
 
 
 def main() -> None:
@@ -156,37 +194,53 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=int, default=128, metavar="B")
     parser.add_argument(
-        "--rounds", type=int, default=21, metavar="N", help="timings of each variant (default: 21)"
+        "--rounds", type=int, default=15, metavar="N", help="turns of each variant (default: 15)"
     )
+    parser.add_argument("--iterations", type=int, default=3, metavar="N", help="timed a turn (default: 3)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    device = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    keep_freed_memory()
-    torch.manual_seed(0)
-    images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
-    linear = faster_linear()
-    variants: dict[str, Callable[[], object]] = {
-        "plain eager float32": Plain(images, args.batch_size, device, None),
-        f"infogan_fast float32 ({linear})": ours(images, args.batch_size, device, None, linear),
+    device = choose_device(args.device)
+    variants: dict[str, tuple[bool, torch.dtype | None]] = {
+        "plain eager float32": (False, None),
+        "infogan_fast float32": (True, None),
     }
     try:
         amp = amp_dtype(device)
-        variants["plain eager autocast"] = Plain(images, args.batch_size, device, amp)
-        variants["infogan_fast --amp"] = ours(images, args.batch_size, device, amp, linear)
+        variants |= {"plain eager autocast": (False, amp), "infogan_fast --amp": (True, amp)}
     except UserError as error:
         print(error)
 
     where = machine(device)
-    print(f"{where}, batch {args.batch_size}, medians of {args.rounds} rounds")
-    seconds = interleaved(variants, rounds=args.rounds, device=device)
+    print(", ".join(f"{key}: {value}" for key, value in where.items()))
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    samples: dict[str, list[float]] = {name: [] for name in variants}
+    for name, (is_ours, dtype) in variants.items():
+        pipes[name], end = context.Pipe()
+        arguments = (end, is_ours, args.batch_size, args.device, dtype, args.threads)
+        context.Process(target=_worker, args=arguments, daemon=True).start()
+        pipes[name].send(5)
+        pipes[name].recv()
+    order = random.Random(0)
+    for _ in range(args.rounds):
+        for name in order.sample(list(variants), len(variants)):
+            pipes[name].send(args.iterations)
+            samples[name] += pipes[name].recv()
+    for pipe in pipes.values():
+        pipe.send(0)
+
+    seconds = {name: statistics.median(times) for name, times in samples.items()}
     baseline = seconds["plain eager float32"]
+    print(f"batch {args.batch_size}, {args.rounds} rounds of {args.iterations} iterations")
     for name, value in seconds.items():
         rate = args.batch_size / value
-        print(f"{name:32s} {value * 1e3:8.1f} ms {rate:8.0f} images/s {baseline / value:6.2f}x")
+        low, _, high = statistics.quantiles(samples[name], n=4)
+        spread = f"(half within {low * 1e3:.1f} to {high * 1e3:.1f})"
+        print(f"{name:22s} {value * 1e3:8.1f} ms {spread:32s} {rate:6.0f} images/s {baseline / value:6.2f}x")
     write_json(args.json, {"machine": where, "batch_size": args.batch_size, "seconds": seconds})
 
 

@@ -104,7 +104,8 @@ def traversal(
         inputs = base.repeat_interleave(len(values), 0)
         inputs = with_codes(inputs, spec, continuous={which: values.repeat(rows)})
         name = spec.code_names[spec.n_categorical + which]
-        labels = [f"{value:.3g}" for value in values.tolist()]
+        # linspace leaves -3e-8 where 0 is meant
+        labels = [f"{round(value, 3) or 0.0:g}" for value in values.tolist()]
         panels.append(figures.Panel(f"{name} ({kind})", _images(generator, inputs), row_labels, labels))
     if not panels:
         noise = _draw(generator, spec, columns)[:, : spec.noise_dim]

@@ -36,7 +36,7 @@ import infogan_fast
 from infogan_fast import checkpoint, samples
 from infogan_fast.batches import Batches
 from infogan_fast.data import BUILT_IN, ImageSet, load_images
-from infogan_fast.device import amp_dtype, choose_device, describe, keep_freed_memory
+from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import faster_linear, set_linear
@@ -78,6 +78,7 @@ def code_bounds(spec: LatentSpec, terms: dict[str, float]) -> dict[str, float]:
 
 
 def _run(request: Request) -> int:
+    tune_allocator()
     config: dict[str, Any] | None = None
     if request.resume is not None:
         folder = request.resume
@@ -93,7 +94,6 @@ def _run(request: Request) -> int:
     amp = amp_dtype(device) if settings.amp else None
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    keep_freed_memory()
     linear = faster_linear() if settings.linear == "auto" else settings.linear
     machine = {
         "device": str(device),
