@@ -5,7 +5,9 @@ random numbers by tensor operations, BCE with logits and cross entropy, a fresh 
 player, Adam with its default implementation; a second one does the same under bfloat16 autocast. All variants
 start from weights of the same distribution. Each runs in a process of its own, as its users would run it (the
 trainer sets up the allocator of its process), one at a time: in each round every process has a turn of one
-iteration to warm up and --iterations timed ones, in random order. Figures are medians over all of them.
+iteration to warm up and --iterations timed ones, in random order. Figures are medians over all of them. At
+the end each precision's share of the bound that its arithmetic sets: the iteration's matrix products and
+convolutions at the measured rate of a large matrix product.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from timing import machine, write_json
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from infogan_fast.batches import Batches
 from infogan_fast.device import amp_dtype, choose_device, tune_allocator
@@ -157,6 +160,26 @@ def ours(
     return lambda: step(batches(next(updates)))
 
 
+def iteration_flops(batch_size: int, device: torch.device) -> float:
+    """Multiplications and additions of one iteration's matrix products and convolutions."""
+    step = TrainingStep(SPEC, InfoGAN(SPEC, 28, 1).to(device), Objective())
+    with FlopCounterMode(display=False) as counter:
+        step(torch.rand(batch_size, 1, 28, 28, device=device))
+    return float(counter.get_total_flops())
+
+
+def matmul_flops(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
+    """Multiplications and additions a second in a product of square matrices: the median of nine."""
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        product = a @ a
+        product[0, 0].item()  # waits for a GPU
+        times.append(time.perf_counter() - start)
+    return 2.0 * size**3 / statistics.median(times[1:])
+
+
 def _worker(
     pipe: Connection,
     ours_: bool,
@@ -241,7 +264,19 @@ def main() -> None:
         low, _, high = statistics.quantiles(samples[name], n=4)
         spread = f"(half within {low * 1e3:.1f} to {high * 1e3:.1f})"
         print(f"{name:22s} {value * 1e3:8.1f} ms {spread:32s} {rate:6.0f} images/s {baseline / value:6.2f}x")
-    write_json(args.json, {"machine": where, "batch_size": args.batch_size, "seconds": seconds})
+
+    flops = iteration_flops(args.batch_size, device)
+    rates = {}
+    for name, (is_ours, dtype) in variants.items():
+        if is_ours:
+            rate = rates[name] = matmul_flops(dtype or torch.float32, device)
+            bound = flops / rate
+            print(
+                f"{name:22s} {flops / 1e9:.1f} GFLOP at the {rate / 1e9:,.0f} GFLOP/s of a matrix product are "
+                f"{bound * 1e3:.0f} ms: {bound / seconds[name]:.0%} of the time"
+            )
+    results = {"machine": where, "batch_size": args.batch_size, "seconds": seconds}
+    write_json(args.json, {**results, "iteration_flops": flops, "matmul_flops_a_second": rates})
 
 
 if __name__ == "__main__":

@@ -177,8 +177,9 @@ def infogan_loss(
         continuous: [B, n_continuous] float32.
         fixed_log_variance: in [-10, 10]; None where Q learns the variance.
         grad_scale: one float32 value on the device (a GradScaler's scale) that multiplies the gradients.
-        grad_dtype: dtype of the gradients: the inputs' (the default) or float32. Gradients past float16's
-            range become infinite, which is what a GradScaler looks for.
+        grad_dtype: dtype of the gradients: the inputs' or float32. By default the inputs', and float32 where
+            an input requires a gradient. Past float16's range they become infinite, which is what a
+            GradScaler looks for.
 
     Raises:
         RuntimeError: an argument is missing or has the wrong shape, dtype, device or range; the text names

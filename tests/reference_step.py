@@ -108,7 +108,8 @@ class ReferenceStep:
 
     def __call__(self, real: Tensor) -> dict[str, float]:
         latents = ops.sample_latents(self.rng, len(real), self.spec, dtype=real.dtype)
-        lambdas = self.objective.code_weights(self.spec)
+        lambdas = [self.objective.lambda_categorical] * self.spec.n_categorical
+        lambdas += [self.objective.lambda_continuous] * self.spec.n_continuous
         self.step += 1
         fake = self.generator(latents.inputs)
         held = fake.detach()

@@ -412,6 +412,31 @@ def test_compiled_equals_eager(device: torch.device, dtype: torch.dtype) -> None
         assert torch.equal(eager, compiled)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_fake_tensors_get_the_shapes_and_dtypes_of_real_ones(dtype: torch.dtype) -> None:
+    from torch._subclasses import FakeTensorMode
+
+    def run() -> tuple[Tensor, ...]:
+        latents = ops.sample_latents(torch.zeros(2, dtype=torch.int64), 6, RICH, dtype=dtype)
+        real, fake, q = (torch.zeros(6, n, dtype=dtype) for n in (1, 1, RICH.q_dim()))
+        weights = weights_of(RICH, "all")
+        loss = ops.infogan_loss(
+            RICH,
+            weights=weights,
+            real_logits=real,
+            fake_logits=fake,
+            q_output=q,
+            categorical=latents.categorical,
+            continuous=latents.continuous,
+        )
+        return (*latents, *loss)
+
+    with FakeTensorMode():
+        faked = run()
+    for got, want in zip(faked, run(), strict=True):
+        assert (got.shape, got.dtype, got.stride()) == (want.shape, want.dtype, want.stride())
+
+
 @pytest.mark.gpu
 def test_it_works_under_a_grad_scaler() -> None:
     case = Case(RICH, 64, torch.float16, "cuda")
