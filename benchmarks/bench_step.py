@@ -272,7 +272,7 @@ def main() -> None:
             rate = rates[name] = matmul_flops(dtype or torch.float32, device)
             bound = flops / rate
             print(
-                f"{name:22s} {flops / 1e9:.1f} GFLOP at the {rate / 1e9:,.0f} GFLOP/s of a matrix product are "
+                f"{name:22s} {flops / 1e9:.1f} GFLOP at {rate / 1e9:,.0f} GFLOP/s of a matrix product are "
                 f"{bound * 1e3:.0f} ms: {bound / seconds[name]:.0%} of the time"
             )
     results = {"machine": where, "batch_size": args.batch_size, "seconds": seconds}
