@@ -250,12 +250,31 @@ def test_extreme_gaussians_stay_finite(isa: str, device: torch.device, dtype: to
             assert (got.grad_q[:, 2:] == 0).all()
 
 
-def test_saturated_logits_keep_their_small_gradients(isa: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "weights", "logit", "sign", "term"),
+    [
+        ("real_logits", LossWeights(d_real=1), 30.0, -1, 0),
+        ("fake_logits", LossWeights(d_fake=1), -30.0, 1, 1),
+        ("fake_logits", LossWeights(g=1), 30.0, -1, 2),
+    ],
+)
+def test_saturated_logits_keep_their_small_gradients(
+    isa: str, name: str, weights: LossWeights, logit: float, sign: int, term: int
+) -> None:
     # sigmoid(-30) = 9e-14 must not become 1 - sigmoid(30) = 0
-    real = torch.tensor([[30.0]])
-    got = ops.infogan_loss(LatentSpec(), weights=LossWeights(d_real=1), real_logits=real)
-    assert got.grad_real.item() == pytest.approx(-math.exp(-30), rel=1e-5)
-    assert got.terms[0].item() == pytest.approx(math.exp(-30), rel=1e-5)
+    arguments: dict[str, Any] = {name: torch.tensor([[logit]])}
+    got = ops.infogan_loss(LatentSpec(), weights=weights, **arguments)
+    gradient = got.grad_real if name == "real_logits" else got.grad_fake
+    assert gradient.item() == pytest.approx(sign * math.exp(-30), rel=1e-5, abs=0)
+    assert got.terms[term].item() == pytest.approx(math.exp(-30), rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_transposed_q_output(device: torch.device, dtype: torch.dtype) -> None:
+    case = Case(RICH, 50, dtype, device)
+    case.q = case.q.T.contiguous().T
+    assert case.q.stride(1) != 1
+    case.check(weights_of(RICH, "all"))
 
 
 @pytest.mark.parametrize("where", ["real", "fake", "q first", "q last"])
