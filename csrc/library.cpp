@@ -9,6 +9,9 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "int[] continuous_kinds, Tensor? categorical_cdf, ScalarType dtype, int sample_offset, bool advance) "
       "-> (Tensor inputs, Tensor categorical, Tensor continuous)");
   m.def(
+      "gather_images(Tensor(a!) order_state, Tensor images, int batch_size, ScalarType dtype, bool advance) "
+      "-> (Tensor batch, Tensor indices)");
+  m.def(
       "infogan_loss(Tensor? real_logits, Tensor? fake_logits, Tensor? q_output, Tensor? categorical, "
       "Tensor? continuous, int[] categorical_sizes, int[] continuous_kinds, float[] weights, bool learned_variance, "
       "float log_variance, Tensor? grad_scale, ScalarType? grad_dtype) "

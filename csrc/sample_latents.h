@@ -18,14 +18,18 @@ struct SampleOutputs {
   Tensor inputs, categorical, continuous;
 };
 
+// [seed, step], as every operator that draws keeps its place.
+inline void check_state(const char* op, const char* name, const Tensor& state) {
+  STD_TORCH_CHECK(
+      state.scalar_type() == ScalarType::Long && state.dim() == 1 && state.numel() == 2 && state.is_contiguous(), op,
+      ": ", name, " must be a contiguous int64 tensor [seed, step] of shape [2], got ", name_of(state.scalar_type()),
+      " of shape ", shape_of(state), "; make it with ops.rng_state(seed)");
+}
+
 inline SampleArguments check_sample_latents(const Tensor& rng_state, int64_t batch_size, int64_t noise_dim,
                                             bool uniform_noise, std::vector<int64_t> sizes, std::vector<int64_t> kinds,
                                             const std::optional<Tensor>& cdf, int64_t sample_offset, bool advance) {
-  STD_TORCH_CHECK(rng_state.scalar_type() == ScalarType::Long && rng_state.dim() == 1 && rng_state.numel() == 2 &&
-                      rng_state.is_contiguous(),
-                  "sample_latents: rng_state must be a contiguous int64 tensor [seed, step] of shape [2], got ",
-                  name_of(rng_state.scalar_type()), " with ", rng_state.dim(), " dimensions and ", rng_state.numel(),
-                  " elements; make it with ops.rng_state(seed)");
+  check_state("sample_latents", "rng_state", rng_state);
   STD_TORCH_CHECK(batch_size > 0, "sample_latents: batch_size must be at least 1, got ", batch_size);
   STD_TORCH_CHECK(noise_dim >= 0 && noise_dim < (int64_t{1} << 28),
                   "sample_latents: noise_dim must be in [0, 2^28), got ", noise_dim);

@@ -1,4 +1,4 @@
-"""The fused operators: latent sampling and the combined discriminator/Q loss.
+"""The fused operators: batches of images, latent sampling and the combined discriminator/Q loss.
 
 Importing this module loads the compiled halves and registers, beside their kernels, the fake (meta) kernels
 and autograd of ``torch.ops.infogan_fast.*``. The functions here are the public way to call them.
@@ -20,6 +20,7 @@ from infogan_fast.latents import LatentSpec
 _native.load()
 
 _sample_latents = torch.ops.infogan_fast.sample_latents.default
+_gather_images = torch.ops.infogan_fast.gather_images.default
 _infogan_loss = torch.ops.infogan_fast.infogan_loss.default
 
 
@@ -34,6 +35,15 @@ class Latents(NamedTuple):
     """[B, n_continuous] float32: each continuous code exactly as it was fed, after rounding to the compute
     dtype.
     """
+
+
+class Gathered(NamedTuple):
+    """What :func:`gather_images` returns."""
+
+    batch: Tensor
+    """[B, ...] as the images, the compute dtype, in [0, 1]."""
+    indices: Tensor
+    """[B] int64: which images they are."""
 
 
 class LossWeights(NamedTuple):
@@ -138,6 +148,35 @@ def sample_latents(
     )
 
 
+def gather_images(
+    order_state: Tensor,
+    images: Tensor,
+    batch_size: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    advance: bool = True,
+) -> Gathered:
+    """The next batch of a shuffled data set, as values in [0, 1], in one kernel.
+
+    Epochs follow one another without a gap, each image exactly once in each: batch t of seed s is positions t
+    * B to t * B + B - 1. The shuffle is a keyed bijection of the positions, a Feistel network with cycle
+    walking (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"), so nothing is stored and any
+    batch can be had at once.
+
+    Args:
+        order_state: int64 [2] from :func:`rng_state`, on the images' device; its step is moved on by one in
+            place.
+        images: uint8 [N, ...], contiguous: the order in memory is the batch's.
+        batch_size: B, at least 1; more than N is fine.
+        dtype: float32, float16, bfloat16 or float64 of the batch; value / 255 rounded to float32, then to it.
+        advance: False leaves the state as it is.
+
+    Raises:
+        RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
+    """
+    return Gathered._make(_gather_images(order_state, images, batch_size, dtype, advance))
+
+
 def infogan_loss(
     spec: LatentSpec,
     *,
@@ -239,6 +278,16 @@ def _(
         rng_state.new_empty((batch_size, latent_dim), dtype=dtype),
         rng_state.new_empty((batch_size, len(categorical_sizes)), dtype=torch.int32),
         rng_state.new_empty((batch_size, len(continuous_kinds)), dtype=torch.float32),
+    )
+
+
+@torch.library.register_fake("infogan_fast::gather_images")
+def _(
+    order_state: Tensor, images: Tensor, batch_size: int, dtype: torch.dtype, advance: bool
+) -> tuple[Tensor, Tensor]:
+    return (
+        images.new_empty((batch_size, *images.shape[1:]), dtype=dtype),
+        images.new_empty((batch_size,), dtype=torch.int64),
     )
 
 

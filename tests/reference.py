@@ -17,7 +17,7 @@ from infogan_fast.ops import LossWeights
 
 U64 = NDArray[np.uint64]
 MASK = np.uint64(0xFFFFFFFF)
-PURPOSE = {"noise": 0, "categorical": 1, "continuous": 2, "normal_code": 3}
+PURPOSE = {"noise": 0, "categorical": 1, "continuous": 2, "normal_code": 3, "shuffle": 4}
 
 
 def philox4x32(counter: U64, key: tuple[int, int]) -> U64:
@@ -114,6 +114,34 @@ def sample_latents(
         torch.from_numpy(categorical.astype(np.int32)),
         torch.from_numpy(continuous),
     )
+
+
+def shuffled(seed: int, epoch: int, size: int, position: int) -> int:
+    """Where the keyed bijection of [0, size) sends a position: eight Feistel rounds, walked until it is
+    inside.
+    """
+    words = latent_words(seed, epoch, np.array([0], np.uint64), "shuffle", np.array([0, 1], np.uint64))
+    keys = [int(word) for word in words.reshape(-1)]
+    half_bits = 1
+    while 4**half_bits < size:
+        half_bits += 1
+    value = position
+    while True:
+        left, right = value >> half_bits, value % 2**half_bits
+        for key in keys:
+            x = (right ^ key) * 0x9E3779B1 % 2**32
+            x = (x ^ x >> 15) * 0x85EBCA77 % 2**32
+            left, right = right, left ^ (x ^ x >> 13) % 2**half_bits
+        value = left << half_bits | right
+        if value < size:
+            return value
+
+
+def gather_images(images: Tensor, seed: int, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
+    """(batch float64, indices): batch number ``step`` of the endless sequence of shuffled epochs."""
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    indices = [shuffled(seed, p // len(images), len(images), p % len(images)) for p in positions]
+    return images[indices].double() / 255.0, torch.tensor(indices)
 
 
 def infogan_terms(

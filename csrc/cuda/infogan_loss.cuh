@@ -138,12 +138,6 @@ __device__ void score_logits(const T* logits, int64_t stride, G* gradients, int6
   }
 }
 
-template <class T>
-struct alignas(16) Vector {
-  static constexpr int kCount = 16 / sizeof(T);
-  T values[kCount];
-};
-
 // Global memory to the tile and back. Where the rows lie end to end, the first `vectors` * kCount elements move as
 // 128-bit vectors: a tile starts on a 16-byte boundary, since its rows are a multiple of 16 and the tensor's start is
 // checked.

@@ -11,10 +11,6 @@ constexpr int kSampleTile = kSampleThreads / kLanes;
 constexpr int kSampleMaxBlocks = 4096;
 constexpr int kMaxCodesOfAKind = 64;  // kernel parameters hold 4 KB
 
-// A launch counts its finished blocks in the upper 16 bits of the state's step word; the last one clears them.
-constexpr int kStepBits = 48;
-constexpr unsigned long long kStepMask = (1ull << kStepBits) - 1;
-
 struct LatentLayout {
   int64_t batch_size, noise_dim, latent_dim, sample_offset;
   const float* cdf;
@@ -100,11 +96,7 @@ __global__ void __launch_bounds__(kSampleThreads)
     __syncthreads();  // the next tile writes `index` again
   }
 
-  // The last block moves the state on: by then every block has read the step.
-  if (a.advance && thread == 0) {
-    const unsigned long long finished = atomicAdd(state + 1, 1ull << kStepBits) >> kStepBits;
-    if (finished == gridDim.x - 1) atomicExch(state + 1, step + 1);
-  }
+  if (a.advance && thread == 0) advance_step(state, step);
 }
 
 template <class T>

@@ -10,7 +10,7 @@ namespace infogan_fast {
 constexpr int kLanes = 16;
 constexpr int kGroup = 4 * kLanes;
 
-enum class Purpose : uint32_t { noise = 0, categorical = 1, continuous = 2, normal_code = 3 };
+enum class Purpose : uint32_t { noise = 0, categorical = 1, continuous = 2, normal_code = 3, shuffle = 4 };
 enum class Continuous : int64_t { uniform = 0, normal = 1, bernoulli = 2 };
 
 // step and sample are below 2^48 (checked by the operator): their high halves share one counter word.
