@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import math
 import multiprocessing
 import random
@@ -30,7 +29,6 @@ from timing import machine, write_json
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from infogan_fast.batches import Batches
 from infogan_fast.device import amp_dtype, choose_device, tune_allocator
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
@@ -154,17 +152,15 @@ def ours(
     """The iteration as the trainer runs it, with the choice of its batch."""
     networks = InfoGAN(SPEC, 28, 1).to(device)
     set_linear(networks, faster_linear())
-    step = TrainingStep(SPEC, networks, Objective(), amp=amp)
-    batches = Batches(images.to(device), 0, batch_size, device=device, dtype=step.dtype)
-    updates = itertools.count()
-    return lambda: step(batches(next(updates)))
+    return TrainingStep(SPEC, networks, Objective(), images.to(device), batch_size, amp=amp)
 
 
 def iteration_flops(batch_size: int, device: torch.device) -> float:
     """Multiplications and additions of one iteration's matrix products and convolutions."""
-    step = TrainingStep(SPEC, InfoGAN(SPEC, 28, 1).to(device), Objective())
+    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=device)
+    step = TrainingStep(SPEC, InfoGAN(SPEC, 28, 1).to(device), Objective(), images, batch_size)
     with FlopCounterMode(display=False) as counter:
-        step(torch.rand(batch_size, 1, 28, 28, device=device))
+        step()
     return float(counter.get_total_flops())
 
 

@@ -71,7 +71,9 @@ class _OneDNNLinear(torch.autograd.Function):
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
         grad_x = _product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        grad_weight = _product(gradient.t(), x.t()) if ctx.needs_input_grad[1] else None
+        # Autograd knows what the forward pass needed; a weight frozen since then needs nothing.
+        weighed = ctx.needs_input_grad[1] and weight.requires_grad
+        grad_weight = _product(gradient.t(), x.t()) if weighed else None
         return grad_x, grad_weight
 
 
@@ -89,6 +91,7 @@ class Linear(nn.Linear):
             and x.dtype == self.weight.dtype == torch.float32
             and x.device.type == "cpu"
             and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()  # the compiler has its own choice
         ):
             return _OneDNNLinear.apply(x, self.weight)
         return functional.linear(x, self.weight, self.bias)

@@ -17,6 +17,8 @@ sigmoid outputs beside data divided by 255. Layers that batch normalisation foll
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +33,6 @@ FEATURES = 1024
 _Q_FEATURES = 128
 _FIRST_CHANNELS, _MOST_CHANNELS = 64, 512
 _SMALL_SIDE = 8
-_CONV = {"kernel_size": 4, "stride": 2, "padding": 1}
 
 
 def sides(image_size: int) -> list[int]:
@@ -65,6 +66,46 @@ def stage_channels(image_size: int, channels: int) -> list[int]:
     return [channels] + [min(_FIRST_CHANNELS << i, _MOST_CHANNELS) for i in range(stages)]
 
 
+def _image_to_patches(image: Tensor) -> Tensor:
+    """[B, C, S, S] -> [B, side, side, C * 16]: what each output of a 4x4 convolution of stride 2 reads."""
+    padded = functional.pad(image, (1, 1, 1, 1))
+    return padded.unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)
+
+
+def _patches_to_image(patches: Tensor, size: int) -> Tensor:
+    """The adjoint: [B, side, side, C * 16] -> [B, C, size, size], what overlaps is summed."""
+    batch, side = patches.shape[:2]
+    # A patch is 2 x 2 blocks of 2 x 2 pixels, and its blocks lie on the grid of its neighbours' blocks.
+    blocks = patches.view(batch, side, side, -1, 2, 2, 2, 2).permute(0, 3, 4, 6, 1, 5, 2, 7)
+    padded = patches.new_zeros(batch, blocks.shape[1], side + 1, 2, side + 1, 2)
+    for row in range(2):
+        for column in range(2):
+            padded[:, :, row : row + side, :, column : column + side] += blocks[:, :, row, column]
+    return padded.flatten(2, 3).flatten(3)[..., 1 : size + 1, 1 : size + 1]
+
+
+class _Patches(torch.autograd.Function):
+    # Autograd would go back through the views one by one, and PyTorch's unfold and fold go image by image.
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> Tensor:
+        ctx.size = image.shape[-1]
+        return _image_to_patches(image)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _patches_to_image(gradients[0], ctx.size)
+
+
+class _Image(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, patches: Tensor, size: int) -> Tensor:
+        return _patches_to_image(patches, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _image_to_patches(gradients[0]), None
+
+
 class _FromImage(nn.Conv2d):
     """The 4x4 convolution that reads the image.
 
@@ -75,10 +116,7 @@ class _FromImage(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
-        side = x.shape[-1] // 2
-        patches = functional.unfold(x, **_CONV).transpose(1, 2)  # [B, side * side, C * 16]
-        y = functional.linear(patches, self.weight.flatten(1), self.bias)
-        return y.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        return functional.linear(_Patches.apply(x), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class _ToImage(nn.ConvTranspose2d):
@@ -92,10 +130,9 @@ class _ToImage(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x, output_size)
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [B, side * side, channels]
-        patches = pixels @ self.weight.flatten(1)
         assert self.bias is not None
-        image = functional.fold(patches.transpose(1, 2), (self.size, self.size), **_CONV)
+        patches = x.permute(0, 2, 3, 1) @ self.weight.flatten(1)
+        image: Tensor = _Image.apply(patches, self.size)
         return image + self.bias.to(image.dtype)[:, None, None]
 
 
@@ -221,3 +258,8 @@ class InfoGAN(nn.Module):
                     if module.bias is not None:
                         module.bias.zero_()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def compile_parts(self) -> None:
+        """torch.compile the generator, the trunk and Q's head in place; the names of the weights stay."""
+        for part in (self.generator, self.trunk, self.q_head):
+            part.compile(dynamic=False)

@@ -1,10 +1,12 @@
-"""NVTX ranges in the domain ``infogan_fast``, for Nsight Systems; nothing where the nvtx package is
-absent."""
+"""NVTX ranges in the domain ``infogan_fast``, and the bracket around the updates that ``--profile`` names."""
 
 from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
 
 try:
     import nvtx
@@ -13,8 +15,56 @@ except ImportError:
 
 
 def phase(name: str) -> AbstractContextManager[object]:
-    """A range around a part of the work."""
+    """A range around a part of the work, for Nsight Systems; nothing where the nvtx package is absent."""
     if nvtx is None:
         return contextlib.nullcontext()
     annotation: AbstractContextManager[object] = nvtx.annotate(name, domain="infogan_fast")
     return annotation
+
+
+class Bracket:
+    """Profiles the updates from ``start`` to ``stop``.
+
+    On CUDA the bracket is cudaProfilerStart and cudaProfilerStop, for Nsight's ``cudaProfilerApi`` capture
+    range; on a CPU PyTorch's profiler writes a trace.
+
+    Args:
+        start, stop: the updates behind a run when the bracket opens and closes.
+        device: what is profiled.
+        trace: the file of a CPU's trace, in Chrome's trace format.
+    """
+
+    def __init__(self, start: int, stop: int, device: torch.device, trace: Path) -> None:
+        self.start, self.stop, self.device, self.trace = start, stop, device, trace
+        self._profiler: torch.profiler.profile | None = None
+        self._open = False
+
+    def covers(self, done: int) -> bool:
+        """Whether the update after ``done`` others is within."""
+        return self.start <= done < self.stop
+
+    def move(self, done: int) -> None:
+        """To be told before each update, and at the end, how many updates are behind the run."""
+        if self._open and not self.covers(done):
+            self.close()
+        elif not self._open and self.covers(done):
+            self._open = True
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+                torch.cuda.profiler.start()
+            else:
+                self._profiler = torch.profiler.profile()
+                self._profiler.start()
+
+    def close(self) -> None:
+        """Close the bracket where it is open, as when a run is interrupted."""
+        if not self._open:
+            return
+        self._open = False
+        if self._profiler is None:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.profiler.stop()
+            return
+        self._profiler.stop()
+        self._profiler.export_chrome_trace(str(self.trace))
+        self._profiler = None

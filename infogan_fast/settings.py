@@ -14,7 +14,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import LINEAR_CHOICES, onednn_missing
 from infogan_fast.networks import MIN_SIZE
-from infogan_fast.step import MI_GRADIENTS, Objective
+from infogan_fast.step import MI_GRADIENTS, SCHEDULES, Objective
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Settings:
     latents: str = "noise=62,cat=10,uniform=2"
     leaky_slope: float = 0.1
     mi_gradient: str = Objective.mi_gradient
+    schedule: str = Objective.schedule
     lambda_categorical: float = Objective.lambda_categorical
     lambda_continuous: float = Objective.lambda_continuous
     fixed_sigma: float | None = Objective.fixed_sigma
@@ -46,6 +47,11 @@ class Settings:
     device: str = "auto"
     threads: int | None = None
     linear: str = "auto"
+    cuda_graph: bool | None = None
+    steps_per_replay: int = 1
+    compile: bool = False
+    profile: str | None = None
+    profile_phases: bool = False
     log_every: int = 25
     sample_every: int = 500
     checkpoint_every: int = 1000
@@ -55,6 +61,16 @@ class Settings:
     def spec(self) -> LatentSpec:
         """The latents."""
         return LatentSpec.parse(self.latents)
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The updates behind the run when profiling starts and stops."""
+        if self.profile is None:
+            return None
+        start, _, stop = self.profile.partition(":")
+        if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
+            raise UserError(f"--profile is {self.profile!r}; expected START:STOP, such as 100:110")
+        return int(start), int(stop)
 
     @property
     def objective(self) -> Objective:
@@ -68,7 +84,7 @@ class Settings:
             UserError: one is out of range; the text names its flag.
         """
         _at_least(self, 1, "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
-        _at_least(self, 1, "images", "threads")
+        _at_least(self, 1, "images", "threads", "steps_per_replay")
         _at_least(self, MIN_SIZE, "image_size")
         # One image has no batch statistics.
         _at_least(self, 2, "batch_size")
@@ -89,6 +105,23 @@ class Settings:
             raise UserError(f"--seed is {self.seed}; expected a 64-bit integer")
         if self.linear == "onednn" and (why := onednn_missing()) is not None:
             raise UserError(f"--linear onednn: {why}; leave --linear out")
+        if self.cuda_graph is False and self.steps_per_replay > 1:
+            raise UserError(f"--steps-per-replay {self.steps_per_replay} needs --cuda-graph")
+        for name in ("steps", "log_every", "sample_every", "checkpoint_every"):
+            if getattr(self, name) % self.steps_per_replay:
+                raise UserError(
+                    f"{_flag(name)} is {getattr(self, name)}; expected a multiple of --steps-per-replay "
+                    f"{self.steps_per_replay}"
+                )
+        if self.profiled is not None:
+            start, stop = self.profiled
+            if start % self.steps_per_replay or stop % self.steps_per_replay or stop > self.steps:
+                raise UserError(
+                    f"--profile is {self.profile}; expected multiples of --steps-per-replay "
+                    f"{self.steps_per_replay}, up to --steps {self.steps}"
+                )
+        elif self.profile_phases:
+            raise UserError("--profile-phases needs --profile START:STOP")
         spec = self.spec
         if spec.n_codes == 0:
             raise UserError(
@@ -105,6 +138,10 @@ CHANGEABLE = frozenset(
         "data_dir",
         "threads",
         "device",
+        "cuda_graph",
+        "steps_per_replay",
+        "profile",
+        "profile_phases",
         "log_every",
         "sample_every",
         "checkpoint_every",
@@ -151,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
         value = getattr(defaults, name)
         if default is None:
             default = ("on" if value else "off") if isinstance(value, bool) else str(value)
-        if isinstance(value, bool):
+        if isinstance(value, bool) or name == "cuda_graph":
             how["action"] = argparse.BooleanOptionalAction
         group.add_argument(_flag(name), help=f"{text} (default: {default})", **how)
 
@@ -206,6 +243,13 @@ def parser() -> argparse.ArgumentParser:
         "what the mutual information trains: generator and Q, or the discriminator's trunk too",
         choices=MI_GRADIENTS,
     )
+    add(
+        what,
+        "schedule",
+        "alternating: the generator learns from the updated discriminator, as in the paper; one-stage: both "
+        "players' gradients at the same weights, which takes less arithmetic",
+        choices=SCHEDULES,
+    )
     add(what, "fixed_sigma", "standard deviation of Q's Gaussians", "learned", type=float, metavar="X")
 
     how = result.add_argument_group("optimisation")
@@ -236,6 +280,24 @@ def parser() -> argparse.ArgumentParser:
         "library of float32 linear layers on a CPU; auto: oneDNN on AMD",
         choices=("auto", *LINEAR_CHOICES),
     )
+
+    add(machine, "cuda_graph", "replay the iteration as one CUDA graph", "on a CUDA device")
+    add(
+        machine,
+        "steps_per_replay",
+        "updates in one graph; --steps and the --...-every must be multiples",
+        type=int,
+        metavar="K",
+    )
+    add(machine, "compile", "torch.compile the networks")
+    add(
+        machine,
+        "profile",
+        "profile updates START to STOP: on CUDA for Nsight's capture range, on a CPU into profile.json",
+        "none",
+        metavar="START:STOP",
+    )
+    add(machine, "profile_phases", "run those updates outside of the graph, so that each phase has its range")
 
     output = result.add_argument_group("output")
     output.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/DATA-seedS)")

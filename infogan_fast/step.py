@@ -1,8 +1,12 @@
 """One training iteration of InfoGAN (Chen et al. 2016, equation 6), as a list of phases.
 
-The generator runs forward once an iteration. The discriminator's update and then the generator's use the same
-fakes, the second through the updated discriminator, whose weights get no gradient there. Gradients come from
-the fused loss and enter autograd at the logits.
+The generator runs forward once an iteration, and both players use the same fakes. In the alternating schedule
+the generator's gradient comes through the updated discriminator, in a second pass of the discriminator over
+the fakes; in the one-stage schedule both players' gradients are taken at the same weights, exactly, from one
+pass over them. The discriminator's weights get no gradient of the generator's loss. Gradients come from the
+fused loss and enter autograd at the logits.
+
+The same list of phases runs eagerly, or is captured whole as one CUDA graph that Python then only replays.
 """
 
 from __future__ import annotations
@@ -17,12 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast import ops
+from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import Generator, InfoGAN
 from infogan_fast.ops import LossWeights
 from infogan_fast.profiling import phase
 
 MI_GRADIENTS = ("generator", "trunk")
+SCHEDULES = ("alternating", "one-stage")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Objective:
     fixed_sigma: standard deviation of Q's Gaussians; None where Q learns it.
     mi_gradient: ``"generator"``: the mutual information trains the generator and Q; ``"trunk"``: the
         discriminator's trunk too, in its own update.
+    schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
+        algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
     lr_d, lr_q, lr_g, beta1, beta2: of Adam.
     ema: decay an update of the generator's exponential moving average; 0 for none.
     """
@@ -43,6 +51,7 @@ class Objective:
     lambda_continuous: float = 0.1
     fixed_sigma: float | None = None
     mi_gradient: str = "generator"
+    schedule: str = "alternating"
     lr_d: float = 2e-4
     lr_q: float = 2e-4
     lr_g: float = 1e-3
@@ -59,10 +68,10 @@ class Objective:
 class Work:
     """What the phases of one iteration hand on."""
 
-    real: Tensor
-    """[B, C, S, S] in [0, 1]."""
+    real: Tensor = field(init=False)
     latents: ops.Latents = field(init=False)
     fake: Tensor = field(init=False)
+    """[B, C, S, S] in [0, 1], as ``real``."""
 
 
 def term_names(spec: LatentSpec) -> tuple[str, ...]:
@@ -91,15 +100,24 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 class TrainingStep:
-    """Networks, optimizers and random state of a run, and the iteration that moves them on by one update.
+    """Networks, optimizers, images and random state of a run, and the iteration that moves them on.
 
     Args:
         spec: the latents; at least one code.
         networks: in training mode, on the device and in the dtype to train in.
         objective: see :class:`Objective`.
-        seed: of the latents.
+        images: uint8 [N, C, S, S], on the device, or in host memory where they do not fit there, from where
+            each batch is copied.
+        batch_size: B, at least 2; more than N is fine.
+        seed: of the latents and of the order of the images.
         amp: None for the networks' own dtype, or the dtype of autocast: bfloat16, or float16, which brings
             one GradScaler a player, so that an overflow of one does not back off the other.
+        cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
+            bits. Needs a CUDA device with the images on it.
+        steps_per_replay: updates in one graph.
+
+    Raises:
+        ValueError: a graph is asked for and cannot be had.
 
     ``phases`` is the iteration: calling the step runs them in order.
     """
@@ -109,15 +127,32 @@ class TrainingStep:
         spec: LatentSpec,
         networks: InfoGAN,
         objective: Objective,
+        images: Tensor,
+        batch_size: int,
         *,
         seed: int = 0,
         amp: torch.dtype | None = None,
+        cuda_graph: bool = False,
+        steps_per_replay: int = 1,
     ) -> None:
         parameter = networks.d_head.weight
         self.spec, self.networks, self.objective, self.amp = spec, networks, objective, amp
         self.device = parameter.device
         self.dtype = amp or parameter.dtype
+        self.batch_size = batch_size
+        # Rows, columns, channels: what channels_last convolutions read without a copy.
+        self.images = images.permute(0, 2, 3, 1).contiguous()
+        self.order = ops.rng_state(seed, device=images.device)
         self.rng = ops.rng_state(seed, device=self.device)
+        if cuda_graph and not (self.device.type == images.device.type == "cuda"):
+            raise ValueError(
+                f"a CUDA graph needs networks and images on a CUDA device; they are on {self.device} and "
+                f"{images.device}"
+            )
+        if steps_per_replay > 1 and not cuda_graph:
+            raise ValueError(f"steps_per_replay is {steps_per_replay}; without a CUDA graph it must be 1")
+        self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
+        self._graph: torch.cuda.CUDAGraph | None = None
         self.fixed_log_variance = (
             None
             if objective.fixed_sigma is None
@@ -127,17 +162,11 @@ class TrainingStep:
         self._through_trunk = objective.mi_gradient == "trunk"
         self._d_weights = LossWeights(d_real=1.0, d_fake=1.0, codes=codes if self._through_trunk else ())
         self._g_weights = LossWeights(g=1.0, codes=codes)
-        betas = (objective.beta1, objective.beta2)
-        discriminator = [*networks.trunk.parameters(), *networks.d_head.parameters()]
-        self.optimizer_d = torch.optim.Adam(discriminator, lr=objective.lr_d, betas=betas, fused=True)
-        self.optimizer_g = torch.optim.Adam(
-            [
-                {"params": list(networks.generator.parameters()), "lr": objective.lr_g},
-                {"params": list(networks.q_head.parameters()), "lr": objective.lr_q},
-            ],
-            betas=betas,
-            fused=True,
-        )
+        self._d_parameters = [*networks.trunk.parameters(), *networks.d_head.parameters()]
+        generator, q_head = list(networks.generator.parameters()), list(networks.q_head.parameters())
+        self._g_parameters = [*generator, *q_head]
+        self.optimizer_d = self._adam([(self._d_parameters, objective.lr_d)])
+        self.optimizer_g = self._adam([(generator, objective.lr_g), (q_head, objective.lr_q)])
         self.scaler_d, self.scaler_g = (
             torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16) for _ in range(2)
         )
@@ -150,24 +179,77 @@ class TrainingStep:
         self.updates = 0
         """Updates that ``terms`` sums over."""
         self.phases: list[tuple[str, Callable[[Work], None]]] = [
+            ("gather", self._gather),
             ("sample", self._sample),
             ("generate", self._generate),
-            ("discriminator gradients", self._discriminator_gradients),
-            ("discriminator update", self._discriminator_update),
-            ("generator gradients", self._generator_gradients),
-            ("generator update", self._generator_update),
         ]
+        if objective.schedule == "one-stage":
+            self.phases += [
+                ("gradients of both", self._gradients_of_both),
+                ("discriminator update", self._discriminator_update),
+                ("generator update", self._generator_update),
+            ]
+        else:
+            self.phases += [
+                ("discriminator gradients", self._discriminator_gradients),
+                ("discriminator update", self._discriminator_update),
+                ("generator gradients", self._generator_gradients),
+                ("generator update", self._generator_update),
+            ]
         if self.ema is not None:
             self.phases.append(("moving average", self._moving_average))
 
-    def __call__(self, real: Tensor) -> None:
-        """One update of each player. Args: real images [B, C, S, S] in [0, 1], B at least 2, of the step's
-        dtype."""
-        work = Work(real)
+    def __call__(self) -> None:
+        """``steps_per_replay`` updates of each player."""
+        if not self.cuda_graph:
+            self.run_phases()
+            return
+        if self._graph is None:
+            with phase("capture"):
+                self._graph = capture(
+                    self._captured, self._state_tensors, (self.scaler_d, self.scaler_g), self.device
+                )
+        with phase("replay"):
+            self._graph.replay()
+        self.updates += self.steps_per_replay
+
+    def run_phases(self) -> None:
+        """One update of each player, phase by phase, with or without a graph."""
+        self._iterate()
+        self.updates += 1
+
+    def _iterate(self) -> None:
+        work = Work()
         for name, run in self.phases:
             with phase(name):
                 run(work)
-        self.updates += 1
+
+    def _captured(self) -> None:
+        for _ in range(self.steps_per_replay):
+            self._iterate()
+
+    def _state_tensors(self) -> list[Tensor]:
+        """Everything that an iteration changes in place, but for the scalers."""
+        modules = [self.networks] if self.ema is None else [self.networks, self.ema]
+        tensors = [self.rng, self.order, self.terms]
+        for module in modules:
+            tensors += [*module.parameters(), *module.buffers()]
+        for optimizer in (self.optimizer_d, self.optimizer_g):
+            tensors += (value for state in optimizer.state.values() for value in state.values())
+        return tensors
+
+    def _adam(self, groups: list[tuple[list[nn.Parameter], float]]) -> torch.optim.Adam:
+        # A graph reads the step and the learning rate from the device.
+        cuda = self.device.type == "cuda"
+        return torch.optim.Adam(
+            [
+                {"params": parameters, "lr": torch.full((), lr, device=self.device) if cuda else lr}
+                for parameters, lr in groups
+            ],
+            betas=(self.objective.beta1, self.objective.beta2),
+            fused=True,
+            capturable=cuda,
+        )
 
     def take_terms(self) -> dict[str, float]:
         """Means of the terms over the updates since the last call, by :func:`term_names`; waits for the
@@ -184,15 +266,19 @@ class TrainingStep:
             self.device.type, dtype=self.amp, enabled=self.amp is not None, cache_enabled=False
         )
 
+    def _gather(self, work: Work) -> None:
+        batch = ops.gather_images(self.order, self.images, self.batch_size, dtype=self.dtype).batch
+        work.real = batch.permute(0, 3, 1, 2).to(self.device)
+
     def _sample(self, work: Work) -> None:
-        work.latents = ops.sample_latents(self.rng, len(work.real), self.spec, dtype=self.dtype)
+        work.latents = ops.sample_latents(self.rng, self.batch_size, self.spec, dtype=self.dtype)
 
     def _generate(self, work: Work) -> None:
         with self._autocast():
             work.fake = self.networks.generator(work.latents.inputs)
 
     def _discriminator_gradients(self, work: Work) -> None:
-        nets, rows = self.networks, len(work.real)
+        nets, rows = self.networks, self.batch_size
         held = frozen(nets.q_head) if self._through_trunk else contextlib.nullcontext()
         with self._autocast(), held:
             features = nets.trunk(torch.cat([work.real, work.fake.detach()]), parts=2)
@@ -214,6 +300,40 @@ class TrainingStep:
             gradients.append(loss.grad_q)
         torch.autograd.backward(outputs, gradients)
         self.terms[:2] += loss.terms[:2]
+
+    def _gradients_of_both(self, work: Work) -> None:
+        nets = self.networks
+        with self._autocast():
+            real_logits = nets.d_head(nets.trunk(work.real))
+            features = nets.trunk(work.fake)
+            fake_logits, q = nets.d_head(features), nets.q_head(features)
+        codes = self._codes(work, q)
+        d_loss = ops.infogan_loss(
+            self.spec,
+            weights=self._d_weights,
+            real_logits=real_logits.detach(),
+            fake_logits=fake_logits.detach(),
+            grad_scale=self._scale(self.scaler_d),
+            **(codes if self._through_trunk else {}),
+        )
+        g_loss = ops.infogan_loss(
+            self.spec,
+            weights=self._g_weights,
+            fake_logits=fake_logits.detach(),
+            grad_scale=self._scale(self.scaler_g),
+            **codes,
+        )
+        outputs, gradients = [real_logits, fake_logits], [d_loss.grad_real, d_loss.grad_fake]
+        if self._through_trunk:
+            outputs.append(q)
+            gradients.append(d_loss.grad_q)
+        torch.autograd.backward(outputs, gradients, retain_graph=True, inputs=self._d_parameters)
+        with frozen(nets.trunk, nets.d_head):
+            torch.autograd.backward(
+                [fake_logits, q], [g_loss.grad_fake, g_loss.grad_q], inputs=self._g_parameters
+            )
+        self.terms[:2] += d_loss.terms[:2]
+        self.terms[2:] += g_loss.terms[2:]
 
     def _discriminator_update(self, work: Work) -> None:
         _update(self.scaler_d, self.optimizer_d)
@@ -264,6 +384,7 @@ class TrainingStep:
             "scaler_g": self.scaler_g.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "rng": self.rng,
+            "order": self.order,
             "terms": self.terms,
             "updates": self.updates,
         }
@@ -275,16 +396,25 @@ class TrainingStep:
             KeyError, RuntimeError, ValueError: the state is of other networks or another version.
         """
         self.networks.load_state_dict(state["networks"])
-        self.optimizer_d.load_state_dict(state["optimizer_d"])
-        self.optimizer_g.load_state_dict(state["optimizer_g"])
+        for optimizer, values in (
+            (self.optimizer_d, state["optimizer_d"]),
+            (self.optimizer_g, state["optimizer_g"]),
+        ):
+            # The device and the settings of this step, whatever the state was saved on.
+            own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            optimizer.load_state_dict(values)
+            for group, kept in zip(optimizer.param_groups, own, strict=True):
+                group.update(kept)
         for scaler, values in ((self.scaler_d, state["scaler_d"]), (self.scaler_g, state["scaler_g"])):
             if scaler.is_enabled():
                 scaler.load_state_dict(values)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.rng.copy_(state["rng"])
+        self.order.copy_(state["order"])
         self.terms.copy_(state["terms"])
         self.updates = state["updates"]
+        self._graph = None  # the optimizers' state lies elsewhere now
 
 
 def _update(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:

@@ -10,6 +10,7 @@ RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of t
 RUN/samples/         a grid every --sample-every updates, always of the same latents
 RUN/checkpoints/     the last --keep-checkpoints
 RUN/traversal.png    at the end, what each code does
+RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ from tqdm import tqdm
 
 import infogan_fast
 from infogan_fast import checkpoint, samples
-from infogan_fast.batches import Batches
-from infogan_fast.data import BUILT_IN, ImageSet, load_images
+from infogan_fast.data import BUILT_IN, load_images
 from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import faster_linear, set_linear
 from infogan_fast.networks import Generator, InfoGAN, stage_channels
+from infogan_fast.profiling import Bracket
 from infogan_fast.settings import Request, Settings, parse, resumed
 from infogan_fast.step import TrainingStep, calibrated
 
 INTERRUPTED = 130
 _CONFIG_FORMAT = 1
 _SECONDS_BETWEEN_LINES = 10.0
-_OURS = ("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png")
+_OURS = ("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json")
 _SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -126,7 +127,21 @@ def _run(request: Request) -> int:
         seed=settings.seed,
     ).to(device)
     set_linear(networks, linear)
-    step = TrainingStep(spec, networks, settings.objective, seed=settings.seed, amp=amp)
+    if settings.compile:
+        networks.compile_parts()
+    images = _placed(data.images, device)
+    graph = _graph_wanted(settings, device, images)
+    step = TrainingStep(
+        spec,
+        networks,
+        settings.objective,
+        images,
+        settings.batch_size,
+        seed=settings.seed,
+        amp=amp,
+        cuda_graph=graph,
+        steps_per_replay=settings.steps_per_replay,
+    )
     done, seconds = 0, 0.0
     if config is not None:
         done, seconds = _continue(step, folder)
@@ -134,6 +149,16 @@ def _run(request: Request) -> int:
             raise UserError(
                 f"{folder} has {done} updates behind it; --steps is {settings.steps}, expected at least that"
             )
+        if done % settings.steps_per_replay:
+            raise UserError(
+                f"{folder} has {done} updates behind it; --steps-per-replay is {settings.steps_per_replay}, "
+                f"expected a divisor of that"
+            )
+    bracket = None
+    if settings.profiled is not None:
+        bracket = Bracket(*settings.profiled, device, folder / "profile.json")
+        if bracket.start < done < settings.steps:
+            raise UserError(f"--profile is {settings.profile}; {folder} has {done} updates behind it already")
 
     _prepare(folder, networks, settings, request.overwrite)
     _write_config(folder, settings, machine, described)
@@ -148,25 +173,49 @@ def _run(request: Request) -> int:
         f"writes    {folder}: {settings.steps:,} updates of {settings.batch_size} images{from_here}",
         flush=True,
     )
-    return _Loop(step, settings, data, folder, done, seconds).run()
+    if device.type == "cuda":
+        kept = "on the device" if images.device == device else "in host memory: they do not fit the device"
+        in_one = f"one CUDA graph of {settings.steps_per_replay} updates" if graph else "no CUDA graph"
+        print(f"images    {kept}; {in_one}", flush=True)
+    return _Loop(step, settings, folder, done, seconds, bracket).run()
+
+
+def _placed(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The images on the device where they take at most half of its free memory, else as they are."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.numel() < free // 2:
+            return images.to(device)
+    return images
+
+
+def _graph_wanted(settings: Settings, device: torch.device, images: torch.Tensor) -> bool:
+    possible = device.type == images.device.type == "cuda"
+    if settings.cuda_graph is None and settings.steps_per_replay == 1:
+        return possible
+    if settings.cuda_graph is not False and not possible:
+        flag = "--cuda-graph" if settings.cuda_graph else f"--steps-per-replay {settings.steps_per_replay}"
+        why = "training runs on the CPU" if device.type == "cpu" else "the images do not fit the device"
+        raise UserError(f"{flag}: {why}, so there can be no CUDA graph; leave it out")
+    return settings.cuda_graph is not False
 
 
 class _Loop:
     """Updates, and what is written between them."""
 
     def __init__(
-        self, step: TrainingStep, settings: Settings, data: ImageSet, folder: Path, done: int, seconds: float
+        self,
+        step: TrainingStep,
+        settings: Settings,
+        folder: Path,
+        done: int,
+        seconds: float,
+        bracket: Bracket | None,
     ) -> None:
         self.step, self.settings, self.folder, self.done = step, settings, folder, done
+        self.bracket = bracket
         self.started = time.monotonic() - seconds
         self.saved = done if done else -1
-        images = data.images
-        if step.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(step.device)
-            images = images.to(step.device) if images.numel() < free // 2 else images.pin_memory()
-        self.batches = Batches(
-            images, settings.seed, settings.batch_size, device=step.device, dtype=step.dtype
-        )
 
     def run(self) -> int:
         """Train to the end or to an interruption; returns the exit status."""
@@ -186,9 +235,8 @@ class _Loop:
             ) as bar,
         ):
             while self.done < settings.steps and not stop:
-                self.step(self.batches(self.done))
-                self.done += 1
-                bar.update()
+                self._update()
+                bar.update(settings.steps_per_replay)
                 last = self.done == settings.steps
                 if self.done % settings.log_every == 0 or last:
                     row = self._measure(metrics)
@@ -202,6 +250,8 @@ class _Loop:
                     self._save()
                 if self.done % settings.sample_every == 0 or last:
                     self._sample()
+            if self.bracket is not None:
+                self.bracket.close()
             if self.saved != self.done:
                 self._save()
         if stop and self.done < settings.steps:
@@ -213,6 +263,17 @@ class _Loop:
         samples.traversal(self._generator(), self.step.spec).save(path)
         print(f"done: {path} shows what each code does", flush=True)
         return 0
+
+    def _update(self) -> None:
+        count = self.settings.steps_per_replay
+        if self.bracket is not None:
+            self.bracket.move(self.done)
+        if self.bracket is not None and self.settings.profile_phases and self.bracket.covers(self.done):
+            for _ in range(count):
+                self.step.run_phases()
+        else:
+            self.step()
+        self.done += count
 
     def _generator(self) -> Generator:
         return calibrated(self.step.ema or self.step.networks.generator, self.step.spec)

@@ -112,27 +112,47 @@ class ReferenceStep:
         lambdas += [self.objective.lambda_continuous] * self.spec.n_continuous
         self.step += 1
         fake = self.generator(latents.inputs)
-        held = fake.detach()
-        on_real, on_fake = self.trunk(real), self.trunk(held)
+        one_stage = self.objective.schedule == "one-stage"
+        on_real = self.trunk(real)
+        # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
+        on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()
-        total = d_real + d_fake
+        d_total = d_real + d_fake
+        q = None
+        if one_stage or self.objective.mi_gradient == "trunk":
+            q = self.q_head(on_fake)
         if self.objective.mi_gradient == "trunk":
-            codes = self.code_losses(self.q_head(on_fake), latents.categorical, latents.continuous)
-            total = total + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
-        self.adam(total, [k for k in self.weights if k.startswith(D_PREFIXES)])
-
-        features = self.trunk(fake)
-        g = F.softplus(-self.d_head(features)).mean()
-        codes = self.code_losses(self.q_head(features), latents.categorical, latents.continuous)
+            assert q is not None
+            codes = self.code_losses(q, latents.categorical, latents.continuous)
+            d_total = d_total + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
+        d_names = [k for k in self.weights if k.startswith(D_PREFIXES)]
+        if not one_stage:
+            self.adam(d_total, d_names)
+            on_fake = self.trunk(fake)
+            q = self.q_head(on_fake)
+        assert q is not None
+        g = F.softplus(-self.d_head(on_fake)).mean()
+        codes = self.code_losses(q, latents.categorical, latents.continuous)
         total = g + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
-        self.adam(total, [k for k in self.weights if not k.startswith(D_PREFIXES)])
+        if one_stage:
+            g_names = [k for k in self.weights if k not in d_names]
+            gradients = self.gradients(total, g_names)
+            self.adam(d_total, d_names)
+            self.apply(g_names, gradients)
+        else:
+            self.adam(total, [k for k in self.weights if k not in d_names])
         names = [f"nll_{c}" for c in self.spec.code_names]
         losses = {"d_real": d_real, "d_fake": d_fake, "g": g, **dict(zip(names, codes, strict=True))}
         return {name: loss.item() for name, loss in losses.items()}
 
+    def gradients(self, loss: Tensor, names: list[str]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss, [self.weights[k] for k in names], retain_graph=True)
+
     def adam(self, loss: Tensor, names: list[str]) -> None:
+        self.apply(names, self.gradients(loss, names))
+
+    def apply(self, names: list[str], gradients: tuple[Tensor, ...]) -> None:
         o = self.objective
-        gradients = torch.autograd.grad(loss, [self.weights[k] for k in names], retain_graph=True)
         with torch.no_grad():
             for k, gradient in zip(names, gradients, strict=True):
                 lr = o.lr_g if k.startswith("generator.") else o.lr_q if k.startswith("q_head.") else o.lr_d

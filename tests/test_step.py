@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import reference
 import torch
 from reference_step import D_PREFIXES, ReferenceStep
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from infogan_fast import ops
-from infogan_fast.batches import Batches
+from infogan_fast import linear, ops
+from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import Linear, faster_linear, onednn_missing, set_linear
 from infogan_fast.networks import InfoGAN
-from infogan_fast.step import Objective, TrainingStep, Work, calibrated, term_names
+from infogan_fast.step import SCHEDULES, Objective, TrainingStep, Work, calibrated, term_names
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 EVERYTHING = LatentSpec.parse("noise=3:uniform,cat=3,cat=0.5/0.3/0.2,uniform=1,bernoulli=1,normal=2")
@@ -29,19 +32,29 @@ def make(
     dtype: torch.dtype = torch.float32,
     amp: torch.dtype | None = None,
     slope: float = 0.1,
+    rows: int = 6,
 ) -> TrainingStep:
     objective = objective or Objective()
     learned = objective.fixed_sigma is None
     networks = InfoGAN(spec, size, channels, learned_variance=learned, slope=slope, seed=3).to(dtype)
-    return TrainingStep(spec, networks, objective, seed=7, amp=amp)
+    return TrainingStep(spec, networks, objective, images(size, channels), rows, seed=7, amp=amp)
 
 
-def images(rows: int, size: int = 16, channels: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.rand(
-        rows, channels, size, size, generator=torch.Generator().manual_seed(rows), dtype=torch.float64
-    ).to(dtype)
+def images(size: int = 16, channels: int = 1) -> Tensor:
+    draws = torch.Generator().manual_seed(size)
+    return torch.randint(0, 256, (50, channels, size, size), generator=draws, dtype=torch.uint8)
 
 
+def real_batch(step: TrainingStep) -> Tensor:
+    """What the next update's "gather" phase will give, by plain indexing."""
+    pixels, _ = reference.gather_images(step.images, 7, int(step.order[1]), step.batch_size)
+    return pixels.float().double().permute(0, 3, 1, 2).contiguous()  # the operator rounds to float32
+
+
+schedules = pytest.mark.parametrize("schedule", SCHEDULES)
+
+
+@schedules
 @pytest.mark.parametrize(
     ("spec", "objective", "size", "channels", "slope"),
     [
@@ -53,32 +66,38 @@ def images(rows: int, size: int = 16, channels: int = 1, dtype: torch.dtype = to
     ids=["paper", "colour, odd sides, fixed sigma", "every code, through the trunk", "three stages"],
 )
 def test_updates_equal_plain_autograd(
-    spec: LatentSpec, objective: Objective, size: int, channels: int, slope: float
+    spec: LatentSpec, objective: Objective, size: int, channels: int, slope: float, schedule: str
 ) -> None:
-    step = make(spec, objective, size=size, channels=channels, dtype=torch.float64, slope=slope)
-    reference = ReferenceStep(spec, step.networks, objective, size, slope, seed=7)
-    for update in range(2):
-        real = images(6 + update, size, channels, torch.float64)
-        step(real)
-        terms, wanted = step.take_terms(), reference(real)
+    """Every phase's results over 20 updates, or 5 of larger networks."""
+    updates = 20 if size < 30 else 5
+    objective = replace(objective, schedule=schedule)
+    # Batches of 16: with a few images batch normalisation amplifies rounding from update to update.
+    step = make(spec, objective, size=size, channels=channels, dtype=torch.float64, slope=slope, rows=16)
+    plain = ReferenceStep(spec, step.networks, objective, size, slope, seed=7)
+    for _ in range(updates):
+        real = real_batch(step)
+        step()
+        terms, wanted = step.take_terms(), plain(real)
         assert {k: terms[k] for k in wanted} == pytest.approx(wanted, abs=1e-9)
 
     for name, buffer in step.networks.named_buffers():
-        torch.testing.assert_close(buffer, reference.buffers[name], atol=1e-9, rtol=0, msg=name)
+        torch.testing.assert_close(buffer, plain.buffers[name], atol=1e-9, rtol=0, msg=name)
     states = {**step.optimizer_d.state, **step.optimizer_g.state}
-    assert len(states) == len(reference.weights)
+    assert len(states) == len(plain.weights)
     for name, weight in step.networks.named_parameters():
         for got, want in (
-            (weight, reference.weights[name]),
-            (states[weight]["exp_avg"], reference.mean[name]),
-            (states[weight]["exp_avg_sq"], reference.variance[name]),
+            (weight, plain.weights[name]),
+            (states[weight]["exp_avg"], plain.mean[name]),
+            (states[weight]["exp_avg_sq"], plain.variance[name]),
         ):
             torch.testing.assert_close(got, want, atol=1e-9, rtol=0, msg=name)
-    assert torch.equal(step.rng, reference.rng)
+        assert states[weight]["step"] == updates
+    assert torch.equal(step.rng, plain.rng)
+    assert step.order.tolist() == [7, updates]
 
 
-def run_until(step: TrainingStep, last: str, rows: int = 4) -> Work:
-    work = Work(images(rows, dtype=step.dtype))
+def run_until(step: TrainingStep, last: str) -> Work:
+    work = Work()
     for name, run in step.phases:
         run(work)
         if name == last:
@@ -109,19 +128,52 @@ def test_mutual_information_reaches_the_trunk_only_when_asked(mi_gradient: str) 
     assert torch.equal(head, head_mi)
 
 
-def test_generator_runs_once_and_trunk_twice() -> None:
-    step, calls = make(), []
+def test_both_gradients_of_one_stage_go_to_their_own_weights() -> None:
+    step = make(objective=Objective(schedule="one-stage"))
+    run_until(step, "gradients of both")
+    assert all(p.grad is not None and p.requires_grad for p in step.networks.parameters())
+    # The discriminator's gradients hold nothing of the generator's loss, and the other way round.
+    other = make(objective=Objective(schedule="one-stage", lambda_categorical=7.0, lambda_continuous=3.0))
+    run_until(other, "gradients of both")
+    for (name, a), b in zip(step.networks.named_parameters(), other.networks.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert torch.equal(a.grad, b.grad) == name.startswith(D_PREFIXES), name
+
+
+@pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
+def test_one_stage_computes_no_weight_gradient_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, calls = make(objective=Objective(schedule="one-stage")), []
+    set_linear(step.networks, "onednn")
+    original = linear._product
+
+    def product(x: Tensor, weight: Tensor) -> Tensor:
+        calls.append((tuple(x.shape), tuple(weight.shape)))
+        return original(x, weight)
+
+    monkeypatch.setattr(linear, "_product", product)
+    step()
+    inputs = step.networks.trunk.fc.in_features
+    # One gradient of the trunk's linear weight for the real and one for the fake images.
+    assert calls.count(((1024, 6), (inputs, 6))) == 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("alternating", ["generator", "trunk", "trunk"]), ("one-stage", ["generator", "trunk", "trunk"])],
+)
+def test_generator_runs_once_and_trunk_twice(schedule: str, expected: list[str]) -> None:
+    step, calls = make(objective=Objective(schedule=schedule)), []
     for name in ("generator", "trunk"):
         module: nn.Module = getattr(step.networks, name)
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    step(images(4))
-    assert calls == ["generator", "trunk", "trunk"]
+    step()
+    assert calls == expected
 
 
 def test_real_and_fake_do_not_share_statistics() -> None:
     step = make(dtype=torch.float64)
     alone = make(dtype=torch.float64)
-    work = run_until(step, "discriminator gradients", rows=5)
+    work = run_until(step, "discriminator gradients")
     real, fake = alone.networks.trunk(work.real), alone.networks.trunk(work.fake.detach())
     joint = step.networks.trunk(torch.cat([work.real, work.fake.detach()]), parts=2)
     torch.testing.assert_close(joint, torch.cat([real, fake]), atol=1e-12, rtol=0)
@@ -134,13 +186,13 @@ def test_continuation_is_exact() -> None:
         make(EVERYTHING, Objective(ema=0.9)),
         *(make(EVERYTHING, Objective(ema=0.9)) for _ in "ab"),
     )
-    for i in range(4):
-        whole(images(4 + i))
-    for i in range(2):
-        first(images(4 + i))
+    for _ in range(4):
+        whole()
+    for _ in range(2):
+        first()
     second.load_state_dict(first.state_dict())
-    for i in range(2, 4):
-        second(images(4 + i))
+    for _ in range(2):
+        second()
     assert_same(whole.state_dict(), second.state_dict())
 
 
@@ -164,7 +216,7 @@ def test_moving_average_follows_the_generator() -> None:
     step = make(objective=Objective(ema=0.75))
     average = step.networks.generator.fc1.weight.detach().clone()
     for _ in range(3):
-        step(images(4))
+        step()
         average = 0.75 * average + 0.25 * step.networks.generator.fc1.weight.detach()
     assert step.ema is not None
     torch.testing.assert_close(step.ema.fc1.weight, average)
@@ -176,16 +228,16 @@ def set_scale(scale: float, *scalers: torch.amp.GradScaler) -> None:
 
 
 def test_half_precision_scales_each_player_by_itself() -> None:
-    step = make(amp=torch.float16)
+    step = make(amp=torch.float16, rows=8)
     set_scale(256.0, step.scaler_d, step.scaler_g)
-    step(images(8, dtype=torch.float16))
+    step()
     assert step.scaler_d.get_scale() == step.scaler_g.get_scale() == 256.0
     assert all(torch.isfinite(v).all() for v in step.networks.state_dict().values())
 
     # Past the range of float16, so every gradient of the generator's update overflows, and only those.
     set_scale(2.0**40, step.scaler_g)
     before = {k: v.clone() for k, v in step.networks.named_parameters()}
-    step(images(8, dtype=torch.float16))
+    step()
     for name, weight in step.networks.named_parameters():
         assert torch.equal(weight, before[name]) != name.startswith(D_PREFIXES), name
     assert step.scaler_d.get_scale() == 256.0
@@ -193,20 +245,23 @@ def test_half_precision_scales_each_player_by_itself() -> None:
 
 
 def test_half_precision_scale_cancels() -> None:
-    exact, scaled = make(), make(amp=torch.float16)
+    exact, scaled = make(rows=16), make(amp=torch.float16, rows=16)
     set_scale(256.0, scaled.scaler_d, scaled.scaler_g)
     for step in (exact, scaled):
-        step(images(16, dtype=step.dtype))
+        step()
     # Adam's first moment is of the size of the gradient, whatever it was multiplied by on the way.
     a, b = (s.optimizer_d.state[s.networks.trunk.fc.weight]["exp_avg"].norm() for s in (exact, scaled))
     assert b / a == pytest.approx(1.0, abs=0.2)
 
 
-def test_bfloat16_stays_near_float32() -> None:
-    exact, rounded = make(), make(amp=torch.bfloat16)
+@schedules
+def test_bfloat16_stays_near_float32(schedule: str) -> None:
+    exact, rounded = (
+        make(objective=Objective(schedule=schedule), amp=amp, rows=16) for amp in (None, torch.bfloat16)
+    )
     for step in (exact, rounded):
-        for i in range(3):
-            step(images(16 + i, dtype=step.dtype))
+        for _ in range(3):
+            step()
     wanted = exact.take_terms()
     assert rounded.take_terms() == pytest.approx(wanted, abs=0.05)
     assert all(p.dtype == torch.float32 for p in rounded.networks.parameters())
@@ -215,9 +270,9 @@ def test_bfloat16_stays_near_float32() -> None:
 def test_terms_are_means_since_they_were_taken() -> None:
     step, other = make(), make()
     single = []
-    for i in range(3):
-        step(images(4 + i))
-        other(images(4 + i))
+    for _ in range(3):
+        step()
+        other()
         single.append(other.take_terms())
     assert tuple(single[0]) == term_names(SPEC) == ("d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2")
     means = step.take_terms()
@@ -252,9 +307,9 @@ def test_choice_of_linear_is_by_the_processor(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_calibration_measures_the_batch_statistics() -> None:
-    step = make()
+    step = make(rows=16)
     for _ in range(3):
-        step(images(16))
+        step()
     generator = step.networks.generator
     before = {k: v.clone() for k, v in generator.state_dict().items()}
     ready = calibrated(generator, SPEC, batches=8)
@@ -272,31 +327,98 @@ def test_calibration_measures_the_batch_statistics() -> None:
     assert_same(before, generator.state_dict())
 
 
-def batches(n: int, batch_size: int, seed: int = 0) -> Batches:
-    pixels = torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 1, 16, 16)
-    return Batches(pixels.contiguous(), seed, batch_size, device=torch.device("cpu"), dtype=torch.float32)
+def test_images_are_read_in_their_shuffled_order() -> None:
+    step = make(size=19, channels=3, rows=7)
+    for _ in range(9):  # 63 of 50 images: into the second epoch
+        wanted = real_batch(step)
+        work = run_until(step, "gather")
+        assert work.real.shape == (7, 3, 19, 19)
+        assert work.real.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(work.real.double(), wanted)
 
 
-@pytest.mark.parametrize(("n", "batch_size"), [(10, 5), (10, 3), (7, 16), (1, 4), (100, 100)])
-def test_every_epoch_holds_every_image_once(n: int, batch_size: int) -> None:
-    source = batches(n, batch_size)
-    stream = torch.cat([source.indices(step) for step in range(-(-3 * n // batch_size))]).tolist()
-    for epoch in range(3):
-        assert sorted(stream[epoch * n : (epoch + 1) * n]) == list(range(n))
-    if n == 100:
-        assert stream[:n] != stream[n : 2 * n] != list(range(n))
+def faked(tensor: Tensor, mode: FakeTensorMode, device: torch.device) -> Tensor:
+    with mode:
+        return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)
 
 
-def test_order_is_a_function_of_seed_and_step() -> None:
-    backwards, forwards = batches(50, 8), batches(50, 8)
-    ahead = {step: backwards.indices(step) for step in reversed(range(20))}
-    assert all(torch.equal(forwards.indices(step), ahead[step]) for step in range(20))
-    assert not torch.equal(batches(50, 8, seed=1).indices(0), ahead[0])
-    batches(50, 8, seed=-(2**63)).indices(0)
+def fake_tensors(module: nn.Module, mode: FakeTensorMode, device: torch.device) -> None:
+    """Put fake tensors of a device in the place of a module's own."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            part._parameters[name] = nn.Parameter(faked(parameter, mode, device))
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = faked(buffer, mode, device)
 
 
-def test_batch_is_the_images_in_unit_range() -> None:
-    source = batches(256, 6)
-    batch = source(2)
-    assert batch.shape == (6, 1, 16, 16)
-    torch.testing.assert_close(batch[:, 0, 3, 4], source.indices(2) / 255)
+@schedules
+@pytest.mark.parametrize("amp", [None, torch.bfloat16, torch.float16], ids=str)
+def test_an_iteration_reads_nothing_back_to_the_host(
+    request: pytest.FixtureRequest, schedule: str, device: torch.device, amp: torch.dtype | None
+) -> None:
+    """Fake tensors have no values: whatever asked for one, to branch on it or to print it, would raise."""
+    networks, pixels = InfoGAN(EVERYTHING, 20, 3), images(20, 3)
+    objective = Objective(schedule=schedule, mi_gradient="trunk")
+    mode = FakeTensorMode()
+    fake_tensors(networks, mode, device)
+    pixels = faked(pixels, mode, device)
+    ops._cdf_tensor.cache_clear()  # holds real tensors, and must not keep fake ones
+    request.addfinalizer(ops._cdf_tensor.cache_clear)
+    with mode:
+        step = TrainingStep(EVERYTHING, networks, objective, pixels, 6, amp=amp)
+        for _ in range(2):
+            step()
+        assert all(tensor.device.type == device.type for tensor in step._state_tensors())
+        with pytest.raises(DataDependentOutputException):
+            step.take_terms()
+
+
+class _OnTheCPU:
+    """Stands in for torch.cuda's streams and graphs, so that what :func:`capture` does around them runs."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.replays = 0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_stream(self, other: object) -> None:
+        pass
+
+
+@schedules
+@pytest.mark.parametrize("before", [0, 2])
+def test_the_warm_up_of_a_capture_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch, schedule: str, before: int
+) -> None:
+    for name in ("Stream", "stream", "current_stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, _OnTheCPU)
+    objective = Objective(schedule=schedule, ema=0.9)
+    # float16 with a scale that overflows at once: the scalers change too.
+    step, other = (make(EVERYTHING, objective, amp=torch.float16) for _ in "ab")
+    for _ in range(before):
+        step()
+        other()
+    addresses = [tensor.data_ptr() for tensor in step._state_tensors()]
+    scalers = (step.scaler_d, step.scaler_g)
+    set_scale(2.0**40, *scalers, other.scaler_d, other.scaler_g)
+    capture(step._captured, step._state_tensors, scalers, step.device)
+    assert_same(step.networks.state_dict(), other.networks.state_dict())
+    if before:
+        assert addresses == [tensor.data_ptr() for tensor in step._state_tensors()]
+    for one in (step, other):
+        one.run_phases()
+        one.run_phases()
+    assert_same(step.state_dict(), other.state_dict())
+    assert step.scaler_g.get_scale() < 2.0**40
+
+
+def test_what_a_graph_needs_is_asked_for() -> None:
+    networks = InfoGAN(SPEC, 16, 1)
+    with pytest.raises(ValueError, match="a CUDA graph needs networks and images on a CUDA device"):
+        TrainingStep(SPEC, networks, Objective(), images(), 4, cuda_graph=True)
+    with pytest.raises(ValueError, match="steps_per_replay is 5; without a CUDA graph it must be 1"):
+        TrainingStep(SPEC, networks, Objective(), images(), 4, steps_per_replay=5)

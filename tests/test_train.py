@@ -3,6 +3,7 @@ flag."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -130,10 +131,10 @@ def signalling(monkeypatch: pytest.MonkeyPatch, at: int, number: int) -> None:
     """Send this process a signal in the middle of an update."""
     original, calls = TrainingStep.__call__, iter(range(1, 1000))
 
-    def call(self: TrainingStep, real: Tensor) -> None:
+    def call(self: TrainingStep) -> None:
         if next(calls) == at:
             os.kill(os.getpid(), number)
-        original(self, real)
+        original(self)
 
     monkeypatch.setattr(TrainingStep, "__call__", call)
 
@@ -167,7 +168,7 @@ def test_second_interruption_ends_at_once(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from infogan_fast import train\n"
         "from infogan_fast.step import TrainingStep\n"
-        "def call(self, real):\n"
+        "def call(self):\n"
         "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
         "    print('went on')\n"
         "TrainingStep.__call__ = call\n"
@@ -216,8 +217,8 @@ def test_divergence_is_named(
 ) -> None:
     original, calls = TrainingStep.__call__, iter(range(1, 1000))
 
-    def call(self: TrainingStep, real: Tensor) -> None:
-        original(self, real)
+    def call(self: TrainingStep) -> None:
+        original(self)
         if next(calls) == 5:
             self.terms[position] = math.nan
 
@@ -236,8 +237,8 @@ def test_diverged_weights_are_not_saved(
 ) -> None:
     original = TrainingStep.__call__
 
-    def call(self: TrainingStep, real: Tensor) -> None:
-        original(self, real)
+    def call(self: TrainingStep) -> None:
+        original(self)
         with torch.no_grad():
             self.networks.d_head.weight[0, 0] = math.inf
 
@@ -536,7 +537,7 @@ def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.Captu
 def test_flags_arrive_in_the_objective() -> None:
     flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
-    request = parse([*flags, "--mi-gradient", "trunk"])
+    request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
         "lr_d": 1.0,
@@ -549,6 +550,7 @@ def test_flags_arrive_in_the_objective() -> None:
         "lambda_continuous": 5.0,
         "fixed_sigma": 6.0,
         "mi_gradient": "trunk",
+        "schedule": "one-stage",
     }
 
 
@@ -568,3 +570,98 @@ def test_colour_and_trunk_and_fixed_sigma(tmp_path: Path) -> None:
     assert run(tmp_path, *flags) == 0
     with Image.open(tmp_path / "samples" / "step-00000002.png") as image:
         assert (np.asarray(image) != np.asarray(image.convert("L"))[..., None]).any()
+
+
+def test_profile_on_a_cpu_leaves_a_trace_of_the_updates_asked_for(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "5", "--profile", "2:4", "--device", "cpu") == 0
+    events = json.loads((tmp_path / "profile.json").read_text())["traceEvents"]
+    names = [event.get("name", "") for event in events]
+    assert names.count("infogan_fast::gather_images") == 2
+    assert names.count("infogan_fast::sample_latents") == 2
+
+
+def test_an_interrupted_profile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signalling(monkeypatch, 3, signal.SIGINT)
+    assert run(tmp_path, "--steps", "9", "--profile", "1:8", "--device", "cpu") == 130
+    names = [e.get("name", "") for e in json.loads((tmp_path / "profile.json").read_text())["traceEvents"]]
+    assert names.count("infogan_fast::gather_images") == 2
+
+
+def test_every_phase_has_its_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ranges: list[tuple[str, str]] = []
+
+    class Nvtx:
+        @staticmethod
+        def annotate(name: str, domain: str) -> contextlib.AbstractContextManager[None]:
+            ranges.append((domain, name))
+            return contextlib.nullcontext()
+
+    monkeypatch.setattr("infogan_fast.profiling.nvtx", Nvtx)
+    assert run(tmp_path, "--steps", "2") == 0
+    phases = ["gather", "sample", "generate", "discriminator gradients", "discriminator update"]
+    phases += ["generator gradients", "generator update"]
+    assert ranges == [("infogan_fast", name) for name in phases * 2]
+
+
+def test_without_the_nvtx_package_there_are_no_ranges(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("infogan_fast.profiling.nvtx", None)
+    assert run(tmp_path, "--steps", "1") == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--profile", "4"], "--profile is '4'; expected START:STOP"),
+        (["--profile", "4:4"], "--profile is '4:4'; expected START:STOP"),
+        (["--profile", "-1:4"], "--profile"),
+        (
+            ["--profile", "3:9"],
+            "--profile is 3:9; expected multiples of --steps-per-replay 1, up to --steps 5",
+        ),
+        (["--profile-phases"], "--profile-phases needs --profile START:STOP"),
+        (["--steps-per-replay", "0"], "--steps-per-replay is 0; expected at least 1"),
+        (["--steps-per-replay", "2"], "--steps is 5; expected a multiple of --steps-per-replay 2"),
+        (
+            ["--steps-per-replay", "5"],
+            "--steps-per-replay 5: training runs on the CPU, so there can be no CUDA",
+        ),
+        (["--steps-per-replay", "5", "--no-cuda-graph"], "--steps-per-replay 5 needs --cuda-graph"),
+        (["--cuda-graph"], "--cuda-graph: training runs on the CPU, so there can be no CUDA graph"),
+        (["--schedule", "both"], "--schedule"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_replayed_or_profiled_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert run(tmp_path / "run", "--steps", "5", "--device", "cpu", *flags) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flags", [[], ["--amp"], ["--schedule", "one-stage", "--ema", "0.9"]], ids=str)
+def test_replays_equal_eager_updates_and_a_resumed_run_an_uninterrupted_one(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    eager, graph, parts = (tmp_path / name for name in ("eager", "graph", "parts"))
+    often = ["--log-every", "2", "--checkpoint-every", "4", "--device", "cuda", *flags]
+    assert run(eager, "--steps", "8", *often, "--no-cuda-graph") == 0
+    assert run(graph, "--steps", "8", *often, "--steps-per-replay", "2") == 0
+    assert run(parts, "--steps", "4", *often) == 0
+    assert train.main(["--resume", str(parts), "--steps", "8"]) == 0
+    wanted = weights(eager)
+    for out in (graph, parts):
+        assert all(torch.equal(wanted[name], value) for name, value in weights(out).items())
+        for mine, other in zip(rows(out), rows(eager), strict=True):
+            assert {**mine, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.gpu
+def test_phases_of_a_profile_run_outside_of_the_graph(tmp_path: Path) -> None:
+    plain, profiled = tmp_path / "plain", tmp_path / "profiled"
+    for out, flags in ((plain, []), (profiled, ["--profile", "2:4", "--profile-phases"])):
+        assert run(out, "--steps", "6", "--device", "cuda", *flags) == 0
+    a, b = weights(plain), weights(profiled)
+    assert all(torch.equal(a[name], b[name]) for name in a)
