@@ -174,6 +174,18 @@ def test_classes_can_be_told_apart(drawing: strokes.Drawing) -> None:
     assert (torch.cdist(y, centroids).argmin(1).numpy() == test.digit).mean() > 0.7
 
 
+def test_images_with_chosen_factors(drawing: strokes.Drawing) -> None:
+    rows = np.arange(40)
+    digit, rotation, width = (getattr(drawing, name)[rows] for name in ("digit", "rotation", "width"))
+    assert np.array_equal(strokes.render(0, rows, digit, rotation, width), drawing.images[rows])
+    wide = strokes.render(0, rows, digit, rotation, np.full_like(width, 3.6))
+    assert (wide.sum((1, 2)) >= drawing.images[rows].sum((1, 2))).all()
+    ones = strokes.render(0, rows, np.ones_like(digit), np.zeros_like(rotation), np.full_like(width, 1.5))
+    assert np.abs([_axis(image)[0] for image in ones]).max() < 0.3
+    with pytest.raises(ValueError, match="digit is 0 to 10"):
+        strokes.render(0, rows[:2], np.array([0, 10]), rotation[:2], width[:2])
+
+
 def test_first_images_are_what_they_were(drawing: strokes.Drawing) -> None:
     """An anchor: a change of the drawing is a change of every user's data, and should be meant."""
     assert drawing.digit[:16].tolist() == ANCHOR_DIGITS

@@ -111,12 +111,31 @@ class Drawing:
 def draw(seed: int, indices: NDArray[np.int64], size: int = 28) -> Drawing:
     """Draw the images of these indices (int64 [N], any order) of a seed (modulo 2^64), size x size pixels."""
     keys = _image_keys(seed, indices)
-    styles = len(_GLYPHS[0])
     digit = _below(len(_GLYPHS), keys, _DIGIT)
     rotation = (_uniform(keys, _ROTATION) * np.float32(2) - np.float32(1)) * np.float32(ROTATION_LIMIT)
     low, high = (np.float32(w * size / 28) for w in WIDTH_RANGE)
     width = low + _uniform(keys, _WIDTH) * (high - low)
+    return Drawing(render(seed, indices, digit, rotation, width, size), digit, rotation, width)
 
+
+def render(
+    seed: int,
+    indices: NDArray[np.int64],
+    digit: NDArray[np.int64],
+    rotation: Floats,
+    width: Floats,
+    size: int = 28,
+) -> NDArray[np.uint8]:
+    """Images uint8 [N, size, size] with chosen factors: those that :func:`draw` gives for these indices,
+    had it hit upon this digit, rotation (radians, within ROTATION_LIMIT) and width (pixels), each [N].
+
+    Raises:
+        ValueError: a digit is not one of 0 to 9.
+    """
+    if len(digit) and not 0 <= digit.min() <= digit.max() < len(_GLYPHS):
+        raise ValueError(f"digit is {digit.min()} to {digit.max()}; expected 0 to {len(_GLYPHS) - 1}")
+    keys = _image_keys(seed, indices)
+    styles = len(_GLYPHS[0])
     images = np.empty((len(keys), size, size), np.uint8)
     glyph = digit * styles + np.maximum(_below(styles + 1, keys, _STYLE) - 1, 0)
     order = np.lexsort((rotation, glyph))  # neighbours are alike, which keeps _coverage's windows small
@@ -137,7 +156,7 @@ def draw(seed: int, indices: NDArray[np.int64], size: int = 28) -> Drawing:
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         for _ in pool.map(render, tasks):
             pass
-    return Drawing(images, digit, rotation, width)
+    return images
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
