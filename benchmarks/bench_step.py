@@ -1,32 +1,37 @@
-"""A training iteration beside plain eager PyTorch: python benchmarks/bench_step.py [--rounds N] [--json FILE]
+"""A training iteration beside other ways to write it: python benchmarks/bench_step.py [--sweep] [--json FILE]
 
-The baseline is what a good engineer writes by hand: the same networks of standard layers, float32, images and
-random numbers by tensor operations, BCE with logits and cross entropy, a fresh generator pass for each
-player, Adam with its default implementation; a second one does the same under bfloat16 autocast. All variants
-start from weights of the same distribution. Each runs in a process of its own, as its users would run it (the
-trainer sets up the allocator of its process), one at a time: in each round every process has a turn of one
-iteration to warm up and --iterations timed ones, in random order. Figures are medians over all of them. At
-the end each precision's share of the bound that its arithmetic sets: the iteration's matrix products and
-convolutions at the measured rate of a large matrix product.
+The paper's MNIST networks, batches of 128. The other ways are in benchmarks/baselines.py. Each variant runs in
+a process of its own, as its users would run it (the trainer sets up the allocator of its process), one at a
+time: in each round every process has a turn of one iteration to warm up and --iterations timed ones, in
+random order. Figures are medians over all of them.
+
+The last columns: matrix products and convolutions of an iteration; the share of its bound that a variant
+reaches, where the bound is the larger of that arithmetic at the measured rate of a large matrix product in
+its dtype, and Adam's traffic (7 passes over float32 arrays of the weights' size) at the measured bandwidth of a
+large copy; the most memory that the process held, and what it held after the last turn (on CUDA: of the
+device); page faults an iteration (on CUDA: allocations that reached the driver); kernels launched (on a CPU:
+operators called).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 import multiprocessing
+import platform
 import random
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from baselines import Plain, ThreeOptimizers
 from timing import machine, write_json
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from infogan_fast.device import amp_dtype, choose_device, tune_allocator
@@ -38,164 +43,154 @@ from infogan_fast.step import Objective, TrainingStep
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 IMAGES = 20_000
+SWEEP = (32, 128, 512, 1024, 4096)
+BASELINE = "plain eager float32"
 
 
-class _Shaped(nn.Module):
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.shape = shape
+@dataclass(frozen=True)
+class Variant:
+    """A way to run the iteration.
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.view(-1, *self.shape)
+    Args:
+        kind: ``"infogan_fast"``, ``"plain"`` or ``"three optimizers"``.
+        amp: dtype of autocast.
+        options: of the class that implements it.
+    """
 
+    kind: str
+    amp: torch.dtype | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
-class Plain:
-    """The paper's MNIST networks and the usual alternating loop."""
+    def make(self, batch_size: int, device: torch.device) -> Callable[[], object]:
+        images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
+        options = dict(self.options)
+        if self.kind == "three optimizers":
+            return ThreeOptimizers(images, batch_size, device)
+        if self.kind == "plain":
+            return Plain(images, batch_size, device, self.amp, **options)
+        networks = InfoGAN(SPEC, 28, 1).to(device)
+        set_linear(networks, options.pop("linear", faster_linear()))
+        if options.pop("compile", False):
+            networks.compile_parts()
+        objective = Objective(schedule=options.pop("schedule", "alternating"))
+        return TrainingStep(SPEC, networks, objective, images.to(device), batch_size, amp=self.amp, **options)
 
-    def __init__(
-        self, images: Tensor, batch_size: int, device: torch.device, amp: torch.dtype | None
-    ) -> None:
-        self.images, self.batch_size, self.device, self.amp = images.to(device), batch_size, device, amp
-        self.generator = nn.Sequential(
-            nn.Linear(74, 1024, bias=False),
-            nn.BatchNorm1d(1024),
-            nn.ReLU(True),
-            nn.Linear(1024, 128 * 7 * 7, bias=False),
-            nn.BatchNorm1d(128 * 7 * 7),
-            nn.ReLU(True),
-            _Shaped(128, 7, 7),
-            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(True),
-            nn.ConvTranspose2d(64, 1, 4, 2, 1),
-            nn.Sigmoid(),
-        )
-        self.trunk = nn.Sequential(
-            nn.Conv2d(1, 64, 4, 2, 1),
-            nn.LeakyReLU(0.1, True),
-            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.LeakyReLU(0.1, True),
-            nn.Flatten(),
-            nn.Linear(128 * 7 * 7, 1024, bias=False),
-            nn.BatchNorm1d(1024),
-            nn.LeakyReLU(0.1, True),
-        )
-        self.d_head = nn.Linear(1024, 1)
-        self.q_head = nn.Sequential(
-            nn.Linear(1024, 128, bias=False),
-            nn.BatchNorm1d(128),
-            nn.LeakyReLU(0.1, True),
-            nn.Linear(128, 14),
-        )
-        for part in (self.generator, self.trunk, self.d_head, self.q_head):
-            part.to(device)
-            for module in part.modules():
-                if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-                    nn.init.normal_(module.weight, 0.0, 0.02)
-        betas = (0.5, 0.999)
-        self.optimizer_d = torch.optim.Adam(
-            [*self.trunk.parameters(), *self.d_head.parameters()], lr=2e-4, betas=betas
-        )
-        self.optimizer_g = torch.optim.Adam(
-            [
-                {"params": self.generator.parameters(), "lr": 1e-3},
-                {"params": self.q_head.parameters(), "lr": 2e-4},
-            ],
-            betas=betas,
-        )
-
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.amp is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.amp)
-
-    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        rows, device = self.batch_size, self.device
-        category = torch.randint(10, (rows,), device=device)
-        continuous = torch.rand(rows, 2, device=device) * 2 - 1
-        noise = torch.randn(rows, 62, device=device)
-        return torch.cat([noise, F.one_hot(category, 10), continuous], 1), category, continuous
-
-    def __call__(self) -> None:
-        chosen = torch.randint(len(self.images), (self.batch_size,), device=self.device)
-        real = self.images[chosen].float() / 255
-
-        self.optimizer_d.zero_grad()
-        latents, _, _ = self.sample()
-        with self.autocast():
-            with torch.no_grad():
-                fake = self.generator(latents)
-            on_real, on_fake = (self.d_head(self.trunk(x)).float() for x in (real, fake))
-        d = F.binary_cross_entropy_with_logits(on_real, torch.ones_like(on_real))
-        d = d + F.binary_cross_entropy_with_logits(on_fake, torch.zeros_like(on_fake))
-        d.backward()
-        self.optimizer_d.step()
-
-        self.optimizer_g.zero_grad()
-        latents, category, continuous = self.sample()
-        with self.autocast():
-            features = self.trunk(self.generator(latents))
-            on_fake, q = self.d_head(features).float(), self.q_head(features).float()
-        mean, log_variance = q[:, 10:12], q[:, 12:]
-        squared = (continuous - mean) ** 2 * torch.exp(-log_variance)
-        nll = 0.5 * (log_variance + squared + math.log(2 * math.pi))
-        g = F.binary_cross_entropy_with_logits(on_fake, torch.ones_like(on_fake))
-        g = g + F.cross_entropy(q[:, :10], category) + 0.1 * nll.sum(1).mean()
-        g.backward()
-        self.optimizer_g.step()
+    def flops(self, batch_size: int, device: torch.device) -> float:
+        """Multiplications and additions of one iteration's matrix products and convolutions."""
+        # Compilation and graphs change nothing in that, but hide it from the counter.
+        kept = tuple((k, v) for k, v in self.options if k == "schedule")
+        if self.kind == "infogan_fast":
+            kept += (("linear", "mkl"),)
+        iteration = Variant(self.kind, self.amp, kept).make(batch_size, device)
+        with FlopCounterMode(display=False) as counter:
+            iteration()
+        return float(counter.get_total_flops())
 
 
-def ours(
-    images: Tensor, batch_size: int, device: torch.device, amp: torch.dtype | None
-) -> Callable[[], object]:
-    """The iteration as the trainer runs it, with the choice of its batch."""
-    networks = InfoGAN(SPEC, 28, 1).to(device)
-    set_linear(networks, faster_linear())
-    return TrainingStep(SPEC, networks, Objective(), images.to(device), batch_size, amp=amp)
+def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
+    """Those that run on the device, by name."""
+    dtypes: dict[str, torch.dtype | None] = {"float32": None}
+    try:
+        dtypes["bfloat16"] = amp_dtype(device)
+    except UserError as error:
+        print(error)
+    if dtypes.get("bfloat16") == torch.float16:
+        del dtypes["bfloat16"]  # the baselines have no GradScaler
+    cuda = device.type == "cuda"
+    result = {"three-optimizer script": Variant("three optimizers")}
+    for name, dtype in dtypes.items():
+        result[f"plain eager {name}"] = Variant("plain", dtype)
+        if compiled:
+            for mode in ("default", "reduce-overhead", "max-autotune") if cuda else ("default",):
+                title = f"torch.compile {name}" if mode == "default" else f"torch.compile {mode} {name}"
+                result[title] = Variant("plain", dtype, (("compile_mode", mode),))
+        if cuda:
+            result[f"make_graphed_callables {name}"] = Variant("plain", dtype, (("graphed", True),))
+    for name, dtype in dtypes.items():
+        flag = "--amp" if dtype else "float32"
+        for schedule in ("alternating", "one-stage"):
+            how = (("schedule", schedule),)
+            title = f"infogan_fast {flag}" + ("" if schedule == "alternating" else " one-stage")
+            if not cuda:
+                result[title] = Variant("infogan_fast", dtype, how)
+                continue
+            result[f"{title}, eager"] = Variant("infogan_fast", dtype, how)
+            result[title] = Variant("infogan_fast", dtype, (*how, ("cuda_graph", True)))
+            if schedule == "alternating":
+                graph = (*how, ("cuda_graph", True))
+                result[f"{title}, --compile"] = Variant("infogan_fast", dtype, (*graph, ("compile", True)))
+    return result
 
 
-def iteration_flops(batch_size: int, device: torch.device) -> float:
-    """Multiplications and additions of one iteration's matrix products and convolutions."""
-    images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=device)
-    step = TrainingStep(SPEC, InfoGAN(SPEC, 28, 1).to(device), Objective(), images, batch_size)
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return float(counter.get_total_flops())
-
-
-def matmul_flops(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
+def matmul_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Multiplications and additions a second in a product of square matrices: the median of nine."""
+    size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=dtype)
+    return 2.0 * size**3 / _median_seconds(lambda: a @ a, device)
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, in a copy of a gigabyte (on a CPU a quarter)."""
+    count = (1 << 28) if device.type == "cuda" else (1 << 26)
+    source = torch.ones(count, device=device)
+    target = torch.empty_like(source)
+    return 8.0 * count / _median_seconds(lambda: target.copy_(source), device)
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
     times = []
     for _ in range(10):
         start = time.perf_counter()
-        product = a @ a
-        product[0, 0].item()  # waits for a GPU
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    return 2.0 * size**3 / statistics.median(times[1:])
+    return statistics.median(times[1:])
+
+
+def _resident(device: torch.device) -> tuple[float, float]:
+    """(most, now) bytes held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device), torch.cuda.memory_reserved(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if platform.system() != "Linux":
+        return most, most
+    return most, int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _faults(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.memory_stats(device).get("num_device_alloc", 0))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _launches(iteration: Callable[[], object], device: torch.device) -> int:
+    """Kernels of one iteration; on a CPU, operators that PyTorch's dispatcher calls from outside others."""
+    with torch.profiler.profile() as profiler:
+        iteration()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    events = profiler.events() or []
+    if device.type == "cuda":
+        kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+        return sum(not event.name.lower().startswith(("memcpy", "memset")) for event in kernels)
+    return sum(event.cpu_parent is None for event in events)
 
 
 def _worker(
-    pipe: Connection,
-    ours_: bool,
-    batch_size: int,
-    device_name: str,
-    amp: torch.dtype | None,
-    threads: int | None,
+    pipe: Connection, variant: Variant, batch_size: int, device_name: str, threads: int | None
 ) -> None:
-    """Answers each count of iterations with the seconds of every one."""
-    if ours_:
+    """Answers each count of iterations with the seconds of every one, and 0 with the rest."""
+    if variant.kind == "infogan_fast":
         tune_allocator()
     if threads:
         torch.set_num_threads(threads)
     device = choose_device(device_name)
-    images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
-    make = ours if ours_ else Plain
-    iteration: Callable[[], object] = make(images, batch_size, device, amp)
+    iteration = variant.make(batch_size, device)
+    counted = faults = 0
     while (count := pipe.recv()) > 0:
         iteration()
-        times = []
+        times, before = [], _faults(device)
         for _ in range(count):
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
@@ -204,7 +199,66 @@ def _worker(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - start)
-        pipe.send(times)
+        # The first turn, which is not used, is when memory is found.
+        if counted:
+            faults += _faults(device) - before
+        counted += count
+        pipe.send((times, faults))
+    most, now = _resident(device)
+    pipe.send({"peak_bytes": most, "resident_bytes": now, "launches": _launches(iteration, device)})
+
+
+def measure(
+    chosen: dict[str, Variant], batch_size: int, device: torch.device, args: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Everything about each variant at a batch size."""
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    samples: dict[str, list[float]] = {name: [] for name in chosen}
+    rows: dict[str, dict[str, Any]] = {}
+    for name, variant in chosen.items():
+        pipes[name], end = context.Pipe()
+        arguments = (end, variant, batch_size, args.device, args.threads)
+        context.Process(target=_worker, args=arguments, daemon=True).start()
+        end.close()
+        try:
+            pipes[name].send(5)
+            pipes[name].recv()
+        except EOFError:
+            print(f"{name}: NOT measured, its process failed as shown above")
+            del pipes[name]
+    order, faults = random.Random(0), dict.fromkeys(pipes, 0)
+    for _ in range(args.rounds):
+        for name in order.sample(list(pipes), len(pipes)):
+            pipes[name].send(args.iterations)
+            times, faults[name] = pipes[name].recv()
+            samples[name] += times
+    for name, pipe in pipes.items():
+        pipe.send(0)
+        low, _, high = statistics.quantiles(samples[name], n=4)
+        rows[name] = {"seconds": statistics.median(samples[name]), "quartiles": [low, high], **pipe.recv()}
+        rows[name]["faults"] = faults[name] / (args.rounds * args.iterations)
+        rows[name]["flops"] = chosen[name].flops(batch_size, device)
+    return rows
+
+
+def report(rows: dict[str, dict[str, Any]], chosen: dict[str, Variant], batch_size: int, rates: Any) -> None:
+    """Adds what follows from the measurements to the rows, and prints them."""
+    weights = sum(p.numel() for p in InfoGAN(SPEC, 28, 1).parameters())
+    adam = 28.0 * weights / rates["copy_bytes_a_second"]
+    print(f"\nbatch {batch_size}")
+    print(f"{'':34}     ms  half within    images/s  ratio  GFLOP  bound  peak MB  held  faults  launches")
+    for name, row in rows.items():
+        dtype = "float32" if chosen[name].amp is None else str(chosen[name].amp).removeprefix("torch.")
+        row["bound_seconds"] = max(row["flops"] / rates["matmul_flops_a_second"][dtype], adam)
+        row["ratio"] = rows[BASELINE]["seconds"] / row["seconds"]
+        low, high = row["quartiles"]
+        print(
+            f"{name:34}{row['seconds'] * 1e3:7.2f}  {low * 1e3:6.2f}-{high * 1e3:6.2f} "
+            f"{batch_size / row['seconds']:9,.0f} {row['ratio']:5.2f}x {row['flops'] / 1e9:6.1f} "
+            f"{row['bound_seconds'] / row['seconds']:5.0%} {row['peak_bytes'] / 1e6:8,.0f} "
+            f"{row['resident_bytes'] / 1e6:5,.0f} {row['faults']:7.1f} {row['launches']:9,}"
+        )
 
 
 def main() -> None:
@@ -218,61 +272,38 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3, metavar="N", help="timed a turn (default: 3)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
+    parser.add_argument(
+        "--sweep", action="store_true", help=f"batches of {', '.join(map(str, SWEEP))}, without torch.compile"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    variants: dict[str, tuple[bool, torch.dtype | None]] = {
-        "plain eager float32": (False, None),
-        "infogan_fast float32": (True, None),
+    chosen = {
+        name: variant
+        for name, variant in variants(device, compiled=not args.sweep).items()
+        if name == BASELINE or args.only is None or any(text in name for text in args.only)
     }
-    try:
-        amp = amp_dtype(device)
-        variants |= {"plain eager autocast": (False, amp), "infogan_fast --amp": (True, amp)}
-    except UserError as error:
-        print(error)
-
     where = machine(device)
     print(", ".join(f"{key}: {value}" for key, value in where.items()))
-    context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    samples: dict[str, list[float]] = {name: [] for name in variants}
-    for name, (is_ours, dtype) in variants.items():
-        pipes[name], end = context.Pipe()
-        arguments = (end, is_ours, args.batch_size, args.device, dtype, args.threads)
-        context.Process(target=_worker, args=arguments, daemon=True).start()
-        pipes[name].send(5)
-        pipes[name].recv()
-    order = random.Random(0)
-    for _ in range(args.rounds):
-        for name in order.sample(list(variants), len(variants)):
-            pipes[name].send(args.iterations)
-            samples[name] += pipes[name].recv()
-    for pipe in pipes.values():
-        pipe.send(0)
-
-    seconds = {name: statistics.median(times) for name, times in samples.items()}
-    baseline = seconds["plain eager float32"]
-    print(f"batch {args.batch_size}, {args.rounds} rounds of {args.iterations} iterations")
-    for name, value in seconds.items():
-        rate = args.batch_size / value
-        low, _, high = statistics.quantiles(samples[name], n=4)
-        spread = f"(half within {low * 1e3:.1f} to {high * 1e3:.1f})"
-        print(f"{name:22s} {value * 1e3:8.1f} ms {spread:32s} {rate:6.0f} images/s {baseline / value:6.2f}x")
-
-    flops = iteration_flops(args.batch_size, device)
-    rates = {}
-    for name, (is_ours, dtype) in variants.items():
-        if is_ours:
-            rate = rates[name] = matmul_flops(dtype or torch.float32, device)
-            bound = flops / rate
-            print(
-                f"{name:22s} {flops / 1e9:.1f} GFLOP at {rate / 1e9:,.0f} GFLOP/s of a matrix product are "
-                f"{bound * 1e3:.0f} ms: {bound / seconds[name]:.0%} of the time"
-            )
-    results = {"machine": where, "batch_size": args.batch_size, "seconds": seconds}
-    write_json(args.json, {**results, "iteration_flops": flops, "matmul_flops_a_second": rates})
+    dtypes = {variant.amp or torch.float32 for variant in chosen.values()}
+    rates = {
+        "copy_bytes_a_second": copy_bandwidth(device),
+        "matmul_flops_a_second": {
+            str(dtype).removeprefix("torch."): matmul_flops(dtype, device) for dtype in dtypes
+        },
+    }
+    print(f"a copy moves {rates['copy_bytes_a_second'] / 1e9:,.0f} GB/s; matrix products run at ", end="")
+    print(", ".join(f"{v / 1e9:,.0f} GFLOP/s in {k}" for k, v in rates["matmul_flops_a_second"].items()))
+    print(f"{args.rounds} rounds of {args.iterations} iterations")
+    results: dict[str, Any] = {"machine": where, "rates": rates, "batches": {}}
+    for batch_size in SWEEP if args.sweep else (args.batch_size,):
+        rows = measure(chosen, batch_size, device, args)
+        report(rows, chosen, batch_size, rates)
+        results["batches"][batch_size] = rows
+    write_json(args.json, results)
 
 
 if __name__ == "__main__":
