@@ -42,6 +42,13 @@ def test_it_gathers_what_the_reference_gathers(
     assert state.tolist() == [-3, 7]
 
 
+def test_every_value_of_a_pixel(device: torch.device) -> None:
+    images = torch.arange(256, dtype=torch.uint8, device=device).view(1, 256)
+    for dtype in DTYPES:
+        got = ops.gather_images(ops.rng_state(0, 0, device), images, 1, dtype=dtype)
+        assert torch.equal(got.batch.cpu(), (images.cpu().double() / 255).float().to(dtype))
+
+
 def test_misaligned_images(device: torch.device) -> None:
     images = pictures(41, 32, device=device).flatten()[3 : 3 + 40 * 32].view(40, 32)
     got = ops.gather_images(ops.rng_state(1, 0, device), images, 9)

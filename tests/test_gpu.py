@@ -3,6 +3,7 @@ the cases of tests/cuda_on_cpu, which hold those against reference.py."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -11,8 +12,28 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cuda_on_cpu.cases import DEFAULT, DTYPES, MIXED, loss_cases, mixed_precision_cases, sample_cases
-from cuda_on_cpu.checks import LossCase, SampleCase, compare_latents, compare_loss, draw, name_of, score
+import reference
+from cuda_on_cpu.cases import (
+    DEFAULT,
+    DTYPES,
+    MIXED,
+    gather_cases,
+    loss_cases,
+    mixed_precision_cases,
+    sample_cases,
+)
+from cuda_on_cpu.checks import (
+    GatherCase,
+    LossCase,
+    SampleCase,
+    compare_gather,
+    compare_latents,
+    compare_loss,
+    draw,
+    gather,
+    name_of,
+    score,
+)
 
 from infogan_fast import LatentSpec, _native, ops
 
@@ -21,7 +42,7 @@ cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="this build o
 
 
 @cuda_build
-@pytest.mark.parametrize("operator", ["sample_latents", "infogan_loss"])
+@pytest.mark.parametrize("operator", ["sample_latents", "gather_images", "infogan_loss"])
 def test_the_operators_are_registered_for_cuda(operator: str) -> None:
     if missing := _native.cuda_missing():
         pytest.skip(f"the CUDA half is missing: {missing}")
@@ -52,6 +73,36 @@ def test_sample_latents_with_the_largest_grid() -> None:
 
 @pytest.mark.gpu
 @dtypes
+def test_gather_images(dtype: torch.dtype) -> None:
+    for case in gather_cases(dtype):
+        gathered, state = gather(case, "cuda")
+        compare_gather(gathered, state, case, f"{case}: ")
+
+
+@pytest.mark.gpu
+def test_gather_images_with_the_largest_grid() -> None:
+    case = GatherCase(1000, 3, 4096 + 40)
+    gathered, state = gather(case, "cuda")
+    compare_gather(gathered, state, case, f"{case}: ")
+
+
+@pytest.mark.gpu
+def test_gather_images_with_the_largest_offsets() -> None:
+    """Images and batch of more than 2^31 elements."""
+    count, pixels, rows = 2**15 + 5, 2**16 + 16, 2**15 + 3
+    if torch.cuda.mem_get_info()[0] < 8 << 30:
+        pytest.skip("needs 8 GiB of free device memory: offsets past 2^31 were NOT tested")
+    images = torch.randint(0, 256, (count, pixels), dtype=torch.uint8, device="cuda")
+    batch, indices = ops.gather_images(ops.rng_state(8, 2, "cuda"), images, rows, dtype=torch.float16)
+    last = range(3 * rows - 512, 3 * rows)
+    assert indices[-512:].tolist() == [reference.shuffled(8, p // count, count, p % count) for p in last]
+    for first in range(0, rows, 1024):
+        part = images[indices[first : first + 1024]].float() / 255
+        assert torch.equal(batch[first : first + 1024], part.half())
+
+
+@pytest.mark.gpu
+@dtypes
 def test_infogan_loss(dtype: torch.dtype) -> None:
     cases = loss_cases(dtype) + (mixed_precision_cases() if dtype == torch.float16 else [])
     for case in cases:
@@ -69,13 +120,15 @@ def test_kernels_wait_in_the_current_stream() -> None:
     spec = LatentSpec.parse(DEFAULT)
     weights = ops.LossWeights(codes=(1.0,) * spec.n_codes)
     state, q = ops.rng_state(4, 2, "cuda"), torch.zeros(129, spec.q_dim(), device="cuda")
+    images = torch.zeros(200, 784, dtype=torch.uint8, device="cuda")
 
-    def run() -> tuple[ops.Latents, ops.InfoGANLoss]:
+    def run() -> tuple[ops.Latents, ops.Gathered, ops.InfoGANLoss]:
         drawn = ops.sample_latents(state, 129, spec, advance=False)
+        gathered = ops.gather_images(state, images, 129, advance=False)
         loss = ops.infogan_loss(
             spec, weights=weights, q_output=q, categorical=drawn.categorical, continuous=drawn.continuous
         )
-        return drawn, loss
+        return drawn, gathered, loss
 
     first = run()  # loads what is loaded once, so that nothing below waits for the device
     side = torch.cuda.Stream()
@@ -87,7 +140,7 @@ def test_kernels_wait_in_the_current_stream() -> None:
     torch.cuda.current_stream().synchronize()
     assert not done.query(), "the kernels ran beside the stream that they were launched on"
     side.synchronize()
-    for a, b in zip((*first[0], *first[1]), (*second[0], *second[1]), strict=True):
+    for a, b in zip(itertools.chain(*first), itertools.chain(*second), strict=True):
         assert torch.equal(a, b)
 
 

@@ -269,7 +269,7 @@ SPEC = LatentSpec()
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"batch_size": -3}, "batch_size must be at least 1, got -3"),
         ({"dtype": torch.int32}, "dtype must be float32, .* got int32"),
-        ({"rng_state": torch.zeros(3, dtype=torch.int64)}, "rng_state must be .* 3 elements; make it with"),
+        ({"rng_state": torch.zeros(3, dtype=torch.int64)}, r"rng_state must be .* shape \[3\]; make it with"),
         ({"rng_state": torch.zeros(2)}, "rng_state must be a contiguous int64 tensor .* got float32"),
         ({"rng_state": torch.zeros(4, dtype=torch.int64)[::2]}, "rng_state must be a contiguous"),
         ({"rng_state": torch.tensor([0, -1])}, r"step in rng_state must be in .* got -1"),

@@ -2,7 +2,6 @@
 #pragma once
 #include "../math/shuffle.h"
 #include "device.cuh"
-#include "sample_latents.cuh"
 
 namespace infogan_fast {
 
@@ -13,12 +12,10 @@ template <class T>
 __global__ void __launch_bounds__(kGatherThreads)
     gather_images_kernel(unsigned long long* state, const uint8_t* images, int64_t count, int64_t pixels,
                          int64_t batch_size, bool advance, T* batch, int64_t* indices) {
-  SHARED(unsigned long long, shared_step, 1);
   SHARED(int64_t, shared_index, 1);
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) shared_step[0] = atomicAdd(state + 1, 0ull) & kStepMask;
-  __syncthreads();
-  const unsigned long long step = shared_step[0];
+  unsigned long long step = 0;  // the first thread's alone
+  if (thread == 0) step = atomicAdd(state + 1, 0ull) & kStepMask;
 
   for (int64_t row = blockIdx.x; row < batch_size; row += gridDim.x) {
     if (thread == 0) {

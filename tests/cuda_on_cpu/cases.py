@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from cuda_on_cpu.checks import LossCase, SampleCase, Schedule
+from cuda_on_cpu.checks import GatherCase, LossCase, SampleCase, Schedule
 
 ROWS = (1, 7, 31, 33, 127, 129)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -18,6 +18,8 @@ NOISE = "noise=65"
 WIDE = "noise=1,cat=900,cat=400,uniform=2"  # rows of Q's output too wide for shared memory
 MIDDLE = "noise=1,cat=100,uniform=2,bernoulli=1"  # fewer rows staged at once than a block has threads
 
+FAR = GatherCase(3 * 2**26, 16, 33)  # a third of the images lie past 2^31 bytes
+
 
 def sample_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[SampleCase]:
     """sample_latents: every specification, then offsets, large counters and a state that stays."""
@@ -30,6 +32,22 @@ def sample_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Sampl
         ),
         SampleCase(DEFAULT, rows[-1], dtype, seed=-1, step=2**47 + 2**33 + 1, sample_offset=2**40 + 3),
         SampleCase(MIXED, rows[-1], dtype, advance=False, offsets=(size, 4, 4)),
+    ]
+
+
+def gather_cases(dtype: torch.dtype) -> list[GatherCase]:
+    """gather_images: whole vectors, tails and both; one image, and about a power of four of them; batches
+    that run into the next epoch and through several; misaligned ends, large counters, a state that stays.
+    """
+    size = torch.empty(0, dtype=dtype).element_size()
+    return [
+        *(GatherCase(50, pixels, 37, dtype) for pixels in (1, 16, 31, 784)),
+        *(GatherCase(count, 3, 9, dtype) for count in (1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65)),
+        GatherCase(3, 257 * 16, 5, dtype),  # more vectors than a block has threads
+        GatherCase(1, 129 * 16 + 5, 9, dtype),  # its rows begin on a boundary and off it
+        *(GatherCase(20, 784, 9, dtype, offsets=offsets) for offsets in ((1, 0), (0, size), (8, 8))),
+        GatherCase(50, 20, 33, dtype, seed=-1, step=2**40 + 3),
+        GatherCase(50, 20, 33, dtype, advance=False),
     ]
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import reference
 import torch
 from cuda_on_cpu.harness import Runner, given, poisoned, wanted
@@ -136,6 +137,105 @@ def check_sample_latents(runner: Runner, case: SampleCase, schedules: Sequence[S
             resident_blocks=schedule.resident_blocks,
         )
         compare_latents(latents, state, case, f"{case}, {schedule}: ")
+
+
+# ---- gather_images ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GatherCase:
+    """One call of gather_images. `offsets`: bytes that images and batch are misaligned by."""
+
+    images: int
+    pixels: int
+    rows: int
+    dtype: torch.dtype = torch.float32
+    seed: int = 1234567890123
+    step: int = 5
+    advance: bool = True
+    offsets: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        return f"{self.rows} of {self.images}x{self.pixels} {name_of(self.dtype)}"
+
+    @property
+    def spread(self) -> bool:
+        """Whether the images are too many to be sent or moved: all are zero but those that are gathered."""
+        return self.images * self.pixels >= 2**31
+
+
+@functools.cache
+def _image_memory(case: GatherCase) -> Tensor:
+    start = case.offsets[0]
+    memory = torch.from_numpy(
+        np.zeros(start + case.images * case.pixels, np.uint8)
+    )  # pages come when touched
+    images = memory[start:].view(case.images, case.pixels)
+    filled: slice | Tensor = slice(None)
+    if case.spread:
+        filled = ops.gather_images(ops.rng_state(case.seed, case.step), images, case.rows).indices
+    generator = torch.Generator().manual_seed(23)
+    drawn = torch.randint(0, 256, images[filled].shape, dtype=torch.uint8, generator=generator)
+    drawn.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)[: drawn.numel()]
+    images[filled] = drawn
+    return memory
+
+
+def gather_inputs(case: GatherCase, device: str = "cpu") -> Tensor:
+    """The images of a case, the same ones each time, `offsets[0]` bytes past the start of an allocation."""
+    return _image_memory(case).to(device)[case.offsets[0] :].view(case.images, case.pixels)
+
+
+def gather(case: GatherCase, device: str = "cpu") -> tuple[ops.Gathered, Tensor]:
+    """(the batch, the state after it) from the operator."""
+    state = ops.rng_state(case.seed, case.step, device)
+    images = gather_inputs(case, device)
+    return ops.gather_images(state, images, case.rows, dtype=case.dtype, advance=case.advance), state
+
+
+@functools.cache
+def _expected_gather(case: GatherCase) -> ops.Gathered:
+    expected, _ = gather(case)
+    batch, indices = reference.gather_images(gather_inputs(case), case.seed, case.step, case.rows)
+    same_bits(expected.indices, indices, "the CPU operator's indices")
+    same_bits(expected.batch, batch.float().to(case.dtype), "the CPU operator's batch")
+    return expected
+
+
+def compare_gather(actual: ops.Gathered, state: Tensor, case: GatherCase, what: str) -> None:
+    """Raises AssertionError unless batch, indices and state are what is expected to the bit."""
+    same_bits(state.cpu(), torch.tensor([case.seed, case.step + int(case.advance)]), what + "state")
+    expected = _expected_gather(case)
+    same_bits(actual.indices.cpu(), expected.indices, what + "indices")
+    same_bits(actual.batch.cpu(), expected.batch, what + "batch")
+
+
+def check_gather_images(runner: Runner, case: GatherCase, schedules: Sequence[Schedule]) -> None:
+    """Raises AssertionError when the kernel's results differ from what is expected under any schedule."""
+    images, places = gather_inputs(case), torch.empty(0, dtype=torch.int64)
+    if case.spread:
+        places = _expected_gather(case).indices
+        images = images[places]
+    for schedule in schedules:
+        state = torch.tensor([case.seed, case.step])
+        gathered = ops.Gathered(
+            poisoned((case.rows, case.pixels), case.dtype), poisoned((case.rows,), torch.int64)
+        )
+        runner(
+            f"gather_images/{name_of(case.dtype)}",
+            wanted(state),
+            given(images, case.offsets[0]),
+            given(places),
+            case.images,
+            case.pixels,
+            case.rows,
+            int(case.advance),
+            wanted(gathered.batch, case.offsets[1]),
+            wanted(gathered.indices),
+            seed=schedule.seed,
+            resident_blocks=schedule.resident_blocks,
+        )
+        compare_gather(gathered, state, case, f"{case}, {schedule}: ")
 
 
 # ---- infogan_loss ----------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from cuda_on_cpu.harness import ASAN, PLAIN, TSAN, Build
 from cuda_on_cpu.patches import Patch
 
 SAMPLE = "cuda/sample_latents.cuh"
+GATHER = "cuda/gather_images.cuh"
 LOSS = "cuda/infogan_loss.cuh"
+DEVICE = "cuda/device.cuh"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Mutant:
 
 def sample(name: str, old: str, new: str, *caught_by: Build, file: str = SAMPLE) -> Mutant:
     return Mutant(name, "sample_latents", Patch(file, old, new), caught_by)
+
+
+def gather(name: str, old: str, new: str, *caught_by: Build, file: str = GATHER) -> Mutant:
+    return Mutant(name, "gather_images", Patch(file, old, new), caught_by)
 
 
 def loss(name: str, old: str, new: str, *caught_by: Build, file: str = LOSS) -> Mutant:
@@ -56,6 +62,20 @@ MUTANTS = (
         "no barrier before the categories' memory is used again",
         "    __syncthreads();  // the next tile writes `index` again",
         "",
+        TSAN,
+    ),
+    gather(
+        "no barrier before the index is read",
+        "      indices[row] = shared_index[0];\n    }\n    __syncthreads();",
+        "      indices[row] = shared_index[0];\n    }",
+        PLAIN,
+        TSAN,
+    ),
+    gather(
+        "no barrier before the index is written again",
+        "    __syncthreads();  // the next image's index is written to the same place",
+        "",
+        PLAIN,
         TSAN,
     ),
     loss(
@@ -115,6 +135,12 @@ MUTANTS = (
         "    if (row >= rows) return;\n    {\n      T* out",
         PLAIN,
     ),
+    gather(
+        "threads without a pixel leave before a barrier",
+        "    __syncthreads();  // the next image's index",
+        "    if (thread >= pixels) return;\n    __syncthreads();  // the next image's index",
+        PLAIN,
+    ),
     # ---- warps
     loss(
         "threads without a row leave before a warp operation",
@@ -133,15 +159,16 @@ MUTANTS = (
         "kFullWarp = 0xffffffffu",
         "kFullWarp = 0x7fffffffu",
         PLAIN,
-        file="cuda/device.cuh",
+        file=DEVICE,
     ),
-    loss("a warp's sum leaves lanes out", "offset = 16;", "offset = 8;", PLAIN, file="cuda/device.cuh"),
+    loss("a warp's sum leaves lanes out", "offset = 16;", "offset = 8;", PLAIN, file=DEVICE),
     # ---- order between blocks
     sample(
         "blocks are counted without an atomic",
         "atomicAdd(state + 1, 1ull << kStepBits) >> kStepBits;",
-        "state[1] >> kStepBits;\n    state[1] += 1ull << kStepBits;",
+        "state[1] >> kStepBits;\n  state[1] += 1ull << kStepBits;",
         TSAN,
+        file=DEVICE,
     ),
     sample(
         "the step is read without an atomic",
@@ -154,15 +181,27 @@ MUTANTS = (
         "if (finished == gridDim.x - 1)",
         "if (finished == 0)",
         PLAIN,
+        file=DEVICE,
     ),
     sample(
         "the state is moved on by a plain store",
         "atomicExch(state + 1, step + 1);",
         "state[1] = step + 1;",
         TSAN,
+        file=DEVICE,
     ),
-    sample("the state is not moved on", "atomicExch(state + 1, step + 1);", ";", PLAIN),
+    sample("the state is not moved on", "atomicExch(state + 1, step + 1);", ";", PLAIN, file=DEVICE),
     sample("the step is read with the count of blocks in it", "0ull) & kStepMask;", "0ull);", PLAIN),
+    gather(
+        "the step is read without an atomic",
+        "step = atomicAdd(state + 1, 0ull) & kStepMask;",
+        "step = state[1] & kStepMask;",
+        TSAN,
+    ),
+    gather("the step is read with the count of blocks in it", "0ull) & kStepMask;", "0ull);", PLAIN),
+    gather("the step is not advanced", "if (advance && thread == 0) advance_step(state, step);", "", PLAIN),
+    gather("the step is advanced where it must stay", "if (advance && thread", "if (thread", PLAIN),
+    gather("every thread counts its block as done", "if (advance && thread == 0)", "if (advance)", PLAIN),
     # ---- memory
     loss(
         "a load one vector past the end",
@@ -182,6 +221,38 @@ MUTANTS = (
         "static_cast<size_t>(a.tile_rows - 1) * static_cast<size_t>(a.staged_stride());",
         ASAN,
     ),
+    gather(
+        "a load past the end of the images",
+        "loaded = reinterpret_cast<const Vector<uint8_t>*>(from)[i];",
+        "loaded = reinterpret_cast<const Vector<uint8_t>*>(from)[i + 1];",
+        PLAIN,
+        ASAN,
+    ),
+    gather(
+        "a vector over the end of an image",
+        "aligned ? pixels / 16 : 0",
+        "aligned ? (pixels + 15) / 16 : 0",
+        ASAN,
+    ),
+    gather(
+        "vectors loaded from unaligned addresses",
+        "reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to)",
+        "reinterpret_cast<uintptr_t>(to)",
+        ASAN,
+    ),
+    gather(
+        "vectors stored to unaligned addresses",
+        "reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to)",
+        "reinterpret_cast<uintptr_t>(from)",
+        ASAN,
+    ),
+    gather(
+        "an image's place in 32 bits",
+        "images + shared_index[0] * pixels",
+        "images + static_cast<int32_t>(shared_index[0] * pixels)",
+        PLAIN,
+        ASAN,
+    ),
     sample(
         "noise written past its columns",
         "if (dimension < a.noise_dim) out",
@@ -197,6 +268,28 @@ MUTANTS = (
         "static_cast<uint32_t>(group) * kLanes +",
         "static_cast<uint32_t>(group) * kGroup +",
         PLAIN,
+    ),
+    gather("the indices are not written", "      indices[row] = shared_index[0];\n", "", PLAIN),
+    gather("the last pixels are not written", "i < pixels;", "i < pixels && vectors == 0;", PLAIN),
+    gather("a thread takes one vector at most", "i < vectors; i +=", "i < vectors; i += vectors +", PLAIN),
+    gather("the first pixels of a vector over and over", "values[v * V::kCount + j]", "values[j]", PLAIN),
+    gather("images are skipped", "row += gridDim.x)", "row += gridDim.x + 1)", PLAIN),
+    gather("every epoch has the first one's order", "position / count, count)", "0, count)", PLAIN),
+    gather("the epoch changes with the batch", "position / count, count)", "step, count)", PLAIN),
+    gather(
+        "the place in an epoch is the row's in the batch",
+        "static_cast<uint64_t>(position % count)",
+        "static_cast<uint64_t>(row % count)",
+        PLAIN,
+    ),
+    gather("the step in 32 bits", "static_cast<int64_t>(step) *", "static_cast<int32_t>(step) *", PLAIN),
+    gather(
+        "values past the end of the data set are not walked on",
+        "while (value >= shuffle.size);",
+        "while (false);",
+        PLAIN,
+        ASAN,
+        file="math/shuffle.h",
     ),
     loss(
         "a logit's gradient is not written",

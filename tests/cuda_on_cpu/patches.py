@@ -58,6 +58,11 @@ SMALL_GRID = (
         "constexpr int kSampleMaxBlocks = 3;",
     ),
     Patch(
+        "cuda/gather_images.cuh",
+        "constexpr int kGatherMaxBlocks = 4096;",
+        "constexpr int kGatherMaxBlocks = 3;",
+    ),
+    Patch(
         "cuda/infogan_loss.cuh", "constexpr int kLossMaxBlocks = 1024;", "constexpr int kLossMaxBlocks = 3;"
     ),
 )

@@ -29,11 +29,12 @@ class Budget(NamedTuple):
 
 BUDGETS = {
     "sample_latents_kernel": Budget(256, 1024),
+    "gather_images_kernel": Budget(128, 1024),
     "infogan_loss_kernel": Budget(128, 512),
     "infogan_loss_finish_kernel": Budget(256, 256),
 }
 #: Kernels whose comments promise that global memory moves in 128-bit vectors, by the file that says so.
-VECTORISED = {"infogan_loss.cuh": "infogan_loss_kernel"}
+VECTORISED = {"gather_images.cuh": "gather_images_kernel", "infogan_loss.cuh": "infogan_loss_kernel"}
 
 
 def arches() -> list[int]:

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cuda_on_cpu import tables
-from cuda_on_cpu.cases import DTYPES, loss_cases, mixed_precision_cases, sample_cases
-from cuda_on_cpu.checks import Schedule, check_infogan_loss, check_sample_latents
+from cuda_on_cpu.cases import DTYPES, gather_cases, loss_cases, mixed_precision_cases, sample_cases
+from cuda_on_cpu.checks import Schedule, check_gather_images, check_infogan_loss, check_sample_latents
 from cuda_on_cpu.harness import COVERAGE, CSRC, HERE, Runner, compile_runner, object_of, run_tool
 
 ROWS = (1, 33, 129)
@@ -24,7 +25,13 @@ def run_sample_latents(runner: Runner) -> None:
             check_sample_latents(runner, case, [SCHEDULE])
 
 
-def run_loss(runner: Runner) -> None:
+def run_gather_images(runner: Runner) -> None:
+    for dtype in DTYPES:
+        for case in gather_cases(dtype):
+            check_gather_images(runner, case, [SCHEDULE])
+
+
+def run_infogan_loss(runner: Runner) -> None:
     for dtype in DTYPES:
         for case in loss_cases(dtype, ROWS):
             check_infogan_loss(runner, case, [SCHEDULE])
@@ -32,13 +39,19 @@ def run_loss(runner: Runner) -> None:
         check_infogan_loss(runner, case, [SCHEDULE])
 
 
+RUNS: dict[str, Callable[[Runner], None]] = {
+    "sample_latents": run_sample_latents,
+    "gather_images": run_gather_images,
+    "infogan_loss": run_infogan_loss,
+}
+
+
 def counts_of(operator: str, folder: Path) -> dict[str, dict[int, int]]:
     """How often each line of each file of csrc ran, summed over the instances of templates."""
     case = HERE / f"case_{operator}.cpp"
-    run = run_sample_latents if operator == "sample_latents" else run_loss
     environment = {"GCOV_PREFIX": str(folder), "GCOV_PREFIX_STRIP": "99"}
     with Runner(COVERAGE, compile_runner(COVERAGE, (case,)), environment=environment) as runner:
-        run(runner)
+        RUNS[operator](runner)
     notes = object_of(COVERAGE, case).with_suffix(".gcno")
     shutil.copy(notes, folder)
     report = json.loads(run_tool(["gcov", "--json-format", "--stdout", notes.stem + ".gcda"], cwd=folder))
@@ -54,7 +67,7 @@ def counts_of(operator: str, folder: Path) -> dict[str, dict[int, int]]:
 @pytest.mark.skipif(shutil.which("gcov") is None, reason="gcov is not installed: coverage was NOT measured")
 def test_every_line_of_the_kernels_runs(tmp_path: Path) -> None:
     total: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for operator in ("sample_latents", "infogan_loss"):
+    for operator in RUNS:
         folder = tmp_path / operator
         folder.mkdir()
         for file, lines in counts_of(operator, folder).items():

@@ -11,17 +11,21 @@ import torch
 from cuda_on_cpu.cases import (
     DEFAULT,
     DTYPES,
+    FAR,
     MIXED,
     SCHEDULES,
     WIDE,
+    gather_cases,
     loss_cases,
     mixed_precision_cases,
     sample_cases,
 )
 from cuda_on_cpu.checks import (
+    GatherCase,
     LossCase,
     SampleCase,
     Schedule,
+    check_gather_images,
     check_infogan_loss,
     check_sample_latents,
     loss_inputs,
@@ -60,6 +64,29 @@ def test_sample_latents_with_several_tiles_a_block(runners: Runners, build: Buil
 def test_sample_latents_with_the_largest_grid(runners: Runners) -> None:
     case = SampleCase("noise=1,cat=3,uniform=1", 16 * 4096 + 40)
     check_sample_latents(runners(PLAIN, "sample_latents"), case, [Schedule(2, 8)])
+
+
+@builds
+@dtypes
+def test_gather_images(runners: Runners, build: Build, dtype: torch.dtype) -> None:
+    for case in gather_cases(dtype):
+        check_gather_images(runners(build, "gather_images"), case, ORDERS[build])
+
+
+@builds
+def test_gather_images_with_several_rows_a_block(runners: Runners, build: Build) -> None:
+    runner = runners(build, "gather_images", SMALL_GRID)
+    for case in (GatherCase(40, 784, 33), GatherCase(9, 31, 50, torch.bfloat16)):
+        check_gather_images(runner, case, ORDERS[build])
+
+
+@builds
+def test_gather_images_from_far_apart(runners: Runners, build: Build) -> None:
+    check_gather_images(runners(build, "gather_images"), FAR, ORDERS[build][-1:])
+
+
+def test_gather_images_with_the_largest_grid(runners: Runners) -> None:
+    check_gather_images(runners(PLAIN, "gather_images"), GatherCase(1000, 3, 4096 + 40), [Schedule(2, 8)])
 
 
 @builds

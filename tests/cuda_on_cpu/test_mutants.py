@@ -5,18 +5,29 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from cuda_on_cpu import tables
-from cuda_on_cpu.cases import DEFAULT, MIDDLE, MIXED, WIDE
-from cuda_on_cpu.checks import LossCase, SampleCase, Schedule, check_infogan_loss, check_sample_latents
+from cuda_on_cpu.cases import DEFAULT, FAR, MIDDLE, MIXED, WIDE
+from cuda_on_cpu.checks import (
+    GatherCase,
+    LossCase,
+    SampleCase,
+    Schedule,
+    check_gather_images,
+    check_infogan_loss,
+    check_sample_latents,
+)
 from cuda_on_cpu.harness import ASAN, HERE, PLAIN, TSAN, Build, KernelFault, Runner, compile_runner
 from cuda_on_cpu.mutants import MUTANTS, Mutant
 from cuda_on_cpu.patches import SMALL_GRID, patched
+
+Programs = dict[tuple[Mutant, Build], Future[Path]]
 
 LEGS = (PLAIN, ASAN, TSAN)
 SCHEDULES = {
@@ -26,6 +37,14 @@ SCHEDULES = {
 }
 #: On the small grid: several blocks, several tiles a block, every path; the last of each is not a whole tile.
 SAMPLE_CASES = (SampleCase(DEFAULT, 137), SampleCase(MIXED, 127, torch.bfloat16), SampleCase("noise=70", 33))
+GATHER_CASES = (
+    GatherCase(20, 31, 33),
+    GatherCase(1, 2069, 9, torch.float16),
+    GatherCase(7, 784, 9, offsets=(1, 0)),
+    GatherCase(7, 784, 9, torch.float64, offsets=(0, 8)),
+    GatherCase(50, 16, 37, torch.bfloat16, seed=-1, step=2**40 + 3, advance=False),
+    FAR,
+)
 LOSS_CASES = (
     LossCase(DEFAULT, 500, 390, 900, q_padding=3),
     LossCase(DEFAULT, 0, 33, 129, torch.float16, offset=2),
@@ -33,16 +52,17 @@ LOSS_CASES = (
     LossCase(WIDE, 0, 0, 33),
     LossCase(MIXED, 0, 0, 260, scale=20.0, grad_scale=8.0),
 )
+CHECKS: dict[str, tuple[Callable[[Runner, Any, Sequence[Schedule]], None], tuple[Any, ...]]] = {
+    "sample_latents": (check_sample_latents, SAMPLE_CASES),
+    "gather_images": (check_gather_images, GATHER_CASES),
+    "infogan_loss": (check_infogan_loss, LOSS_CASES),
+}
 
 
 def check(operator: str, runner: Runner) -> None:
-    schedules = SCHEDULES[runner.build]
-    if operator == "sample_latents":
-        for case in SAMPLE_CASES:
-            check_sample_latents(runner, case, schedules)
-    else:
-        for loss_case in LOSS_CASES:
-            check_infogan_loss(runner, loss_case, schedules)
+    check_case, cases = CHECKS[operator]
+    for case in cases:
+        check_case(runner, case, SCHEDULES[runner.build])
 
 
 def compiled(mutant: Mutant, build: Build) -> Path:
@@ -64,7 +84,7 @@ def caught_without_a_bug(operator: str, build: Build) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def programs(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Future[Path]]]:
+def programs(request: pytest.FixtureRequest) -> Iterator[Programs]:
     """The chosen mutants' programs, by mutant and leg, compiled ahead of the tests on all cores."""
     chosen = [
         item.callspec.params["mutant"]
@@ -73,7 +93,7 @@ def programs(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], F
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {
-            (mutant.name, build.name): pool.submit(compiled, mutant, build)
+            (mutant, build): pool.submit(compiled, mutant, build)
             for mutant in chosen
             for build in legs_of(mutant)
         }
@@ -107,15 +127,15 @@ def in_short(error: AssertionError) -> str:
     return "crash"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_planted_bug_is_caught(mutant: Mutant, programs: dict[tuple[str, str], Future[Path]]) -> None:
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.operator}: {mutant.name}")
+def test_a_planted_bug_is_caught(mutant: Mutant, programs: Programs) -> None:
     cells, missed = [], []
     for build in LEGS:
         cell = ""
         if build in legs_of(mutant):
             false_alarm = caught_without_a_bug(mutant.operator, build)
             assert not false_alarm, f"without a planted bug {build.name} reports: {false_alarm}"
-            with Runner(build, programs[mutant.name, build.name].result(), timeout=60) as runner:
+            with Runner(build, programs[mutant, build].result(), timeout=60) as runner:
                 try:
                     check(mutant.operator, runner)
                     cell = "not seen"

@@ -6,11 +6,20 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from cuda_on_cpu.cases import DTYPES, SCHEDULES, loss_cases, mixed_precision_cases, sample_cases
-from cuda_on_cpu.checks import compare_latents, compare_loss, draw, score
+from cuda_on_cpu.cases import (
+    DTYPES,
+    FAR,
+    SCHEDULES,
+    gather_cases,
+    loss_cases,
+    mixed_precision_cases,
+    sample_cases,
+)
+from cuda_on_cpu.checks import compare_gather, compare_latents, compare_loss, draw, gather, score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from infogan_fast import ops
@@ -43,6 +52,12 @@ def main() -> None:
                 latents, state = draw(case)
             assert library.launched_on_current_stream(), f"{case}: not launched on the current stream"
             compare_latents(latents, state, case, f"{case}: ")
+            checked += 1
+        for gather_case in [*gather_cases(dtype), replace(FAR, dtype=dtype)]:
+            with CudaKernels():
+                gathered, state = gather(gather_case)
+            assert library.launched_on_current_stream(), f"{gather_case}: not launched on the current stream"
+            compare_gather(gathered, state, gather_case, f"{gather_case}: ")
             checked += 1
         mixed = mixed_precision_cases(ROWS) if dtype == torch.float16 else []
         for loss_case in loss_cases(dtype, ROWS) + mixed:
