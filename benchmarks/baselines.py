@@ -215,7 +215,7 @@ class _Pictures(Dataset[Tensor]):
 
 
 class ThreeOptimizers:
-    """A generator step, a discriminator step and an information step. Arguments as those of :class:`Plain`."""
+    """A generator step, a discriminator step and an information step. Arguments: see :class:`Plain`."""
 
     def __init__(self, images: Tensor, batch_size: int, device: torch.device) -> None:
         self.batch_size, self.device = batch_size, device
@@ -248,10 +248,9 @@ class ThreeOptimizers:
         self.optimizer_g.step()
 
         self.optimizer_d.zero_grad()
-        loss = bce(nets.d_head(nets.trunk(real)), valid) + bce(
-            nets.d_head(nets.trunk(fake.detach())), invalid
-        )
-        (loss / 2).backward()
+        real_loss = bce(nets.d_head(nets.trunk(real)), valid)
+        fake_loss = bce(nets.d_head(nets.trunk(fake.detach())), invalid)
+        ((real_loss + fake_loss) / 2).backward()
         self.optimizer_d.step()
 
         self.optimizer_info.zero_grad()

@@ -1,14 +1,14 @@
-"""A training iteration beside other ways to write it: python benchmarks/bench_step.py [--sweep] [--json FILE]
+"""A training iteration beside other ways to write it: python benchmarks/bench_step.py [--sweep]
 
-The paper's MNIST networks, batches of 128. The other ways are in benchmarks/baselines.py. Each variant runs in
-a process of its own, as its users would run it (the trainer sets up the allocator of its process), one at a
-time: in each round every process has a turn of one iteration to warm up and --iterations timed ones, in
+The paper's MNIST networks, batches of 128. The other ways are in benchmarks/baselines.py. Each variant runs
+in a process of its own, as its users would run it (the trainer sets up the allocator of its process), one at
+a time: in each round every process has a turn of one iteration to warm up and --iterations timed ones, in
 random order. Figures are medians over all of them.
 
 The last columns: matrix products and convolutions of an iteration; the share of its bound that a variant
 reaches, where the bound is the larger of that arithmetic at the measured rate of a large matrix product in
-its dtype, and Adam's traffic (7 passes over float32 arrays of the weights' size) at the measured bandwidth of a
-large copy; the most memory that the process held, and what it held after the last turn (on CUDA: of the
+its dtype, and Adam's traffic (7 passes over float32 arrays of the weights' size) at the measured bandwidth
+of a large copy; the most memory that the process held, and what it held after the last turn (on CUDA: of the
 device); page faults an iteration (on CUDA: allocations that reached the driver); kernels launched (on a CPU:
 operators called).
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import platform
 import random
 import resource
@@ -32,13 +33,15 @@ from typing import Any
 import torch
 from baselines import Plain, ThreeOptimizers
 from timing import machine, write_json
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from infogan_fast.device import amp_dtype, choose_device, tune_allocator
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.linear import faster_linear, set_linear
+from infogan_fast.linear import Linear, faster_linear, set_linear
 from infogan_fast.networks import InfoGAN
+from infogan_fast.openmp import SPINS
 from infogan_fast.step import Objective, TrainingStep
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
@@ -106,7 +109,7 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
                 result[title] = Variant("plain", dtype, (("compile_mode", mode),))
         if cuda:
             result[f"make_graphed_callables {name}"] = Variant("plain", dtype, (("graphed", True),))
-    for name, dtype in dtypes.items():
+    for dtype in dtypes.values():
         flag = "--amp" if dtype else "float32"
         for schedule in ("alternating", "one-stage"):
             how = (("schedule", schedule),)
@@ -126,7 +129,12 @@ def matmul_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Multiplications and additions a second in a product of square matrices: the median of nine."""
     size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=dtype)
-    return 2.0 * size**3 / _median_seconds(lambda: a @ a, device)
+    product = nn.Linear(size, size, bias=False, device=device, dtype=dtype)
+    if device.type == "cpu" and dtype == torch.float32:
+        product = Linear(size, size, bias=False)
+        set_linear(product, faster_linear())
+    with torch.no_grad():
+        return 2.0 * size**3 / _median_seconds(lambda: product(a), device)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -172,7 +180,7 @@ def _launches(iteration: Callable[[], object], device: torch.device) -> int:
             torch.cuda.synchronize(device)
     events = profiler.events() or []
     if device.type == "cuda":
-        kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+        kernels = [event for event in events if event.device_type == torch._C._autograd.DeviceType.CUDA]
         return sum(not event.name.lower().startswith(("memcpy", "memset")) for event in kernels)
     return sum(event.cpu_parent is None for event in events)
 
@@ -219,6 +227,11 @@ def measure(
     for name, variant in chosen.items():
         pipes[name], end = context.Pipe()
         arguments = (end, variant, batch_size, args.device, args.threads)
+        # The process reads it when it loads PyTorch, before anything of ours runs in it.
+        for key, value in SPINS.items():
+            os.environ.pop(key, None)
+            if variant.kind == "infogan_fast":
+                os.environ[key] = value
         context.Process(target=_worker, args=arguments, daemon=True).start()
         end.close()
         try:
@@ -289,7 +302,7 @@ def main() -> None:
     where = machine(device)
     print(", ".join(f"{key}: {value}" for key, value in where.items()))
     dtypes = {variant.amp or torch.float32 for variant in chosen.values()}
-    rates = {
+    rates: dict[str, Any] = {
         "copy_bytes_a_second": copy_bandwidth(device),
         "matmul_flops_a_second": {
             str(dtype).removeprefix("torch."): matmul_flops(dtype, device) for dtype in dtypes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -66,6 +68,21 @@ def amp_dtype(device: torch.device) -> torch.dtype:
         "--amp: this CPU has no bfloat16 instructions (AVX512_BF16, AMX or AVX_NE_CONVERT), so mixed "
         "precision would be slower than float32; leave --amp out"
     )
+
+
+def usable_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """PyTorch's number of threads, or fewer where a container's share of the processors (cpu.max) is smaller:
+    threads past it would only take turns.
+
+    Args:
+        cgroup: where control groups are mounted.
+    """
+    threads = torch.get_num_threads()
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(threads, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or no limit ("max")
+        return threads
 
 
 def tune_allocator() -> None:

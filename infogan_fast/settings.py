@@ -273,7 +273,7 @@ def parser() -> argparse.ArgumentParser:
     machine = result.add_argument_group("machine")
     add(machine, "amp", "mixed precision: bfloat16, or float16 on CUDA devices without it")
     add(machine, "device", "auto takes CUDA where there is a device", choices=DEVICE_CHOICES)
-    add(machine, "threads", "CPU threads", "PyTorch's choice", type=int, metavar="N")
+    add(machine, "threads", "CPU threads", "as many as the process may use", type=int, metavar="N")
     add(
         machine,
         "linear",

@@ -259,11 +259,11 @@ class TrainingStep:
         self.updates = 0
         return dict(zip(term_names(self.spec), means, strict=True))
 
-    def _autocast(self) -> torch.autocast:
-        # Every weight is used once in an autocast region: a cache would only hold memory, and break graph
-        # capture.
+    def _autocast(self, *, reuse: bool = False) -> torch.autocast:
+        # A cache of a cast is for weights used twice, and must not be in graph capture.
+        cache = reuse and self.device.type == "cpu"
         return torch.autocast(
-            self.device.type, dtype=self.amp, enabled=self.amp is not None, cache_enabled=False
+            self.device.type, dtype=self.amp, enabled=self.amp is not None, cache_enabled=cache
         )
 
     def _gather(self, work: Work) -> None:
@@ -303,7 +303,7 @@ class TrainingStep:
 
     def _gradients_of_both(self, work: Work) -> None:
         nets = self.networks
-        with self._autocast():
+        with self._autocast(reuse=True):
             real_logits = nets.d_head(nets.trunk(work.real))
             features = nets.trunk(work.fake)
             fake_logits, q = nets.d_head(features), nets.q_head(features)

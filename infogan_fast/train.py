@@ -15,6 +15,9 @@ RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 
 from __future__ import annotations
 
+import infogan_fast.openmp  # before anything that loads PyTorch
+
+# isort: split
 import contextlib
 import json
 import math
@@ -36,7 +39,7 @@ from tqdm import tqdm
 import infogan_fast
 from infogan_fast import checkpoint, samples
 from infogan_fast.data import BUILT_IN, load_images
-from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator
+from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator, usable_threads
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import faster_linear, set_linear
@@ -93,8 +96,7 @@ def _run(request: Request) -> int:
 
     device = choose_device(settings.device)
     amp = amp_dtype(device) if settings.amp else None
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or usable_threads())
     linear = faster_linear() if settings.linear == "auto" else settings.linear
     machine = {
         "device": str(device),

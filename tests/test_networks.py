@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks import Generator, InfoGAN, Trunk, sides, stage_channels
+from infogan_fast.networks import Generator, InfoGAN, Trunk, _DownConv, _UpConv, sides, stage_channels
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 
@@ -94,6 +96,42 @@ def test_image_convolutions_are_pytorchs() -> None:
                     strict=True,
                 ):
                     torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("kind", [_DownConv, _UpConv])
+def test_bfloat16_convolutions_are_pytorchs(kind: type[nn.Module], odd: int) -> None:
+    """Within rounding of each result to bfloat16, of a float64 convolution of the same values."""
+    down = kind is _DownConv
+    layer: Any = _DownConv(6, 10) if down else _UpConv(6, 10, odd)
+    draws = torch.Generator().manual_seed(odd)
+    x = torch.randn(5, 6, 8 + odd, 8 + odd, generator=draws, dtype=torch.float64).bfloat16()
+    rounded = layer.weight.detach().bfloat16().double().requires_grad_()
+    exact_x = x.double().requires_grad_()
+    if down:
+        want = nn.functional.conv2d(exact_x, rounded, None, 2, 1)
+    else:
+        want = nn.functional.conv_transpose2d(exact_x, rounded, None, 2, 1, odd)
+    x.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = layer(x)
+    assert "_Down" in type(got.grad_fn).__name__ or "_Up" in type(got.grad_fn).__name__
+    cotangent = torch.randn(want.shape, generator=draws, dtype=torch.float64).bfloat16()
+    got.backward(cotangent)
+    want.backward(cotangent.double())
+    assert layer.weight.grad.dtype == torch.float32
+    for a, b in ((got, want), (x.grad, exact_x.grad), (layer.weight.grad, rounded.grad)):
+        assert a is not None and b is not None
+        torch.testing.assert_close(a.double(), b, rtol=2**-7, atol=2**-7 * b.abs().max().item())
+
+
+def test_a_weight_frozen_after_the_forward_pass_gets_no_gradient() -> None:
+    for layer in (_DownConv(2, 3), _UpConv(2, 3, 0)):
+        x = torch.randn(2, 2, 8, 8, dtype=torch.bfloat16, requires_grad=True)
+        y = layer(x)
+        layer.weight.requires_grad_(False)
+        y.sum().backward()
+        assert x.grad is not None and layer.weight.grad is None
 
 
 def test_weights_depend_on_the_seed_alone() -> None:

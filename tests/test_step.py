@@ -422,3 +422,39 @@ def test_what_a_graph_needs_is_asked_for() -> None:
         TrainingStep(SPEC, networks, Objective(), images(), 4, cuda_graph=True)
     with pytest.raises(ValueError, match="steps_per_replay is 5; without a CUDA graph it must be 1"):
         TrainingStep(SPEC, networks, Objective(), images(), 4, steps_per_replay=5)
+
+
+@pytest.mark.gpu
+@schedules
+@pytest.mark.parametrize("amp", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("unrolled", [1, 3])
+def test_a_replay_is_eager_updates(schedule: str, amp: torch.dtype | None, unrolled: int) -> None:
+    objective = Objective(schedule=schedule, ema=0.9)
+
+    def on_device(**how: Any) -> TrainingStep:
+        networks = InfoGAN(EVERYTHING, 16, 1, seed=3).cuda()
+        pixels = images().cuda()
+        return TrainingStep(EVERYTHING, networks, objective, pixels, 8, seed=7, amp=amp, **how)
+
+    eager, graph = on_device(), on_device(cuda_graph=True, steps_per_replay=unrolled)
+    for round_ in range(4):
+        if round_ == 2:  # a state from elsewhere, captured anew, with a scale that overflows
+            graph.load_state_dict(eager.state_dict())
+            for step in (eager, graph):
+                if step.scaler_g.is_enabled():
+                    set_scale(2.0**40, step.scaler_g)
+        graph()
+        for _ in range(unrolled):
+            eager()
+        assert_same(eager.state_dict(), graph.state_dict())
+
+
+@pytest.mark.gpu
+def test_replays_allocate_nothing() -> None:
+    networks = InfoGAN(SPEC, 16, 1).cuda()
+    step = TrainingStep(SPEC, networks, Objective(), images().cuda(), 8, cuda_graph=True)
+    step()
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    for _ in range(5):
+        step()
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before

@@ -1,6 +1,7 @@
 #include "gather_images.cuh"
 
 #include "../gather_images.h"
+#include "range.h"
 #include "stream.h"
 
 namespace infogan_fast {
@@ -9,6 +10,7 @@ namespace {
 std::tuple<Tensor, Tensor> gather_images_cuda(Tensor order_state, Tensor images, int64_t batch_size, ScalarType dtype,
                                               bool advance) {
   const GatherArguments a = check_gather_images(order_state, images, batch_size);
+  const Range range("gather_images");
   const torch::stable::accelerator::DeviceGuard guard(images.get_device_index());
   const GatherOutputs out = allocate_gather(a, images, dtype);
   const auto run = [&](auto* batch) {

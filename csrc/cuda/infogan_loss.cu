@@ -1,6 +1,7 @@
 #include "infogan_loss.cuh"
 
 #include "../infogan_loss.h"
+#include "range.h"
 #include "stream.h"
 
 namespace infogan_fast {
@@ -36,6 +37,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cuda(
                   kMaxCodesOfAKind, " continuous codes, got ", a.n_categorical(), " and ", a.n_continuous());
   STD_TORCH_CHECK(a.q_dim < (int64_t{1} << 24), "infogan_loss: q_output has ", a.q_dim,
                   " columns; the CUDA kernel takes fewer than 2^24");
+  const Range range("infogan_loss");
   const torch::stable::accelerator::DeviceGuard guard(a.any_input().get_device_index());
   const LossOutputs out = allocate_loss(a);
 

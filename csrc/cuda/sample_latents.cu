@@ -1,6 +1,7 @@
 #include "sample_latents.cuh"
 
 #include "../sample_latents.h"
+#include "range.h"
 #include "stream.h"
 
 namespace infogan_fast {
@@ -17,6 +18,7 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cuda(Tensor rng_state, int64_t
   STD_TORCH_CHECK(a.sizes.size() <= kMaxCodesOfAKind && a.kinds.size() <= kMaxCodesOfAKind,
                   "sample_latents: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ",
                   kMaxCodesOfAKind, " continuous codes, got ", a.sizes.size(), " and ", a.kinds.size());
+  const Range range("sample_latents");
   const torch::stable::accelerator::DeviceGuard guard(rng_state.get_device_index());
   const SampleOutputs out = allocate_sample(a, rng_state, dtype);
   LatentLayout layout{};
