@@ -1,0 +1,161 @@
+"""Seconds of training to an accuracy on MNIST: python benchmarks/bench_train.py --data-dir DIR
+
+The trainer's iteration beside other ways to write it (benchmarks/baselines.py), each in a process of its own,
+one after another. Every --every updates the categorical code that Q reads from each of the 10,000 test images
+is matched to the digits (unsupervised accuracy); that and start-up are not counted. A variant ends when it
+has reached the last of the targets, or after --updates. The plain objective does not make the code the digit
+on every seed, for any variant: what is not reached is said, with the best accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from baselines import Plain, ThreeOptimizers, assigned
+from timing import machine, write_json
+from torch import Tensor, nn
+
+from infogan_fast.data import load_images
+from infogan_fast.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.latents import LatentSpec
+from infogan_fast.linear import faster_linear, set_linear
+from infogan_fast.metrics import match_clusters
+from infogan_fast.networks import InfoGAN
+from infogan_fast.openmp import SPINS
+from infogan_fast.step import Objective, TrainingStep
+
+SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
+TARGETS = (0.95, 0.98)
+VARIANTS = (
+    "infogan_fast --amp",
+    "infogan_fast --amp one-stage",
+    "infogan_fast float32",
+    "plain eager bfloat16",
+    "plain eager float32",
+    "three-optimizer script",
+)
+
+
+def make(name: str, images: Tensor, batch_size: int, device: torch.device, seed: int) -> Any:
+    """(iteration, trunk, Q's head, scale and offset of the pixels)."""
+    if name == "three-optimizer script":
+        script = ThreeOptimizers(images, batch_size, device)
+        return script, script.networks.trunk, script.networks.q_head, 2.0, -1.0
+    amp = None if "float32" in name else amp_dtype(device)
+    if name.startswith("plain"):
+        plain = Plain(images, batch_size, device, amp)
+        return plain, plain.networks.trunk, plain.networks.q_head, 1.0, 0.0
+    networks = InfoGAN(SPEC, 28, 1, seed=seed).to(device)
+    set_linear(networks, faster_linear())
+    objective = Objective(schedule="one-stage" if "one-stage" in name else "alternating")
+    graph = device.type == "cuda"
+    step = TrainingStep(
+        SPEC, networks, objective, images.to(device), batch_size, seed=seed, amp=amp, cuda_graph=graph
+    )
+    return step, networks.trunk, networks.q_head, 1.0, 0.0
+
+
+def _worker(pipe: Connection, name: str, args: argparse.Namespace, seed: int) -> None:
+    if name.startswith("infogan_fast"):
+        tune_allocator()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    train, test = (load_images("mnist", data_dir=args.data_dir, split=part) for part in ("train", "test"))
+    assert test.labels is not None
+    torch.manual_seed(seed)
+    iteration, trunk, q_head, scale, offset = make(name, train.images, args.batch_size, device, seed)
+    pipe.send(_train(iteration, trunk, q_head, (scale, offset), test.images, test.labels, device, args))
+
+
+def _train(
+    iteration: Any,
+    trunk: nn.Module,
+    q_head: nn.Module,
+    pixels: tuple[float, float],
+    images: Tensor,
+    labels: Any,
+    device: torch.device,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    seconds, curve = 0.0, []
+    reached: dict[float, tuple[float, int]] = {}
+    for done in range(args.every, args.updates + 1, args.every):
+        start = time.perf_counter()
+        for _ in range(args.every):
+            iteration()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds += time.perf_counter() - start
+        accuracy = match_clusters(assigned(trunk, q_head, images, *pixels).numpy(), labels).accuracy
+        curve.append((done, seconds, accuracy))
+        for target in TARGETS:
+            if accuracy >= target:
+                reached.setdefault(target, (seconds, done))
+        if len(reached) == len(TARGETS):
+            break
+    return {"reached": reached, "best": max(row[2] for row in curve), "curve": curve}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=os.environ.get("INFOGAN_FAST_MNIST"),
+        metavar="DIR",
+        help="folder of the MNIST files (default: INFOGAN_FAST_MNIST, or the cache folder, downloading)",
+    )
+    parser.add_argument("--updates", type=int, default=5000, metavar="N", help="at most (default: 5000)")
+    parser.add_argument("--every", type=int, default=250, metavar="N", help="between looks (default: 250)")
+    parser.add_argument("--batch-size", type=int, default=128, metavar="B")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    where = machine(choose_device(args.device))
+    print(", ".join(f"{key}: {value}" for key, value in where.items()), flush=True)
+    context = multiprocessing.get_context("spawn")
+    results: dict[str, Any] = {"machine": where, "updates": args.updates, "runs": []}
+    for seed in args.seeds:
+        for name in VARIANTS:
+            if args.only is not None and not any(text in name for text in args.only):
+                continue
+            for key, value in SPINS.items():
+                os.environ.pop(key, None)
+                if name.startswith("infogan_fast"):
+                    os.environ[key] = value
+            pipe, end = context.Pipe()
+            context.Process(target=_worker, args=(end, name, args, seed), daemon=True).start()
+            end.close()
+            try:
+                run = pipe.recv()
+            except EOFError:
+                print(f"{name}: NOT measured, its process failed as shown above")
+                continue
+            told = [
+                f"{target} after {run['reached'][target][0]:.0f} s ({run['reached'][target][1]:,} updates)"
+                if target in run["reached"]
+                else f"{target} not reached"
+                for target in TARGETS
+            ]
+            done, seconds, _ = run["curve"][-1]
+            pace = f"{seconds / done * 1e3:.1f} ms an update"
+            print(f"seed {seed}  {name:30} {'; '.join(told)}; best {run['best']:.4f}; {pace}", flush=True)
+            results["runs"].append({"seed": seed, "variant": name, **run})
+            write_json(args.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the benchmarks compare with is the same work: the same networks, the same objective, every weight
+trained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import baselines
+
+from infogan_fast import LatentSpec, ops
+from infogan_fast.networks import InfoGAN
+
+CPU = torch.device("cpu")
+SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
+PIXELS = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+VARIANTS: dict[str, Callable[[], baselines.Plain | baselines.ThreeOptimizers]] = {
+    "plain": lambda: baselines.Plain(PIXELS, 8, CPU),
+    "plain bfloat16": lambda: baselines.Plain(PIXELS, 8, CPU, torch.bfloat16),
+    "three optimizers": lambda: baselines.ThreeOptimizers(PIXELS, 8, CPU),
+}
+
+
+def test_the_networks_are_the_same() -> None:
+    ours = sorted(tuple(p.shape) for p in InfoGAN(SPEC, 28, 1).parameters())
+    assert sorted(tuple(p.shape) for p in baselines.Networks().parameters()) == ours
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_weight_is_trained(name: str) -> None:
+    torch.manual_seed(0)
+    variant = VARIANTS[name]()
+    before = {k: v.clone() for k, v in variant.networks.named_parameters()}
+    variant()
+    for key, value in variant.networks.named_parameters():
+        assert not torch.equal(before[key], value), key
+        assert value.isfinite().all(), key
+
+
+def test_the_objective_is_the_same() -> None:
+    torch.manual_seed(0)
+    plain = baselines.Plain(PIXELS, 8, CPU)
+    nets = plain.networks
+    latents, category, continuous = baselines.sample(8, CPU)
+    real = plain._real()
+    d, g = plain.d_loss(real, latents), plain.g_loss(latents, category, continuous)
+
+    def logits(x: Tensor) -> Tensor:
+        return nets.d_head(nets.trunk(x)).detach()
+
+    fake = nets.generator(latents)
+    codes = {
+        "q_output": nets.q_head(nets.trunk(fake)).detach(),
+        "categorical": category.int().view(8, 1),
+        "continuous": continuous,
+    }
+    ours_d = ops.infogan_loss(
+        SPEC,
+        weights=ops.LossWeights(d_real=1, d_fake=1),
+        real_logits=logits(real),
+        fake_logits=logits(fake),
+    )
+    ours_g = ops.infogan_loss(
+        SPEC, weights=ops.LossWeights(g=1, codes=(1.0, 0.1, 0.1)), fake_logits=logits(fake), **codes
+    )
+    torch.testing.assert_close(d.detach(), ours_d.total, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(g.detach(), ours_g.total, atol=1e-5, rtol=1e-5)
+
+
+def test_categories_are_read_without_a_trace() -> None:
+    torch.manual_seed(0)
+    nets = baselines.Networks()
+    pixels = torch.randint(0, 256, (2000, 1, 28, 28), dtype=torch.uint8)
+    before = {k: v.clone() for k, v in nets.state_dict().items()}
+    whole = baselines.assigned(nets.trunk, nets.q_head, pixels, 1.0, 0.0)
+    assert torch.equal(whole[1000:], baselines.assigned(nets.trunk, nets.q_head, pixels[1000:], 1.0, 0.0))
+    assert whole.shape == (2000,) and whole.min() >= 0 and whole.max() < 10
+    assert all(torch.equal(before[k], v) for k, v in nets.state_dict().items())
