@@ -2,8 +2,9 @@
 [--json FILE]
 
 The baselines are what a good engineer writes by hand: one_hot and cat for the latents; for the loss BCE with
-logits, cross entropy, a Gaussian likelihood and autograd. Both are timed by torch.compile(fullgraph=True)
-too.
+logits, cross entropy, a Gaussian likelihood and autograd; for a batch of images a random index, index_select
+and a division. All are timed by torch.compile(fullgraph=True) too. The last column: the bytes that the
+operator has to read and write, over its time, as a share of the measured bandwidth of a large copy.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timing import interleaved, machine, write_json
+from timing import copy_bandwidth, interleaved, machine, write_json
 from torch import Tensor
 
 from infogan_fast import LatentSpec, ops
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
+
+
+IMAGES = 60_000
 
 
 def sampling(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
@@ -39,6 +43,27 @@ def sampling(batch_size: int, device: torch.device, rounds: int) -> dict[str, fl
             "compiled": torch.compile(eager, fullgraph=True, dynamic=False),
             "infogan_fast": lambda: ops.sample_latents(state, batch_size, SPEC),
             "infogan_fast bf16": lambda: ops.sample_latents(state, batch_size, SPEC, dtype=torch.bfloat16),
+        },
+        rounds=rounds,
+        device=device,
+    )
+
+
+def gathering(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
+    """Seconds a call: a random batch of 28 x 28 images of 60,000, as float32 in [0, 1]."""
+    images = torch.randint(0, 256, (IMAGES, 28, 28, 1), dtype=torch.uint8, device=device)
+
+    def eager() -> Tensor:
+        chosen = torch.randint(IMAGES, (batch_size,), device=device)
+        return images.index_select(0, chosen).float() / 255
+
+    state = ops.rng_state(0, device=device)
+    return interleaved(
+        {
+            "eager": eager,
+            "compiled": torch.compile(eager, fullgraph=True, dynamic=False),
+            "infogan_fast": lambda: ops.gather_images(state, images, batch_size),
+            "infogan_fast bf16": lambda: ops.gather_images(state, images, batch_size, dtype=torch.bfloat16),
         },
         rounds=rounds,
         device=device,
@@ -99,24 +124,47 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 1024, 8192, 65536], metavar="B")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        metavar="B",
+        help="default: 128 1024 8192 65536, on CUDA 1048576 as well (gathering up to 65536)",
+    )
     parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds (default: 21)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
 
-    results: dict[str, Any] = {"machine": machine(args.device), "seconds": {}}
+    sizes = args.sizes or [128, 1024, 8192, 65536] + [1048576] * (args.device.type == "cuda")
+    copied = copy_bandwidth(args.device)
+    results: dict[str, Any] = {
+        "machine": machine(args.device),
+        "copy_bytes_a_second": copied,
+        "seconds": {},
+        "share_of_copy": {},
+    }
     print(" ".join(f"{key}: {value}" for key, value in results["machine"].items()))
-    print(f"{'':9}{'B':>8}  {'eager':>10} {'compiled':>10} {'infogan_fast':>13}   over eager  over compiled")
-    for name, measure in (("sampling", sampling), ("loss", loss)):
-        for batch_size in args.sizes:
+    print(
+        f"{'':9}{'B':>8}  {'eager':>10} {'compiled':>10} {'infogan_fast':>13}   "
+        "over eager  over compiled  of a copy"
+    )
+    # Bytes a row, read and written in float32: latents and codes; logits, Q's outputs and gradients, codes;
+    # pixels and values.
+    row_bytes = {"sampling": 4 * (74 + 3), "loss": 4 * (2 * (2 + 14) + 3), "gathering": 784 * 5}
+    for name, measure in (("sampling", sampling), ("loss", loss), ("gathering", gathering)):
+        for batch_size in sizes:
+            if name == "gathering" and batch_size > 65536 and args.sizes is None:
+                continue
             torch._dynamo.reset()
             seconds = measure(batch_size, args.device, args.rounds)
             results["seconds"][f"{name} {batch_size}"] = seconds
             us = {key: value * 1e6 for key, value in seconds.items()}
             ours = us["infogan_fast"]
+            share = row_bytes[name] * batch_size / seconds["infogan_fast"] / copied
+            results["share_of_copy"][f"{name} {batch_size}"] = share
             print(
                 f"{name:9}{batch_size:8,}  {us['eager']:8,.1f}us {us['compiled']:8,.1f}us {ours:11,.1f}us"
-                f"   {us['eager'] / ours:9.1f}x {us['compiled'] / ours:13.1f}x",
+                f"   {us['eager'] / ours:9.1f}x {us['compiled'] / ours:13.1f}x {share:10.0%}",
                 flush=True,
             )
     write_json(args.json, results)

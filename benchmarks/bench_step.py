@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 from baselines import Plain, ThreeOptimizers
-from timing import machine, write_json
+from timing import copy_bandwidth, machine, median_seconds, write_json
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -134,26 +134,7 @@ def matmul_flops(dtype: torch.dtype, device: torch.device) -> float:
         product = Linear(size, size, bias=False)
         set_linear(product, faster_linear())
     with torch.no_grad():
-        return 2.0 * size**3 / _median_seconds(lambda: product(a), device)
-
-
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, in a copy of a gigabyte (on a CPU a quarter)."""
-    count = (1 << 28) if device.type == "cuda" else (1 << 26)
-    source = torch.ones(count, device=device)
-    target = torch.empty_like(source)
-    return 8.0 * count / _median_seconds(lambda: target.copy_(source), device)
-
-
-def _median_seconds(run: Callable[[], object], device: torch.device) -> float:
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        return 2.0 * size**3 / median_seconds(lambda: product(a), device)
 
 
 def _resident(device: torch.device) -> tuple[float, float]:

@@ -54,6 +54,19 @@ def interleaved(
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
+def median_seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Of nine calls, after one to warm up."""
+    return statistics.median([_seconds(run, 1, device) for _ in range(10)][1:])
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, in a copy of a gigabyte (on a CPU a quarter)."""
+    count = (1 << 28) if device.type == "cuda" else (1 << 26)
+    source = torch.ones(count, device=device)
+    target = torch.empty_like(source)
+    return 8.0 * count / median_seconds(lambda: target.copy_(source), device)
+
+
 def machine(device: torch.device) -> dict[str, Any]:
     """What the figures were taken on."""
     cpu = platform.processor() or platform.machine()
