@@ -59,7 +59,7 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
     ("spec", "objective", "size", "channels", "slope"),
     [
         (SPEC, Objective(), 16, 1, 0.1),
-        (SPEC, Objective(fixed_sigma=0.5, lambda_continuous=0.7), 19, 3, 0.01),
+        (SPEC, Objective(fixed_sigma=0.5, lambda_continuous=0.7, lr_g=2e-4), 19, 3, 0.01),
         (EVERYTHING, Objective(mi_gradient="trunk", lambda_categorical=0.6), 18, 1, 0.2),
         (EVERYTHING, Objective(lr_d=1e-3, lr_q=3e-3, lr_g=5e-4, beta1=0.9, beta2=0.99), 36, 1, 0.1),
     ],
