@@ -14,6 +14,7 @@ from infogan_fast.errors import UserError
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
     "train": "train on images",
+    "evaluate": "score what a run's codes mean",
     "info": "print what is installed and what was built",
 }
 
