@@ -15,6 +15,7 @@ from infogan_fast.errors import UserError
 COMMANDS = {
     "train": "train on images",
     "evaluate": "score what a run's codes mean",
+    "traverse": "picture what each code of a run does",
     "info": "print what is installed and what was built",
 }
 
