@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train on images",
     "evaluate": "score what a run's codes mean",
     "traverse": "picture what each code of a run does",
+    "generate": "make images with chosen codes",
     "info": "print what is installed and what was built",
 }
 
