@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import infogan_fast
 from infogan_fast.errors import UserError
@@ -13,8 +14,27 @@ from infogan_fast.errors import UserError
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
     "train": "train on images",
+    "evaluate": "score what a run's codes mean",
+    "traverse": "picture what each code of a run does",
+    "generate": "make images with chosen codes",
     "info": "print what is installed and what was built",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of a command, which are written out in full; what cannot be read raises UserError."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> Any:
+        """Called by argparse with what is wrong."""
+        raise UserError(f"{message}; --help lists the options")
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=110)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from infogan_fast.cli import Parser
 from infogan_fast.data import BUILT_IN
 from infogan_fast.device import DEVICE_CHOICES
 from infogan_fast.errors import UserError
@@ -161,26 +162,14 @@ def _at_least(settings: Settings, least: int, *names: str) -> None:
             raise UserError(f"{_flag(name)} is {value}; expected at least {least}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UserError(f"{message}; --help lists the options")
-
-
-class _Help(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=110)
-
-
 def parser() -> argparse.ArgumentParser:
     """The flags. What is not given is absent from the namespace, so that a resumed run knows what was asked
     for."""
-    result = _Parser(
+    result = Parser(
         prog="python -m infogan_fast.train",
         description="Train an InfoGAN on images, without labels. "
         "With no options: on built-in drawings of digits.",
-        formatter_class=_Help,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
     defaults = Settings()
 

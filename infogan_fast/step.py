@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from infogan_fast.profiling import phase
 
 MI_GRADIENTS = ("generator", "trunk")
 SCHEDULES = ("alternating", "one-stage")
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -426,7 +428,6 @@ def _update(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> N
     optimizer.zero_grad(set_to_none=True)
 
 
-@torch.no_grad()
 def calibrated(
     generator: Generator, spec: LatentSpec, *, batches: int = 8, batch_size: int = 128
 ) -> Generator:
@@ -440,13 +441,22 @@ def calibrated(
         spec: the latents to measure with, drawn from a fixed seed.
         batches, batch_size: how many.
     """
-    result = copy.deepcopy(generator).float()
-    norms = [m for m in result.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-    rng = ops.rng_state(0, device=norms[0].weight.device)
+    rng = ops.rng_state(0, device=next(generator.parameters()).device)
+    return measured_anew(
+        generator, (ops.sample_latents(rng, batch_size, spec).inputs for _ in range(batches))
+    )
+
+
+@torch.no_grad()
+def measured_anew(network: _Network, batches: Iterable[Tensor]) -> _Network:
+    """A float32 copy of a network in evaluation mode, whose batch statistics are the mean of those of these
+    inputs, at least two each."""
+    result = copy.deepcopy(network).float()
+    for module in result.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average over the batches
     result.train()
-    for _ in range(batches):
-        result(ops.sample_latents(rng, batch_size, spec).inputs)
+    for batch in batches:
+        result(batch)
     return result.eval()

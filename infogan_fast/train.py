@@ -45,13 +45,16 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import faster_linear, set_linear
 from infogan_fast.networks import Generator, InfoGAN, stage_channels
 from infogan_fast.profiling import Bracket
+from infogan_fast.run import CONFIG_FORMAT, read_config
 from infogan_fast.settings import Request, Settings, parse, resumed
 from infogan_fast.step import TrainingStep, calibrated
 
 INTERRUPTED = 130
-_CONFIG_FORMAT = 1
 _SECONDS_BETWEEN_LINES = 10.0
-_OURS = ("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json")
+_OURS = (
+    *("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json"),
+    *("traverse.png", "generated.png"),  # which the other commands leave
+)
 _SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -86,7 +89,7 @@ def _run(request: Request) -> int:
     config: dict[str, Any] | None = None
     if request.resume is not None:
         folder = request.resume
-        config = _read_config(folder)
+        config = read_config(folder)
         settings = resumed(config["settings"], request.given)
     else:
         settings = Settings(**request.given).checked()
@@ -348,20 +351,6 @@ def _interruptible() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        complete = isinstance(config["settings"], dict) and isinstance(config["data"], dict)
-    except FileNotFoundError:
-        raise UserError(f"--resume {folder}: there is no {path}; give the folder of a run") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); start a new run") from None
-    if config.get("format") != _CONFIG_FORMAT or not complete:
-        raise UserError(f"{path}: format {config.get('format')}, expected {_CONFIG_FORMAT}; start a new run")
-    return config
-
-
 def _write_config(folder: Path, settings: Settings, machine: dict[str, str], data: dict[str, Any]) -> None:
     versions = {
         "infogan_fast": infogan_fast.__version__,
@@ -370,7 +359,7 @@ def _write_config(folder: Path, settings: Settings, machine: dict[str, str], dat
         "python": platform.python_version(),
     }
     config = {
-        "format": _CONFIG_FORMAT,
+        "format": CONFIG_FORMAT,
         "settings": asdict(settings),
         "machine": machine,
         "data": data,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from infogan_fast import _native
+from infogan_fast import _native, train
 from infogan_fast.errors import NativeError
 
 
@@ -60,3 +62,29 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device that the operators run on."""
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four updates on 40 strokes of 16 x 16, with a moving average and two checkpoints; to be read
+    only."""
+    out = tmp_path_factory.mktemp("strokes") / "run"
+    flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--seed", "3", "--device", "cpu"]
+    flags += ["--latents", "noise=4,cat=3,uniform=1,bernoulli=1", "--steps", "4", "--ema", "0.5"]
+    flags += ["--checkpoint-every", "2", "--sample-every", "2", "--log-every", "2"]
+    assert train.main([*flags, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two updates on labelled images in colour without a test part, in data.npz beside it; to be
+    read only."""
+    folder = tmp_path_factory.mktemp("colour")
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (30, 16, 16, 3), np.uint8)
+    np.savez(folder / "data.npz", images=images, labels=np.arange(30) % 2 + 7)
+    flags = ["--batch-size", "8", "--latents", "noise=4,cat=2,normal=1", "--steps", "2", "--device", "cpu"]
+    flags += ["--data", str(folder / "data.npz"), "--fixed-sigma", "0.5", "--out", str(folder / "run")]
+    assert train.main(flags) == 0
+    return folder / "run"

@@ -176,7 +176,7 @@ def test_count_is_spread_over_the_set(tmp_path: Path) -> None:
     found = load_images("mnist", data_dir=tmp_path, count=4)
     assert np.array_equal(found.images[:, 0], images(12)[[0, 3, 6, 9]])
     assert found.labels is not None and found.labels.tolist() == [0, 3, 6, 9]
-    with pytest.raises(UserError, match="has 12 images, --count asks for 13"):
+    with pytest.raises(UserError, match="has 12 images, --images asks for 13"):
         load_images("mnist", data_dir=tmp_path, count=13)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import MissingSplitError, UserError
 from .images import require_memory
 
 CACHE_VARIABLE = "INFOGAN_FAST_CACHE"
@@ -181,7 +181,7 @@ def read_pair(folder: Path, split: str) -> IdxPair:
             )
     if (split, "images") not in found:
         stem = "train" if split == "train" else "t10k"
-        raise UserError(
+        raise MissingSplitError(
             f"{folder}: no {split} images; expected {stem}-images-idx3-ubyte or {stem}-images-idx3-ubyte.gz"
         )
     path = found[split, "images"][0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import MissingSplitError, UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 MIN_SIZE = 16
@@ -49,7 +49,7 @@ def require_memory(size: int, what: str) -> None:
     if size > free:
         raise UserError(
             f"{what}, which take {size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free; "
-            f"use fewer images (--count) or a smaller --image-size"
+            f"use fewer images (--images) or a smaller --image-size"
         )
 
 
@@ -58,7 +58,7 @@ def spread(total: int, count: int | None, what: str) -> NDArray[np.int64]:
     if count is None:
         return np.arange(total)
     if count > total:
-        raise UserError(f"{what}: has {total:,} images, --count asks for {count:,}")
+        raise UserError(f"{what}: has {total:,} images, --images asks for {count:,}")
     return np.arange(count) * total // count
 
 
@@ -73,7 +73,7 @@ def load_array(path: Path, split: str) -> Files:
     try:
         if path.suffix.lower() == ".npy":
             if split == "test":
-                raise UserError(
+                raise MissingSplitError(
                     f"{path}: one array has no test split; name a .npz file with test_images, or another file"
                 )
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -87,7 +87,7 @@ def load_array(path: Path, split: str) -> Files:
                 if key is None and split == "train" and len(archive.files) == 1:
                     key = archive.files[0]
                 if key is None and split == "test":
-                    raise UserError(
+                    raise MissingSplitError(
                         f"{path}: no test split; expected an array named test_images or x_test, {shown}"
                     )
                 if key is None:
@@ -164,7 +164,7 @@ def load_folder(
         s: next((folders[n] for n in names if n in folders), None) for s, names in _SPLIT_FOLDERS.items()
     }
     if parts["test"] is None and split == "test":
-        raise UserError(
+        raise MissingSplitError(
             f"{path}: no test split; put held-out pictures into {path / 'test'}, or name their own folder"
         )
     root = parts[split] if parts["train"] and parts["test"] else path
