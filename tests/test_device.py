@@ -38,7 +38,7 @@ def test_threads_stay_within_a_containers_share(tmp_path: Path, written: str | N
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "1000"),
+        ({}, "4000"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "active"}, "None"),
     ],
