@@ -116,6 +116,8 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
             title = f"infogan_fast {flag}" + ("" if schedule == "alternating" else " one-stage")
             if not cuda:
                 result[title] = Variant("infogan_fast", dtype, how)
+                if compiled and schedule == "alternating":
+                    result[f"{title} --compile"] = Variant("infogan_fast", dtype, (*how, ("compile", True)))
                 continue
             result[f"{title}, eager"] = Variant("infogan_fast", dtype, how)
             result[title] = Variant("infogan_fast", dtype, (*how, ("cuda_graph", True)))
@@ -197,6 +199,11 @@ def _worker(
     pipe.send({"peak_bytes": most, "resident_bytes": now, "launches": _launches(iteration, device)})
 
 
+def _busy() -> None:
+    while True:
+        pass
+
+
 def measure(
     chosen: dict[str, Variant], batch_size: int, device: torch.device, args: argparse.Namespace
 ) -> dict[str, dict[str, Any]]:
@@ -270,6 +277,9 @@ def main() -> None:
     parser.add_argument(
         "--sweep", action="store_true", help=f"batches of {', '.join(map(str, SWEEP))}, without torch.compile"
     )
+    parser.add_argument(
+        "--beside", type=int, default=0, metavar="N", help="keep N other processes busy meanwhile"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     if args.threads:
@@ -292,7 +302,9 @@ def main() -> None:
     print(f"a copy moves {rates['copy_bytes_a_second'] / 1e9:,.0f} GB/s; matrix products run at ", end="")
     print(", ".join(f"{v / 1e9:,.0f} GFLOP/s in {k}" for k, v in rates["matmul_flops_a_second"].items()))
     print(f"{args.rounds} rounds of {args.iterations} iterations")
-    results: dict[str, Any] = {"machine": where, "rates": rates, "batches": {}}
+    results: dict[str, Any] = {"machine": where, "rates": rates, "beside": args.beside, "batches": {}}
+    for _ in range(args.beside):
+        multiprocessing.Process(target=_busy, daemon=True).start()
     for batch_size in SWEEP if args.sweep else (args.batch_size,):
         rows = measure(chosen, batch_size, device, args)
         report(rows, chosen, batch_size, rates)

@@ -34,8 +34,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.run import Run, add_data_arguments, add_run_arguments, in_batches, load_run
 from infogan_fast.samples import draw_inputs, make_images, with_codes
-from infogan_fast.step import term_names
-from infogan_fast.train import code_bounds
+from infogan_fast.step import code_bounds, term_names
 
 SAMPLES = 10_000
 SWEEP_REACH, SWEEP_STEPS, SWEEP_NOISES = 2.0, 11, 10

@@ -1,8 +1,8 @@
 """How OpenMP's threads wait for work; to be imported before PyTorch, which loads the OpenMP library.
 
-GNU's library has its threads spin for milliseconds between two parallel regions. On an idle machine that
-saves 1 % of a training step over a short spin; with another busy process beside it, threads spin while the
-one that they wait for is kept from running, and a step takes ten times as long.
+GNU's library has its threads spin for milliseconds between two parallel regions. With another busy process on
+the machine, they spin while the one that they wait for is kept from running, and a training step takes
+several times as long; a short spin costs an idle machine next to nothing (benchmarks/bench_step.py --beside).
 """
 
 from __future__ import annotations

@@ -341,7 +341,8 @@ def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Settings:
     known = {field.name for field in fields(Settings)}
     if unknown := sorted(set(saved) ^ known):
         raise UserError(f"config.json is of another version of infogan_fast: {', '.join(unknown)} differ")
-    settings = Settings(**saved)
+    # What was profiled belongs to one sitting, and may lie behind the run by now.
+    settings = replace(Settings(**saved), profile=None, profile_phases=False)
     asked = asdict(replace(settings, **given).checked())
     clashes = [
         f"{_flag(name)} ({saved[name]} in the run, {given[name]} given)"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -86,6 +87,24 @@ def term_names(spec: LatentSpec) -> tuple[str, ...]:
         *(f"nll_{c}" for c in spec.code_names),
         *(f"mse_{c}" for c in continuous),
     )
+
+
+def code_bounds(spec: LatentSpec, terms: dict[str, float]) -> dict[str, float]:
+    """By code, in nats: ``L_CODE``, the lower bound of its mutual information (Chen et al. 2016, equation 5);
+    ``H_CODE``, its entropy; for uniform and normal codes ``L_fitted_CODE``, the bound that the best single
+    sigma would give.
+
+    Args:
+        terms: means, by the names of :func:`term_names`.
+    """
+    result = {}
+    for i, (code, entropy) in enumerate(zip(spec.code_names, spec.entropies, strict=True)):
+        result[f"L_{code}"], result[f"H_{code}"] = entropy - terms[f"nll_{code}"], entropy
+        kind = spec.continuous_kinds[i - spec.n_categorical] if i >= spec.n_categorical else "categorical"
+        if kind in ("uniform", "normal"):
+            error = max(terms[f"mse_{code}"], 1e-12)
+            result[f"L_fitted_{code}"] = entropy - 0.5 * math.log(2 * math.pi * math.e * error)
+    return result
 
 
 @contextlib.contextmanager
@@ -285,23 +304,13 @@ class TrainingStep:
         with self._autocast(), held:
             features = nets.trunk(torch.cat([work.real, work.fake.detach()]), parts=2)
             logits = nets.d_head(features)
-            outputs = [logits]
-            if self._through_trunk:
-                outputs.append(nets.q_head(features[rows:]))
-        split = logits.detach()
-        loss = ops.infogan_loss(
-            self.spec,
-            weights=self._d_weights,
-            real_logits=split[:rows],
-            fake_logits=split[rows:],
-            grad_scale=self._scale(self.scaler_d),
-            **(self._codes(work, outputs[1]) if self._through_trunk else {}),
-        )
-        gradients = [torch.cat([loss.grad_real, loss.grad_fake])]
-        if self._through_trunk:
+            q = nets.q_head(features[rows:]) if self._through_trunk else None
+        loss = self._discriminator_loss(work, logits[:rows], logits[rows:], q)
+        outputs, gradients = [logits], [torch.cat([loss.grad_real, loss.grad_fake])]
+        if q is not None:
+            outputs.append(q)
             gradients.append(loss.grad_q)
         torch.autograd.backward(outputs, gradients)
-        self.terms[:2] += loss.terms[:2]
 
     def _gradients_of_both(self, work: Work) -> None:
         nets = self.networks
@@ -309,22 +318,8 @@ class TrainingStep:
             real_logits = nets.d_head(nets.trunk(work.real))
             features = nets.trunk(work.fake)
             fake_logits, q = nets.d_head(features), nets.q_head(features)
-        codes = self._codes(work, q)
-        d_loss = ops.infogan_loss(
-            self.spec,
-            weights=self._d_weights,
-            real_logits=real_logits.detach(),
-            fake_logits=fake_logits.detach(),
-            grad_scale=self._scale(self.scaler_d),
-            **(codes if self._through_trunk else {}),
-        )
-        g_loss = ops.infogan_loss(
-            self.spec,
-            weights=self._g_weights,
-            fake_logits=fake_logits.detach(),
-            grad_scale=self._scale(self.scaler_g),
-            **codes,
-        )
+        d_loss = self._discriminator_loss(work, real_logits, fake_logits, q if self._through_trunk else None)
+        g_loss = self._generator_loss(work, fake_logits, q)
         outputs, gradients = [real_logits, fake_logits], [d_loss.grad_real, d_loss.grad_fake]
         if self._through_trunk:
             outputs.append(q)
@@ -334,8 +329,6 @@ class TrainingStep:
             torch.autograd.backward(
                 [fake_logits, q], [g_loss.grad_fake, g_loss.grad_q], inputs=self._g_parameters
             )
-        self.terms[:2] += d_loss.terms[:2]
-        self.terms[2:] += g_loss.terms[2:]
 
     def _discriminator_update(self, work: Work) -> None:
         _update(self.scaler_d, self.optimizer_d)
@@ -345,15 +338,8 @@ class TrainingStep:
         with self._autocast(), frozen(nets.trunk, nets.d_head):
             features = nets.trunk(work.fake)
             logits, q = nets.d_head(features), nets.q_head(features)
-        loss = ops.infogan_loss(
-            self.spec,
-            weights=self._g_weights,
-            fake_logits=logits.detach(),
-            grad_scale=self._scale(self.scaler_g),
-            **self._codes(work, q),
-        )
+        loss = self._generator_loss(work, logits, q)
         torch.autograd.backward([logits, q], [loss.grad_fake, loss.grad_q])
-        self.terms[2:] += loss.terms[2:]
 
     def _generator_update(self, work: Work) -> None:
         _update(self.scaler_g, self.optimizer_g)
@@ -363,6 +349,33 @@ class TrainingStep:
         torch._foreach_lerp_(
             list(self.ema.parameters()), list(self.networks.generator.parameters()), 1.0 - self.objective.ema
         )
+
+    def _discriminator_loss(
+        self, work: Work, real_logits: Tensor, fake_logits: Tensor, q: Tensor | None
+    ) -> ops.InfoGANLoss:
+        """The discriminator's loss, with the codes' where Q's output is given; its terms are counted."""
+        loss = ops.infogan_loss(
+            self.spec,
+            weights=self._d_weights,
+            real_logits=real_logits.detach(),
+            fake_logits=fake_logits.detach(),
+            grad_scale=self._scale(self.scaler_d),
+            **({} if q is None else self._codes(work, q)),
+        )
+        self.terms[:2] += loss.terms[:2]
+        return loss
+
+    def _generator_loss(self, work: Work, fake_logits: Tensor, q: Tensor) -> ops.InfoGANLoss:
+        """The loss of the generator and Q; its terms are counted."""
+        loss = ops.infogan_loss(
+            self.spec,
+            weights=self._g_weights,
+            fake_logits=fake_logits.detach(),
+            grad_scale=self._scale(self.scaler_g),
+            **self._codes(work, q),
+        )
+        self.terms[2:] += loss.terms[2:]
+        return loss
 
     def _codes(self, work: Work, q: Tensor) -> dict[str, Any]:
         return {

@@ -47,7 +47,7 @@ from infogan_fast.networks import Generator, InfoGAN, stage_channels
 from infogan_fast.profiling import Bracket
 from infogan_fast.run import CONFIG_FORMAT, read_config
 from infogan_fast.settings import Request, Settings, parse, resumed
-from infogan_fast.step import TrainingStep, calibrated
+from infogan_fast.step import TrainingStep, calibrated, code_bounds
 
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LINES = 10.0
@@ -69,19 +69,6 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"infogan_fast.train: {error}", file=sys.stderr)
         return 2
-
-
-def code_bounds(spec: LatentSpec, terms: dict[str, float]) -> dict[str, float]:
-    """The metrics of each code in nats, from means of :func:`infogan_fast.step.term_names`; see this module's
-    head."""
-    result = {}
-    for i, (code, entropy) in enumerate(zip(spec.code_names, spec.entropies, strict=True)):
-        result[f"L_{code}"], result[f"H_{code}"] = entropy - terms[f"nll_{code}"], entropy
-        kind = spec.continuous_kinds[i - spec.n_categorical] if i >= spec.n_categorical else "categorical"
-        if kind in ("uniform", "normal"):
-            error = max(terms[f"mse_{code}"], 1e-12)
-            result[f"L_fitted_{code}"] = entropy - 0.5 * math.log(2 * math.pi * math.e * error)
-    return result
 
 
 def _run(request: Request) -> int:
@@ -201,7 +188,8 @@ def _graph_wanted(settings: Settings, device: torch.device, images: torch.Tensor
     if settings.cuda_graph is not False and not possible:
         flag = "--cuda-graph" if settings.cuda_graph else f"--steps-per-replay {settings.steps_per_replay}"
         why = "training runs on the CPU" if device.type == "cpu" else "the images do not fit the device"
-        raise UserError(f"{flag}: {why}, so there can be no CUDA graph; leave it out")
+        remedy = "use --no-cuda-graph" + (" --steps-per-replay 1" if settings.steps_per_replay > 1 else "")
+        raise UserError(f"{flag}: {why}, so there can be no CUDA graph; {remedy}")
     return settings.cuda_graph is not False
 
 

@@ -58,6 +58,16 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _compiled().set_isa(best)
 
 
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Training sets PyTorch's threads, on whose number the last bits of sums depend: each test finds the same
+    number."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every device that the operators run on."""

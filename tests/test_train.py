@@ -22,6 +22,7 @@ from torch import Tensor
 
 from infogan_fast import checkpoint, train
 from infogan_fast.latents import LatentSpec
+from infogan_fast.networks import InfoGAN
 from infogan_fast.settings import CHANGEABLE, Settings, parse, parser, resumed
 from infogan_fast.step import TrainingStep
 
@@ -638,6 +639,28 @@ def test_what_cannot_be_replayed_or_profiled_is_said(
 ) -> None:
     assert run(tmp_path / "run", "--steps", "5", "--device", "cpu", *flags) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_resumed_run_is_not_profiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        signalling(patch, 3, signal.SIGINT)
+        assert run(tmp_path, "--steps", "9", "--profile", "1:8") == 130
+    (tmp_path / "profile.json").unlink()
+    assert train.main(["--resume", str(tmp_path)]) == 0
+    assert not (tmp_path / "profile.json").exists()
+    assert train.main(["--resume", str(tmp_path), "--steps", "12", "--profile", "4:10"]) == 2
+    assert train.main(["--resume", str(tmp_path), "--steps", "12", "--profile", "10:12"]) == 0
+    names = [e.get("name", "") for e in json.loads((tmp_path / "profile.json").read_text())["traceEvents"]]
+    assert names.count("infogan_fast::gather_images") == 2
+
+
+def test_compile_compiles_the_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[InfoGAN] = []
+    monkeypatch.setattr(InfoGAN, "compile_parts", lambda networks: compiled.append(networks))
+    assert run(tmp_path / "without", "--steps", "1") == 0
+    assert not compiled
+    assert run(tmp_path / "with", "--steps", "1", "--compile") == 0
+    assert len(compiled) == 1
 
 
 @pytest.mark.gpu
