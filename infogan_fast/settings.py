@@ -278,7 +278,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         metavar="K",
     )
-    add(machine, "compile", "torch.compile the networks")
+    add(machine, "compile", "torch.compile the networks; for GPUs, on a CPU it is slower")
     add(
         machine,
         "profile",
