@@ -4,9 +4,12 @@ checkpoints.
 RUN/config.json      settings, versions, machine and data
 RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of training; the terms of the
                      loss, means since the row before (``d_real``, ``d_fake``, ``g``, ``nll_CODE``,
-                     ``mse_CODE``); for each code, in nats, ``L_CODE``, the lower bound of its mutual
-                     information, ``H_CODE``, its entropy, and for uniform and normal codes ``L_fitted_CODE``,
-                     the bound that the best single sigma would give
+                     ``mse_CODE``; ``logvar_CODE`` where Q learns it; with consistency ``I_CODE``, how well
+                     Q's answers to a real image and its copy agree, in nats); for each code, in nats,
+                     ``L_CODE``, the lower bound of its mutual information, ``H_CODE``, its entropy, and for
+                     uniform and normal codes ``L_fitted_CODE``, the bound that the best single sigma would
+                     give; ``diversity`` of generated images beside real ones, in the first row from each
+                     sample on; ``alarms``, the names of those that hold (:mod:`infogan_fast.alarms`)
 RUN/samples/         a grid every --sample-every updates, always of the same latents
 RUN/checkpoints/     the last --keep-checkpoints
 RUN/traversal.png    at the end, what each code does
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def code_bounds(spec: LatentSpec, terms: dict[str, float]) -> dict[str, float]:
-    """The metrics of each code in nats, from means of :func:`infogan_fast.step.term_names`; see this module's
+    """The metrics of each code in nats, from means by :func:`infogan_fast.step.term_names`; see this module's
     head."""
     result = {}
     for i, (code, entropy) in enumerate(zip(spec.code_names, spec.entropies, strict=True)):
@@ -173,6 +176,8 @@ def _run(request: Request) -> int:
     print(f", float32 linear layers through {linear}" if "choice" not in machine["linear"] else "")
     print(f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}")
     print(f"latents   {spec}; networks of {weights / 1e6:.1f} million weights")
+    if settings.consistency:
+        print(f"copies    {settings.transformation}; weight of their consistency {settings.consistency:g}")
     from_here = f", from update {done:,}" if done else ""
     print(
         f"writes    {folder}: {settings.steps:,} updates of {settings.batch_size} images{from_here}",
@@ -325,10 +330,12 @@ class _Loop:
 
 
 def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
-    """A row of metrics in a line: each player's loss, then L_I of each code beside its entropy, in nats."""
+    """A row of metrics in a line: each player's loss, then in nats L_I of each code beside its entropy, and
+    how well c1 agrees on copies of real images."""
     codes = " ".join(f"{c} {row[f'L_{c}']:.2f}/{row[f'H_{c}']:.2f}" for c in spec.code_names[:6])
     more = " ..." if spec.n_codes > 6 else ""
-    return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}"
+    agreed = f" | on copies {row['I_c1']:.2f}" if "I_c1" in row else ""
+    return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}{agreed}"
 
 
 @contextlib.contextmanager

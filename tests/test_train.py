@@ -21,9 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from infogan_fast import checkpoint, train
+from infogan_fast.consistency import TRANSFORMATIONS, Transformation
+from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.settings import CHANGEABLE, Settings, parse, parser, resumed
-from infogan_fast.step import TrainingStep
+from infogan_fast.step import Objective, TrainingStep
 
 #: Small images and few of them.
 SMALL = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=3,uniform=1"]
@@ -52,8 +54,10 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "strokes: 40 images",
         "16 x 16 grey",
         "noise=4,cat=3,uniform=1",
+        f"copies    {Transformation()}; weight of their consistency 1",
         "L_I/H nats: c1 ",
         "/1.10",
+        " | on copies ",
     ):
         assert part in said.out
     assert said.err == ""
@@ -74,7 +78,7 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     spec = LatentSpec.parse("noise=4,cat=3,uniform=1")
     for row in table:
         assert list(row) == [
-            *("step", "seconds", "d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2"),
+            *("step", "seconds", "d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2", "logvar_c2", "I_c1"),
             *("L_c1", "H_c1", "L_c2", "H_c2", "L_fitted_c2"),
         ]
         assert row["H_c1"] == pytest.approx(math.log(3))
@@ -275,6 +279,22 @@ def test_diverged_weights_are_not_saved(
         (["--latents", "noise=5"], "needs at least one code"),
         (["--latents", "fish=5"], "unknown kind 'fish'"),
         (["--mi-gradient", "both"], "--mi-gradient"),
+        (["--consistency", "-1"], "--consistency is -1.0; expected a number of at least 0"),
+        (["--consistency", "inf"], "--consistency is inf"),
+        (
+            ["--consistency", "2", "--latents", "noise=5,uniform=2"],
+            "--consistency 2: it is of categorical codes, and --latents noise=5,uniform=2 has none",
+        ),
+        (["--recipe", "old"], "--recipe"),
+        (["--transformation", "warp=1"], "transformation 'warp=1': cannot read 'warp=1'"),
+        (
+            ["--transformation", "flip=1", "--recipe", "paper"],
+            "--transformation flip=1 needs --consistency WEIGHT",
+        ),
+        (
+            ["--transformation", "flip=1", "--data", "pictures"],
+            "--transformation flip=1 needs --consistency WEIGHT",
+        ),
         (["--channels", "2"], "--channels"),
         (["--steps", "many"], "--steps"),
         (["--step", "5"], "--step"),
@@ -432,6 +452,9 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
 )
 def test_contradictory_resume(
     finished: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+        (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
+        (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
+        (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
 ) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
     assert train.main(["--resume", str(finished), *flags]) == 2
@@ -448,6 +471,7 @@ def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
 
 
 def damage_config(out: Path) -> None:
+    same += ["--recipe", "default", "--consistency", "1", "--transformation", str(Transformation())]
     (out / "config.json").write_text("{")
 
 
@@ -528,6 +552,52 @@ def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.Captu
     for name in vars(Settings()):
         assert "(default: " in (actions[name].help or ""), name
     assert set(vars(Settings())) >= CHANGEABLE
+@pytest.mark.parametrize(
+    ("flags", "consistency", "transformation"),
+    [
+        ([], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        (["--data", "fashion-mnist"], 1.0, str(TRANSFORMATIONS["fashion-mnist"])),
+        (["--data", "pictures"], 0.0, None),
+        (["--data", "pictures", "--consistency", "0.5"], 0.5, str(Transformation())),
+        (
+            ["--data", "pictures", "--consistency", "2", "--transformation", "flip=1"],
+            2.0,
+            "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
+        ),
+        (["--transformation", "scale=0.1"], 1.0, "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0"),
+        (["--consistency", "0"], 0.0, None),
+        (["--recipe", "paper"], 0.0, None),
+        (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(Transformation())),
+        (["--latents", "noise=5,uniform=2"], 0.0, None),
+        (["--latents", "noise=5,uniform=2", "--consistency", "0"], 0.0, None),
+    ],
+    ids=lambda value: " ".join(value) or "default" if isinstance(value, list) else "",
+)
+def test_the_recipe_decides_what_is_not_given(
+    flags: list[str], consistency: float, transformation: str | None
+) -> None:
+    settings = Settings(**parse(flags).given).checked()
+    assert (settings.consistency, settings.transformation) == (consistency, transformation)
+    assert settings.objective.consistency == consistency
+    if transformation is not None:
+        assert settings.objective.transformation == Transformation.parse(transformation)
+    # What is saved says it all, and is what a resumed run goes by.
+    saved = json.loads(json.dumps(vars(settings)))
+    assert settings.checked() == settings
+    assert resumed(saved, parse(["--resume", "x", *flags, "--steps", "9000"]).given).steps == 9000
+    other = ["--resume", "x", "--consistency", "7"] if "noise=5" not in str(flags) else ["--resume", "x"]
+    other += ["--recipe", "default" if settings.recipe == "paper" else "paper"]
+    with pytest.raises(UserError, match=r"--recipe \(\w+ in the run"):
+        resumed(saved, parse(other).given)
+
+
+def test_the_papers_recipe_is_the_papers_objective(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "1", "--recipe", "paper") == 0
+    assert "I_c1" not in rows(tmp_path)[0]
+    assert Settings(recipe="paper").checked().objective == Objective()
+
+
     with pytest.raises(SystemExit) as stop:
         train.main(["--help"])
     assert stop.value.code == 0
@@ -543,6 +613,7 @@ def test_flags_arrive_in_the_objective() -> None:
         "lr_d": 1.0,
         "lr_q": 2.0,
         "lr_g": 3.0,
+    flags += ["--consistency", "7", "--transformation", "colour=0.5,flip=1"]
         "beta1": 0.1,
         "beta2": 0.2,
         "ema": 0.3,
@@ -557,6 +628,8 @@ def test_flags_arrive_in_the_objective() -> None:
 def test_colour_and_trunk_and_fixed_sigma(tmp_path: Path) -> None:
     flags = [
         "--channels",
+        "consistency": 7.0,
+        "transformation": Transformation(0, 0, 0, 0, 0.5, True),
         "3",
         "--fixed-sigma",
         "1",
@@ -577,7 +650,7 @@ def test_profile_on_a_cpu_leaves_a_trace_of_the_updates_asked_for(tmp_path: Path
     events = json.loads((tmp_path / "profile.json").read_text())["traceEvents"]
     names = [event.get("name", "") for event in events]
     assert names.count("infogan_fast::gather_images") == 2
-    assert names.count("infogan_fast::sample_latents") == 2
+    assert names.count("infogan_fast::sample_latents") == 2 * 2  # and of the copies
 
 
 def test_an_interrupted_profile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,7 +671,7 @@ def test_every_phase_has_its_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr("infogan_fast.profiling.nvtx", Nvtx)
     assert run(tmp_path, "--steps", "2") == 0
-    phases = ["gather", "sample", "generate", "discriminator gradients", "discriminator update"]
+    phases = ["gather", "transform", "sample", "generate", "discriminator gradients", "discriminator update"]
     phases += ["generator gradients", "generator update"]
     assert ranges == [("infogan_fast", name) for name in phases * 2]
 
