@@ -40,7 +40,7 @@ import torch
 from tqdm import tqdm
 
 import infogan_fast
-from infogan_fast import checkpoint, samples
+from infogan_fast import alarms, checkpoint, samples
 from infogan_fast.data import BUILT_IN, load_images
 from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator, usable_threads
 from infogan_fast.errors import UserError
@@ -224,8 +224,12 @@ class _Loop:
     ) -> None:
         self.step, self.settings, self.folder, self.done = step, settings, folder, done
         self.bracket = bracket
+        self.calibrated: tuple[int, Generator] | None = None
         self.started = time.monotonic() - seconds
         self.saved = done if done else -1
+        self.watch = alarms.Watch(step.spec)
+        for line in _lines(folder / "metrics.jsonl"):
+            self.watch(json.loads(line))
 
     def run(self) -> int:
         """Train to the end or to an interruption; returns the exit status."""
@@ -249,7 +253,7 @@ class _Loop:
                 bar.update(settings.steps_per_replay)
                 last = self.done == settings.steps
                 if self.done % settings.log_every == 0 or last:
-                    row = self._measure(metrics)
+                    row = self._measure(metrics, last)
                     bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
                     if quiet and (time.monotonic() - said > _SECONDS_BETWEEN_LINES or last):
                         said = time.monotonic()
@@ -286,23 +290,35 @@ class _Loop:
         self.done += count
 
     def _generator(self) -> Generator:
-        return calibrated(self.step.ema or self.step.networks.generator, self.step.spec)
+        if self.calibrated is None or self.calibrated[0] != self.done:
+            generator = calibrated(self.step.ema or self.step.networks.generator, self.step.spec)
+            self.calibrated = self.done, generator
+        return self.calibrated[1]
 
-    def _measure(self, metrics: TextIO) -> dict[str, Any]:
-        terms = self.step.take_terms()
+    def _measure(self, metrics: TextIO, last: bool) -> dict[str, Any]:
+        terms, every = self.step.take_terms(), self.settings.sample_every
         if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
             raise self._diverged(f"{', '.join(bad)} not finite")
-        row: dict[str, Any] = {"step": self.done, "seconds": round(time.monotonic() - self.started, 3)}
-        row |= terms | code_bounds(self.step.spec, terms)
+        row = self._row_head() | terms | code_bounds(self.step.spec, terms)
+        if last or self.done // every > self.watch.step // every:
+            row["diversity"] = samples.diversity(self._generator(), self.step.spec, self.step.images)
+        row["alarms"], new = self.watch(row)
         print(json.dumps(row), file=metrics, flush=True)
+        for name in new:
+            with tqdm.external_write_mode():
+                print(f"alarm     {name}, update {self.done:,}: {alarms.explained(name)}", flush=True)
         return row
 
+    def _row_head(self) -> dict[str, Any]:
+        return {"step": self.done, "seconds": round(time.monotonic() - self.started, 3)}
+
     def _diverged(self, what: str) -> DivergedError:
+        with open(self.folder / "metrics.jsonl", "a") as metrics:
+            print(json.dumps(self._row_head() | {"alarms": ["diverged"]}), file=metrics)
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
         return DivergedError(
-            f"training diverged by update {self.done}: {what}; {last}; "
-            f"try lower learning rates (--lr-g, --lr-d), no --amp, --fixed-sigma 1, or another --seed"
+            f"training diverged by update {self.done}: {what}; {last}; try {alarms.ALARMS['diverged'].remedy}"
         )
 
     def _save(self) -> None:
@@ -443,12 +459,16 @@ def _prepare(folder: Path, networks: InfoGAN, settings: Settings, overwrite: boo
         )
 
 
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def _cut_metrics(path: Path, done: int) -> None:
     """Drop the rows past the checkpoint that the run goes on from."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in _lines(path):
         try:
             if json.loads(line)["step"] <= done:
                 kept.append(line)

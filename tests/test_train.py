@@ -80,7 +80,11 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert list(row) == [
             *("step", "seconds", "d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2", "logvar_c2", "I_c1"),
             *("L_c1", "H_c1", "L_c2", "H_c2", "L_fitted_c2"),
+            *(["diversity"] if row["step"] > 2 else []),  # after the samples of updates 3 and 5
+            "alarms",
         ]
+        assert row["alarms"] == []
+        assert 0 < row["I_c1"] < math.log(3)
         assert row["H_c1"] == pytest.approx(math.log(3))
         assert row["L_c1"] == pytest.approx(spec.entropies[0] - row["nll_c1"])
         fitted = math.log(2) - 0.5 * math.log(2 * math.pi * math.e * row["mse_c2"])
@@ -230,6 +234,7 @@ def test_divergence_is_named(
     assert run(tmp_path, "--steps", "9", "--log-every", "2", "--checkpoint-every", "2") == 2
     error = capsys.readouterr().err
     assert f"training diverged by update 6: {term} not finite" in error
+    assert rows(tmp_path)[-1]["alarms"] == ["diverged"]
     assert "step-00000004.pt" in error
     assert "--lr-g" in error
     assert len(error.splitlines()) == 1
@@ -249,6 +254,7 @@ def test_diverged_weights_are_not_saved(
     monkeypatch.setattr(TrainingStep, "__call__", call)
     assert run(tmp_path, "--steps", "9", "--checkpoint-every", "1") == 2
     assert "weights not finite; no checkpoint was written yet" in capsys.readouterr().err
+    assert [row["alarms"] for row in rows(tmp_path)] == [["diverged"]]
     assert checkpoint.listed(tmp_path / "checkpoints") == []
 
 
@@ -273,12 +279,6 @@ def test_diverged_weights_are_not_saved(
         (["--leaky-slope", "-1"], "--leaky-slope is -1.0"),
         (["--lambda-categorical", "-1"], "--lambda-categorical is -1.0"),
         (["--lambda-continuous", "nan"], "--lambda-continuous is nan"),
-        (["--fixed-sigma", "0"], "--fixed-sigma is 0.0"),
-        (["--fixed-sigma", "1e-4"], "--fixed-sigma is 0.0001"),
-        (["--seed", str(2**63)], "--seed is 9223372036854775808; expected a 64-bit integer"),
-        (["--latents", "noise=5"], "needs at least one code"),
-        (["--latents", "fish=5"], "unknown kind 'fish'"),
-        (["--mi-gradient", "both"], "--mi-gradient"),
         (["--consistency", "-1"], "--consistency is -1.0; expected a number of at least 0"),
         (["--consistency", "inf"], "--consistency is inf"),
         (
@@ -295,6 +295,12 @@ def test_diverged_weights_are_not_saved(
             ["--transformation", "flip=1", "--data", "pictures"],
             "--transformation flip=1 needs --consistency WEIGHT",
         ),
+        (["--fixed-sigma", "0"], "--fixed-sigma is 0.0"),
+        (["--fixed-sigma", "1e-4"], "--fixed-sigma is 0.0001"),
+        (["--seed", str(2**63)], "--seed is 9223372036854775808; expected a 64-bit integer"),
+        (["--latents", "noise=5"], "needs at least one code"),
+        (["--latents", "fish=5"], "unknown kind 'fish'"),
+        (["--mi-gradient", "both"], "--mi-gradient"),
         (["--channels", "2"], "--channels"),
         (["--steps", "many"], "--steps"),
         (["--step", "5"], "--step"),
@@ -446,15 +452,15 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         ),
         (["--latents", "noise=4,cat=4"], "--latents (noise=4,cat=3,uniform=1 in the run"),
         (["--ema", "0.9"], "--ema"),
+        (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
+        (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
+        (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
         (["--steps", "1"], "has 2 updates behind it; --steps is 1"),
         (["--steps", "0"], "--steps is 0"),
     ],
 )
 def test_contradictory_resume(
     finished: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
-        (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
-        (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
-        (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
 ) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
     assert train.main(["--resume", str(finished), *flags]) == 2
@@ -465,13 +471,13 @@ def test_contradictory_resume(
 def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
     out = copy_of(finished, tmp_path)
     same = ["--batch-size", "8", "--latents", "noise=4, cat=3, uniform=1", "--no-amp", "--seed", "0"]
+    same += ["--recipe", "default", "--consistency", "1", "--transformation", str(Transformation())]
     assert train.main(["--resume", str(out), *same, "--steps", "3", "--log-every", "1"]) == 0
     assert rows(out)[-1]["step"] == 3
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 3
 
 
 def damage_config(out: Path) -> None:
-    same += ["--recipe", "default", "--consistency", "1", "--transformation", str(Transformation())]
     (out / "config.json").write_text("{")
 
 
@@ -546,12 +552,6 @@ def test_settings_survive_the_round_trip() -> None:
     assert resumed(saved, {"steps": 9}).steps == 9
 
 
-def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    actions = {action.dest: action for action in parser()._actions}
-    assert set(vars(Settings())) <= set(actions)
-    for name in vars(Settings()):
-        assert "(default: " in (actions[name].help or ""), name
-    assert set(vars(Settings())) >= CHANGEABLE
 @pytest.mark.parametrize(
     ("flags", "consistency", "transformation"),
     [
@@ -598,6 +598,12 @@ def test_the_papers_recipe_is_the_papers_objective(tmp_path: Path) -> None:
     assert Settings(recipe="paper").checked().objective == Objective()
 
 
+def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    actions = {action.dest: action for action in parser()._actions}
+    assert set(vars(Settings())) <= set(actions)
+    for name in vars(Settings()):
+        assert "(default: " in (actions[name].help or ""), name
+    assert set(vars(Settings())) >= CHANGEABLE
     with pytest.raises(SystemExit) as stop:
         train.main(["--help"])
     assert stop.value.code == 0
@@ -607,13 +613,13 @@ def test_the_papers_recipe_is_the_papers_objective(tmp_path: Path) -> None:
 def test_flags_arrive_in_the_objective() -> None:
     flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
+    flags += ["--consistency", "7", "--transformation", "colour=0.5,flip=1"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
         "lr_d": 1.0,
         "lr_q": 2.0,
         "lr_g": 3.0,
-    flags += ["--consistency", "7", "--transformation", "colour=0.5,flip=1"]
         "beta1": 0.1,
         "beta2": 0.2,
         "ema": 0.3,
@@ -622,14 +628,14 @@ def test_flags_arrive_in_the_objective() -> None:
         "fixed_sigma": 6.0,
         "mi_gradient": "trunk",
         "schedule": "one-stage",
+        "consistency": 7.0,
+        "transformation": Transformation(0, 0, 0, 0, 0.5, True),
     }
 
 
 def test_colour_and_trunk_and_fixed_sigma(tmp_path: Path) -> None:
     flags = [
         "--channels",
-        "consistency": 7.0,
-        "transformation": Transformation(0, 0, 0, 0, 0.5, True),
         "3",
         "--fixed-sigma",
         "1",
