@@ -284,7 +284,7 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor, parts: int = 1) -> Tensor:
         """[B, C, S, S] -> [B, 1024]; batch normalisation takes the statistics of each of ``parts`` equal
-        parts of B."""
+        parts of B, and each moves the running statistics in turn."""
         # Not in place: on a CPU the image layer's output is a view, which autograd would copy back and forth.
         x = functional.leaky_relu(self.image(images), self.slope)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
@@ -303,10 +303,11 @@ class QHead(nn.Module):
         self.fc1_norm = nn.BatchNorm1d(_Q_FEATURES)
         self.fc2 = nn.Linear(_Q_FEATURES, q_dim)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, 1024] -> [B, q_dim]."""
-        x: Tensor = self.fc2(functional.leaky_relu_(self.fc1_norm(self.fc1(features)), self.slope))
-        return x
+    def forward(self, features: Tensor, parts: int = 1) -> Tensor:
+        """[B, 1024] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
+        x = _normalised(self.fc1_norm, self.fc1(features), parts)
+        y: Tensor = self.fc2(functional.leaky_relu_(x, self.slope))
+        return y
 
 
 class InfoGAN(nn.Module):

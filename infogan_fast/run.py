@@ -96,10 +96,10 @@ class Run:
         """Trunk and Q's head for real images: float32 [B, C, S, S] in [0, 1] -> [B, q_dim], in evaluation
         mode.
 
-        Batch normalisation needs statistics, and training leaves none that fit: the trunk's running ones mix
-        real and generated batches, and the head has seen generated ones alone. They are measured anew here,
-        on 8,192 training images (all, where there are fewer), evenly spaced and shuffled. So Q reads an image
-        the same way whatever else it is given with it, and nothing of the test part enters.
+        Batch normalisation needs statistics, and training leaves none that fit: the running ones mix real and
+        generated batches, and without consistency the head has seen generated ones alone. They are measured
+        anew here, on 8,192 training images (all, where there are fewer), evenly spaced and shuffled. So Q
+        reads an image the same way whatever else it is given with it, and nothing of the test part enters.
 
         Args:
             data, data_dir: as :meth:`load_images`; the statistics are those of this data's training part.

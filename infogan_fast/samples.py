@@ -100,6 +100,20 @@ def _base(
     return with_codes(base, spec, categorical=rest, continuous=still), row_labels
 
 
+def diversity(generator: Generator, spec: LatentSpec, images: Tensor, count: int = 256) -> float:
+    """How different generated images are from one another, beside real ones: the ratio of their variances
+    over images, summed over the pixels. Near 1 for a good generator, 0 for one that always makes the same.
+
+    Args:
+        generator: in evaluation mode, see :func:`infogan_fast.step.calibrated`.
+        images: real ones, uint8 [N, S, S, C], N at least 2; ``count`` of them are looked at.
+    """
+    chosen = torch.linspace(0, len(images) - 1, min(count, len(images)), device=images.device).long()
+    batches = make_images(generator, draw_inputs(generator, spec, count)), images[chosen]
+    made, real = (float(batch.float().var(0).sum()) for batch in batches)
+    return made / max(real, 1e-6)
+
+
 def traversal(
     generator: Generator,
     spec: LatentSpec,

@@ -6,6 +6,10 @@ the fakes; in the one-stage schedule both players' gradients are taken at the sa
 pass over them. The discriminator's weights get no gradient of the generator's loss. Gradients come from the
 fused loss and enter autograd at the logits.
 
+With a weight of consistency, Q's categorical answers to each real image and to a transformed copy of it shall
+agree (:mod:`infogan_fast.consistency`), which trains Q and the discriminator's trunk. The copies run through
+the trunk beside the real images; Q's part of the gradient waits for Q's one update, with the generator's.
+
 The same list of phases runs eagerly, or is captured whole as one CUDA graph that Python then only replays.
 """
 
@@ -22,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast import ops
+from infogan_fast.consistency import Transformation, agreement, copy_state, transformed
 from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import Generator, InfoGAN
@@ -44,6 +49,9 @@ class Objective:
     fixed_sigma: standard deviation of Q's Gaussians; None where Q learns it.
     mi_gradient: ``"generator"``: the mutual information trains the generator and Q; ``"trunk"``: the
         discriminator's trunk too, in its own update.
+    consistency: weight of the agreement of Q's categorical codes on real images and their copies, in the
+        discriminator's loss and Q's; 0 for none. Not in the paper.
+    transformation: what makes the copies.
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
         algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
     lr_d, lr_q, lr_g, beta1, beta2: of Adam.
@@ -54,6 +62,8 @@ class Objective:
     lambda_continuous: float = 0.1
     fixed_sigma: float | None = None
     mi_gradient: str = "generator"
+    consistency: float = 0.0
+    transformation: Transformation = field(default_factory=Transformation)
     schedule: str = "alternating"
     lr_d: float = 2e-4
     lr_q: float = 2e-4
@@ -72,6 +82,7 @@ class Work:
     """What the phases of one iteration hand on."""
 
     real: Tensor = field(init=False)
+    copies: Tensor = field(init=False)
     latents: ops.Latents = field(init=False)
     fake: Tensor = field(init=False)
     """[B, C, S, S] in [0, 1], as ``real``."""
@@ -130,7 +141,7 @@ class TrainingStep:
         images: uint8 [N, C, S, S], on the device, or in host memory where they do not fit there, from where
             each batch is copied.
         batch_size: B, at least 2; more than N is fine.
-        seed: of the latents and of the order of the images.
+        seed: of the latents, of the order of the images and of their copies.
         amp: None for the networks' own dtype, or the dtype of autocast: bfloat16, or float16, which brings
             one GradScaler a player, so that an overflow of one does not back off the other.
         cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
@@ -138,7 +149,7 @@ class TrainingStep:
         steps_per_replay: updates in one graph.
 
     Raises:
-        ValueError: a graph is asked for and cannot be had.
+        ValueError: a graph is asked for and cannot be had, or consistency without a categorical code.
 
     ``phases`` is the iteration: calling the step runs them in order.
     """
@@ -165,6 +176,10 @@ class TrainingStep:
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.order = ops.rng_state(seed, device=images.device)
         self.rng = ops.rng_state(seed, device=self.device)
+        self.copy_rng = copy_state(seed, self.device)
+        self._consistent = objective.consistency > 0
+        if self._consistent and not spec.n_categorical:
+            raise ValueError(f"consistency is of categorical codes; {spec} has none")
         if cuda_graph and not (self.device.type == images.device.type == "cuda"):
             raise ValueError(
                 f"a CUDA graph needs networks and images on a CUDA device; they are on {self.device} and "
@@ -184,10 +199,11 @@ class TrainingStep:
         self._d_weights = LossWeights(d_real=1.0, d_fake=1.0, codes=codes if self._through_trunk else ())
         self._g_weights = LossWeights(g=1.0, codes=codes)
         self._d_parameters = [*networks.trunk.parameters(), *networks.d_head.parameters()]
-        generator, q_head = list(networks.generator.parameters()), list(networks.q_head.parameters())
-        self._g_parameters = [*generator, *q_head]
+        generator = list(networks.generator.parameters())
+        self._q_parameters = list(networks.q_head.parameters())
+        self._g_parameters = [*generator, *self._q_parameters]
         self.optimizer_d = self._adam([(self._d_parameters, objective.lr_d)])
-        self.optimizer_g = self._adam([(generator, objective.lr_g), (q_head, objective.lr_q)])
+        self.optimizer_g = self._adam([(generator, objective.lr_g), (self._q_parameters, objective.lr_q)])
         self.scaler_d, self.scaler_g = (
             torch.amp.GradScaler(self.device.type, enabled=amp == torch.float16) for _ in range(2)
         )
@@ -195,8 +211,17 @@ class TrainingStep:
         self.ema: Generator | None = None
         if objective.ema > 0:
             self.ema = copy.deepcopy(networks.generator).requires_grad_(False)
-        self.terms = torch.zeros(len(term_names(spec)), dtype=torch.float64, device=self.device)
-        """Sums of the terms since they were last taken."""
+        losses, continuous = term_names(spec), spec.code_names[spec.n_categorical :]
+        kinds = zip(continuous, spec.continuous_kinds, strict=True)
+        learned = [c for c, kind in kinds if kind != "bernoulli" and objective.fixed_sigma is None]
+        agreeing = spec.code_names[: spec.n_categorical] if self._consistent else ()
+        self._n_losses, self._n_variances = len(losses), len(learned)
+        self.term_names = (*losses, *(f"logvar_{c}" for c in learned), *(f"I_{c}" for c in agreeing))
+        """Of what is measured of every update: the terms of the loss; ``logvar_c2, ...``, the mean
+        log-variance of each code for which Q learns it, clamped as in the loss; with consistency
+        ``I_c1, ...``, the information that Q's answers to a real image and its copy share, in nats."""
+        self.terms = torch.zeros(len(self.term_names), dtype=torch.float64, device=self.device)
+        """Their sums since they were last taken."""
         self.updates = 0
         """Updates that ``terms`` sums over."""
         self.phases: list[tuple[str, Callable[[Work], None]]] = [
@@ -204,6 +229,8 @@ class TrainingStep:
             ("sample", self._sample),
             ("generate", self._generate),
         ]
+        if self._consistent:
+            self.phases.insert(1, ("transform", self._transform))
         if objective.schedule == "one-stage":
             self.phases += [
                 ("gradients of both", self._gradients_of_both),
@@ -252,7 +279,7 @@ class TrainingStep:
     def _state_tensors(self) -> list[Tensor]:
         """Everything that an iteration changes in place, but for the scalers."""
         modules = [self.networks] if self.ema is None else [self.networks, self.ema]
-        tensors = [self.rng, self.order, self.terms]
+        tensors = [self.rng, self.order, self.copy_rng, self.terms]
         for module in modules:
             tensors += [*module.parameters(), *module.buffers()]
         for optimizer in (self.optimizer_d, self.optimizer_g):
@@ -273,12 +300,11 @@ class TrainingStep:
         )
 
     def take_terms(self) -> dict[str, float]:
-        """Means of the terms over the updates since the last call, by :func:`term_names`; waits for the
-        device."""
+        """Means over the updates since the last call, by :attr:`term_names`; waits for the device."""
         means = (self.terms / max(self.updates, 1)).tolist()
         self.terms.zero_()
         self.updates = 0
-        return dict(zip(term_names(self.spec), means, strict=True))
+        return dict(zip(self.term_names, means, strict=True))
 
     def _autocast(self, *, reuse: bool = False) -> torch.autocast:
         # A cache of a cast is for weights used twice, and must not be in graph capture.
@@ -291,6 +317,9 @@ class TrainingStep:
         batch = ops.gather_images(self.order, self.images, self.batch_size, dtype=self.dtype).batch
         work.real = batch.permute(0, 3, 1, 2).to(self.device)
 
+    def _transform(self, work: Work) -> None:
+        work.copies = transformed(self.copy_rng, work.real, self.objective.transformation)
+
     def _sample(self, work: Work) -> None:
         work.latents = ops.sample_latents(self.rng, self.batch_size, self.spec, dtype=self.dtype)
 
@@ -299,36 +328,55 @@ class TrainingStep:
             work.fake = self.networks.generator(work.latents.inputs)
 
     def _discriminator_gradients(self, work: Work) -> None:
-        nets, rows = self.networks, self.batch_size
-        held = frozen(nets.q_head) if self._through_trunk else contextlib.nullcontext()
-        with self._autocast(), held:
-            features = nets.trunk(torch.cat([work.real, work.fake.detach()]), parts=2)
-            logits = nets.d_head(features)
-            q = nets.q_head(features[rows:]) if self._through_trunk else None
-        loss = self._discriminator_loss(work, logits[:rows], logits[rows:], q)
-        outputs, gradients = [logits], [torch.cat([loss.grad_real, loss.grad_fake])]
+        nets, batches = self.networks, [*self._seen(work), work.fake.detach()]
+        with self._autocast():
+            features = nets.trunk(torch.cat(batches), parts=len(batches))
+            real_logits, *_, fake_logits = nets.d_head(features).split(self.batch_size)
+            if self._consistent:
+                pair = nets.q_head(features[: 2 * self.batch_size], parts=2)
+            q = None
+            if self._through_trunk:
+                with frozen(nets.q_head):
+                    q = nets.q_head(features[-self.batch_size :])
+        loss = self._discriminator_loss(work, real_logits, fake_logits, q)
+        outputs, gradients = [real_logits, fake_logits], [loss.grad_real, loss.grad_fake]
         if q is not None:
             outputs.append(q)
             gradients.append(loss.grad_q)
-        torch.autograd.backward(outputs, gradients)
+        if self._consistent:
+            for_d, for_q = self._agreement_gradients(pair)
+            # Back through Q's head once for each player, since each has its own scale.
+            torch.autograd.backward([pair], [for_q], inputs=self._q_parameters, retain_graph=True)
+            outputs.append(pair)
+            gradients.append(for_d)
+        with frozen(nets.q_head):
+            torch.autograd.backward(outputs, gradients, inputs=self._d_parameters)
 
     def _gradients_of_both(self, work: Work) -> None:
-        nets = self.networks
+        nets, seen = self.networks, self._seen(work)
         with self._autocast(reuse=True):
-            real_logits = nets.d_head(nets.trunk(work.real))
+            features = nets.trunk(torch.cat(seen), parts=len(seen))
+            real_logits = nets.d_head(features[: self.batch_size])
+            if self._consistent:
+                pair = nets.q_head(features, parts=2)
             features = nets.trunk(work.fake)
             fake_logits, q = nets.d_head(features), nets.q_head(features)
         d_loss = self._discriminator_loss(work, real_logits, fake_logits, q if self._through_trunk else None)
         g_loss = self._generator_loss(work, fake_logits, q)
         outputs, gradients = [real_logits, fake_logits], [d_loss.grad_real, d_loss.grad_fake]
+        g_outputs, g_gradients = [fake_logits, q], [g_loss.grad_fake, g_loss.grad_q]
         if self._through_trunk:
             outputs.append(q)
             gradients.append(d_loss.grad_q)
+        if self._consistent:
+            for_d, for_q = self._agreement_gradients(pair)
+            outputs.append(pair)
+            gradients.append(for_d)
+            g_outputs.append(pair)
+            g_gradients.append(for_q)
         torch.autograd.backward(outputs, gradients, retain_graph=True, inputs=self._d_parameters)
         with frozen(nets.trunk, nets.d_head):
-            torch.autograd.backward(
-                [fake_logits, q], [g_loss.grad_fake, g_loss.grad_q], inputs=self._g_parameters
-            )
+            torch.autograd.backward(g_outputs, g_gradients, inputs=self._g_parameters)
 
     def _discriminator_update(self, work: Work) -> None:
         _update(self.scaler_d, self.optimizer_d)
@@ -374,8 +422,26 @@ class TrainingStep:
             grad_scale=self._scale(self.scaler_g),
             **self._codes(work, q),
         )
-        self.terms[2:] += loss.terms[2:]
+        n, count = self._n_losses, self._n_variances
+        self.terms[2:n] += loss.terms[2:]
+        if count:
+            variances = q.detach()[:, -count:].clamp(-10.0, 10.0)
+            self.terms[n : n + count] += variances.mean(0, dtype=torch.float64)
         return loss
+
+    def _seen(self, work: Work) -> list[Tensor]:
+        """What the trunk sees of the data, in parts with batch statistics of their own."""
+        return [work.real, work.copies] if self._consistent else [work.real]
+
+    def _agreement_gradients(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the consistency term with respect to Q's outputs for real images and copies, at the
+        discriminator's scale and at the generator's."""
+        information, gradient = agreement(self.spec, pair)
+        self.terms[self._n_losses + self._n_variances :] += information
+        gradient *= -self.objective.consistency  # what is minimised
+        scales = self._scale(self.scaler_d), self._scale(self.scaler_g)
+        for_d, for_g = ((gradient if s is None else gradient * s).to(pair.dtype) for s in scales)
+        return for_d, for_g
 
     def _codes(self, work: Work, q: Tensor) -> dict[str, Any]:
         return {
@@ -400,6 +466,7 @@ class TrainingStep:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "rng": self.rng,
             "order": self.order,
+            "copy_rng": self.copy_rng,
             "terms": self.terms,
             "updates": self.updates,
         }
@@ -427,6 +494,7 @@ class TrainingStep:
             self.ema.load_state_dict(state["ema"])
         self.rng.copy_(state["rng"])
         self.order.copy_(state["order"])
+        self.copy_rng.copy_(state["copy_rng"])
         self.terms.copy_(state["terms"])
         self.updates = state["updates"]
         self._graph = None  # the optimizers' state lies elsewhere now

@@ -4,9 +4,12 @@ checkpoints.
 RUN/config.json      settings, versions, machine and data
 RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of training; the terms of the
                      loss, means since the row before (``d_real``, ``d_fake``, ``g``, ``nll_CODE``,
-                     ``mse_CODE``); for each code, in nats, ``L_CODE``, the lower bound of its mutual
-                     information, ``H_CODE``, its entropy, and for uniform and normal codes ``L_fitted_CODE``,
-                     the bound that the best single sigma would give
+                     ``mse_CODE``; ``logvar_CODE`` where Q learns it; with consistency ``I_CODE``, how well
+                     Q's answers to a real image and its copy agree, in nats); for each code, in nats,
+                     ``L_CODE``, the lower bound of its mutual information, ``H_CODE``, its entropy, and for
+                     uniform and normal codes ``L_fitted_CODE``, the bound that the best single sigma would
+                     give; ``diversity`` of generated images beside real ones, in the first row from each
+                     sample on; ``alarms``, the names of those that hold (:mod:`infogan_fast.alarms`)
 RUN/samples/         a grid every --sample-every updates, always of the same latents
 RUN/checkpoints/     the last --keep-checkpoints
 RUN/traversal.png    at the end, what each code does
@@ -37,7 +40,7 @@ import torch
 from tqdm import tqdm
 
 import infogan_fast
-from infogan_fast import checkpoint, samples
+from infogan_fast import alarms, checkpoint, samples
 from infogan_fast.data import BUILT_IN, load_images
 from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator, usable_threads
 from infogan_fast.errors import UserError
@@ -160,6 +163,8 @@ def _run(request: Request) -> int:
     print(f", float32 linear layers through {linear}" if "choice" not in machine["linear"] else "")
     print(f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}")
     print(f"latents   {spec}; networks of {weights / 1e6:.1f} million weights")
+    if settings.consistency:
+        print(f"copies    {settings.transformation}; weight of their consistency {settings.consistency:g}")
     from_here = f", from update {done:,}" if done else ""
     print(
         f"writes    {folder}: {settings.steps:,} updates of {settings.batch_size} images{from_here}",
@@ -207,8 +212,12 @@ class _Loop:
     ) -> None:
         self.step, self.settings, self.folder, self.done = step, settings, folder, done
         self.bracket = bracket
+        self.calibrated: tuple[int, Generator] | None = None
         self.started = time.monotonic() - seconds
         self.saved = done if done else -1
+        self.watch = alarms.Watch(step.spec)
+        for line in _lines(folder / "metrics.jsonl"):
+            self.watch(json.loads(line))
 
     def run(self) -> int:
         """Train to the end or to an interruption; returns the exit status."""
@@ -232,7 +241,7 @@ class _Loop:
                 bar.update(settings.steps_per_replay)
                 last = self.done == settings.steps
                 if self.done % settings.log_every == 0 or last:
-                    row = self._measure(metrics)
+                    row = self._measure(metrics, last)
                     bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
                     if quiet and (time.monotonic() - said > _SECONDS_BETWEEN_LINES or last):
                         said = time.monotonic()
@@ -269,23 +278,35 @@ class _Loop:
         self.done += count
 
     def _generator(self) -> Generator:
-        return calibrated(self.step.ema or self.step.networks.generator, self.step.spec)
+        if self.calibrated is None or self.calibrated[0] != self.done:
+            generator = calibrated(self.step.ema or self.step.networks.generator, self.step.spec)
+            self.calibrated = self.done, generator
+        return self.calibrated[1]
 
-    def _measure(self, metrics: TextIO) -> dict[str, Any]:
-        terms = self.step.take_terms()
+    def _measure(self, metrics: TextIO, last: bool) -> dict[str, Any]:
+        terms, every = self.step.take_terms(), self.settings.sample_every
         if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
             raise self._diverged(f"{', '.join(bad)} not finite")
-        row: dict[str, Any] = {"step": self.done, "seconds": round(time.monotonic() - self.started, 3)}
-        row |= terms | code_bounds(self.step.spec, terms)
+        row = self._row_head() | terms | code_bounds(self.step.spec, terms)
+        if last or self.done // every > self.watch.step // every:
+            row["diversity"] = samples.diversity(self._generator(), self.step.spec, self.step.images)
+        row["alarms"], new = self.watch(row)
         print(json.dumps(row), file=metrics, flush=True)
+        for name in new:
+            with tqdm.external_write_mode():
+                print(f"alarm     {name}, update {self.done:,}: {alarms.explained(name)}", flush=True)
         return row
 
+    def _row_head(self) -> dict[str, Any]:
+        return {"step": self.done, "seconds": round(time.monotonic() - self.started, 3)}
+
     def _diverged(self, what: str) -> DivergedError:
+        with open(self.folder / "metrics.jsonl", "a") as metrics:
+            print(json.dumps(self._row_head() | {"alarms": ["diverged"]}), file=metrics)
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
         return DivergedError(
-            f"training diverged by update {self.done}: {what}; {last}; "
-            f"try lower learning rates (--lr-g, --lr-d), no --amp, --fixed-sigma 1, or another --seed"
+            f"training diverged by update {self.done}: {what}; {last}; try {alarms.ALARMS['diverged'].remedy}"
         )
 
     def _save(self) -> None:
@@ -313,10 +334,12 @@ class _Loop:
 
 
 def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
-    """A row of metrics in a line: each player's loss, then L_I of each code beside its entropy, in nats."""
+    """A row of metrics in a line: each player's loss, then in nats L_I of each code beside its entropy, and
+    how well c1 agrees on copies of real images."""
     codes = " ".join(f"{c} {row[f'L_{c}']:.2f}/{row[f'H_{c}']:.2f}" for c in spec.code_names[:6])
     more = " ..." if spec.n_codes > 6 else ""
-    return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}"
+    agreed = f" | on copies {row['I_c1']:.2f}" if "I_c1" in row else ""
+    return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}{agreed}"
 
 
 @contextlib.contextmanager
@@ -424,12 +447,16 @@ def _prepare(folder: Path, networks: InfoGAN, settings: Settings, overwrite: boo
         )
 
 
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def _cut_metrics(path: Path, done: int) -> None:
     """Drop the rows past the checkpoint that the run goes on from."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in _lines(path):
         try:
             if json.loads(line)["step"] <= done:
                 kept.append(line)

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
+from infogan_fast.consistency import Transformation
 from infogan_fast.latents import LatentSpec
 from infogan_fast.ops import LossWeights
 
@@ -197,3 +199,43 @@ def infogan_total(terms: list[Tensor], weights: LossWeights) -> Tensor:
         w * t for w, t in zip((weights.d_real, weights.d_fake, weights.g, *codes), terms, strict=True)
     )
     return sum(weighted, torch.zeros((), dtype=torch.float64))
+
+
+def transformed(images: Tensor, transformation: Transformation, seed: int, step: int) -> Tensor:
+    """Copies of images [B, C, S, S], float64: the map of a point, inverted as a matrix and read by SciPy."""
+    t, side = transformation, images.shape[-1]
+    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, len(images))[2].numpy()
+    result = np.empty(images.shape)
+    for n, (turn, size, lean, right, down, flip, *gains) in enumerate(draws):
+        angle = math.radians(t.rotation) * turn
+        sine, cosine = math.sin(angle), math.cos(angle)
+        # Of (row, column) about the middle; rows count downwards, angles anticlockwise.
+        mirrored = np.diag([1.0, -1.0 if t.flip and flip > 0 else 1.0])
+        sheared = np.array([[1.0, 0.0], [t.shear * lean, 1.0]])
+        turned = np.array([[cosine, -sine], [sine, cosine]])
+        back = np.linalg.inv((1.0 + t.scale * size) * turned @ sheared @ mirrored)
+        middle = np.full(2, (side - 1) / 2)
+        offset = middle - back @ (middle + side * t.shift * np.array([down, right]))
+        for c in range(images.shape[1]):
+            copy = ndimage.affine_transform(
+                images[n, c].double().numpy(), back, offset, order=1, mode="nearest"
+            )
+            result[n, c] = np.minimum(copy * (1.0 + t.colour * gains[c]), 1.0)
+    return torch.from_numpy(result)
+
+
+def agreement(spec: LatentSpec, q_output: Tensor) -> list[Tensor]:
+    """The mutual information of each categorical code on images and copies: entropies, one pair at a time."""
+    result, column, count = [], 0, len(q_output) // 2
+    for size in spec.categorical_sizes:
+        p = F.softmax(q_output[:, column : column + size].double(), 1)
+        joint = torch.zeros(size, size, dtype=torch.float64)
+        for image, copy in zip(p[:count], p[count:], strict=True):
+            joint = joint + (torch.outer(image, copy) + torch.outer(copy, image)) / (2 * count)
+
+        def entropy(q: Tensor) -> Tensor:
+            return -torch.xlogy(q, q).sum()
+
+        result.append(entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint))
+        column += size
+    return result

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 
+import reference
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from infogan_fast import ops
+from infogan_fast import consistency, ops
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import InfoGAN, sides
 from infogan_fast.step import Objective
@@ -32,6 +33,7 @@ class ReferenceStep:
         self.variance = {k: torch.zeros_like(v) for k, v in self.weights.items()}
         self.step = 0
         self.rng = ops.rng_state(seed)
+        self.copy_seed = int(consistency.copy_state(seed)[0])
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         axes = [0, 2, 3] if x.ndim == 4 else [0]
@@ -89,6 +91,7 @@ class ReferenceStep:
     def code_losses(self, q: Tensor, categorical: Tensor, continuous: Tensor) -> list[Tensor]:
         """The negative log-likelihood of each code."""
         losses, column = [], 0
+        self.log_variances: dict[str, Tensor] = {}
         for i, size in enumerate(self.spec.categorical_sizes):
             losses.append(F.cross_entropy(q[:, column : column + size], categorical[:, i].long()))
             column += size
@@ -101,6 +104,7 @@ class ReferenceStep:
             if self.objective.fixed_sigma is None:
                 s = q[:, log_variance].clamp(-10, 10)
                 log_variance += 1
+                self.log_variances[self.spec.code_names[self.spec.n_categorical + j]] = s.mean()
             else:
                 s = torch.full_like(mu, 2 * math.log(self.objective.fixed_sigma))
             losses.append((0.5 * (math.log(2 * math.pi) + s + (c - mu) ** 2 * (-s).exp())).mean())
@@ -114,10 +118,17 @@ class ReferenceStep:
         fake = self.generator(latents.inputs)
         one_stage = self.objective.schedule == "one-stage"
         on_real = self.trunk(real)
+        agreements: list[Tensor] = []
+        if self.objective.consistency:
+            changes = self.objective.transformation
+            on_copies = self.trunk(reference.transformed(real, changes, self.copy_seed, self.step - 1))
+            pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
+            agreements = reference.agreement(self.spec, pair)
+        disagreement = -self.objective.consistency * sum(agreements, torch.zeros(()))
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()
-        d_total = d_real + d_fake
+        d_total = d_real + d_fake + disagreement
         q = None
         if one_stage or self.objective.mi_gradient == "trunk":
             q = self.q_head(on_fake)
@@ -126,6 +137,10 @@ class ReferenceStep:
             codes = self.code_losses(q, latents.categorical, latents.continuous)
             d_total = d_total + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
         d_names = [k for k in self.weights if k.startswith(D_PREFIXES)]
+        q_names = [k for k in self.weights if k.startswith("q_head.")]
+        g_names = [k for k in self.weights if k not in d_names]
+        # At the weights before the discriminator's update, in either schedule.
+        q_gradients = self.gradients(disagreement, q_names) if agreements else ()
         if not one_stage:
             self.adam(d_total, d_names)
             on_fake = self.trunk(fake)
@@ -134,15 +149,16 @@ class ReferenceStep:
         g = F.softplus(-self.d_head(on_fake)).mean()
         codes = self.code_losses(q, latents.categorical, latents.continuous)
         total = g + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
+        gradients = dict(zip(g_names, self.gradients(total, g_names), strict=True))
+        for name, gradient in zip(q_names, q_gradients, strict=bool(agreements)):
+            gradients[name] = gradients[name] + gradient
         if one_stage:
-            g_names = [k for k in self.weights if k not in d_names]
-            gradients = self.gradients(total, g_names)
             self.adam(d_total, d_names)
-            self.apply(g_names, gradients)
-        else:
-            self.adam(total, [k for k in self.weights if k not in d_names])
+        self.apply(g_names, tuple(gradients[name] for name in g_names))
         names = [f"nll_{c}" for c in self.spec.code_names]
         losses = {"d_real": d_real, "d_fake": d_fake, "g": g, **dict(zip(names, codes, strict=True))}
+        losses |= {f"I_{c}": i for c, i in zip(self.spec.code_names, agreements, strict=False)}
+        losses |= {f"logvar_{c}": s for c, s in self.log_variances.items()}
         return {name: loss.item() for name, loss in losses.items()}
 
     def gradients(self, loss: Tensor, names: list[str]) -> tuple[Tensor, ...]:

@@ -11,8 +11,10 @@ import torch
 from reference_step import D_PREFIXES, ReferenceStep
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.nn import functional
 
 from infogan_fast import linear, ops
+from infogan_fast.consistency import Transformation, copy_state
 from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import Linear, faster_linear, onednn_missing, set_linear
@@ -20,6 +22,7 @@ from infogan_fast.networks import InfoGAN
 from infogan_fast.step import SCHEDULES, Objective, TrainingStep, Work, calibrated, term_names
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
+WILD = Transformation(rotation=180, scale=0.5, shear=1, shift=0.3, colour=0.8, flip=True)
 EVERYTHING = LatentSpec.parse("noise=3:uniform,cat=3,cat=0.5/0.3/0.2,uniform=1,bernoulli=1,normal=2")
 
 
@@ -62,8 +65,17 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         (SPEC, Objective(fixed_sigma=0.5, lambda_continuous=0.7), 19, 3, 0.01),
         (EVERYTHING, Objective(mi_gradient="trunk", lambda_categorical=0.6), 18, 1, 0.2),
         (EVERYTHING, Objective(lr_d=1e-3, lr_q=3e-3, lr_g=5e-4, beta1=0.9, beta2=0.99), 36, 1, 0.1),
+        (SPEC, Objective(consistency=1.0), 16, 1, 0.1),
+        (EVERYTHING, Objective(consistency=3.0, mi_gradient="trunk", transformation=WILD), 19, 3, 0.01),
     ],
-    ids=["paper", "colour, odd sides, fixed sigma", "every code, through the trunk", "three stages"],
+    ids=[
+        "paper",
+        "colour, odd sides, fixed sigma",
+        "every code, through the trunk",
+        "three stages",
+        "consistency",
+        "consistency of two codes, through the trunk",
+    ],
 )
 def test_updates_equal_plain_autograd(
     spec: LatentSpec, objective: Objective, size: int, channels: int, slope: float, schedule: str
@@ -122,6 +134,50 @@ def test_generator_step_gives_the_discriminator_no_gradient() -> None:
         assert weight.requires_grad, name
 
 
+@schedules
+def test_consistency_trains_trunk_and_q_but_neither_the_discriminators_head_nor_the_generator(
+    schedule: str,
+) -> None:
+    phase = "gradients of both" if schedule == "one-stage" else "discriminator gradients"
+    gradients = []
+    for consistency in (1e-9, 1.0):
+        step = make(objective=Objective(schedule=schedule, consistency=consistency))
+        run_until(step, phase)
+        if schedule == "alternating":
+            assert all(p.grad is None for p in step.networks.generator.parameters())
+        gradients.append({k: p.grad for k, p in step.networks.named_parameters() if p.grad is not None})
+    assert {k.split(".")[0] for k in gradients[0]} >= {"trunk", "d_head", "q_head"}
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        moved = name.startswith(("trunk.", "q_head."))
+        assert torch.equal(gradient, gradients[1][name]) != moved, name
+
+
+def test_consistency_waits_for_qs_one_update() -> None:
+    step = make(objective=Objective(consistency=1.0))
+    before = {k: p.detach().clone() for k, p in step.networks.q_head.named_parameters()}
+    run_until(step, "discriminator update")
+    for name, weight in step.networks.q_head.named_parameters():
+        assert torch.equal(weight, before[name]), name
+        assert weight.grad is not None, name
+
+
+def test_consistency_needs_a_categorical_code() -> None:
+    with pytest.raises(ValueError, match="consistency is of categorical codes; noise=1,uniform=1 has none"):
+        make(LatentSpec.parse("noise=1,uniform=1"), Objective(consistency=1.0))
+
+
+def test_copies_follow_the_real_images_and_not_the_latents() -> None:
+    step = make(objective=Objective(consistency=1.0, transformation=WILD), size=19, channels=3)
+    for update in range(3):
+        work = run_until(step, "transform")
+        wanted = reference.transformed(work.real, WILD, int(step.copy_rng[0]), update)
+        torch.testing.assert_close(work.copies.double(), wanted, atol=1e-5, rtol=0)
+    drawn = ops.sample_latents(ops.rng_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
+    copies = ops.sample_latents(copy_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
+    assert (drawn != copies).all()
+
+
 @pytest.mark.parametrize("mi_gradient", ["generator", "trunk"])
 def test_mutual_information_reaches_the_trunk_only_when_asked(mi_gradient: str) -> None:
     gradients = []
@@ -173,10 +229,13 @@ def test_one_stage_computes_no_weight_gradient_twice(monkeypatch: pytest.MonkeyP
         ("one-stage", [("generator", 6), ("trunk", 6), ("trunk", 6)]),
     ],
 )
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
 def test_generator_runs_once_and_trunk_as_seldom_as_can_be(
-    schedule: str, expected: list[tuple[str, int]]
+    schedule: str, expected: list[tuple[str, int]], consistency: float
 ) -> None:
-    step, calls = make(objective=Objective(schedule=schedule)), []
+    if consistency:  # the copies run beside the real images
+        expected = [expected[0], ("trunk", expected[1][1] + 6), expected[2]]
+    step, calls = make(objective=Objective(schedule=schedule, consistency=consistency)), []
     for name in ("generator", "trunk"):
         module: nn.Module = getattr(step.networks, name)
         module.register_forward_hook(lambda _, inputs, __, name=name: calls.append((name, len(inputs[0]))))
@@ -196,10 +255,8 @@ def test_real_and_fake_do_not_share_statistics() -> None:
 
 
 def test_continuation_is_exact() -> None:
-    whole, first, second = (
-        make(EVERYTHING, Objective(ema=0.9)),
-        *(make(EVERYTHING, Objective(ema=0.9)) for _ in "ab"),
-    )
+    objective = Objective(ema=0.9, consistency=1.0)
+    whole, first, second = (make(EVERYTHING, objective) for _ in "abc")
     for _ in range(4):
         whole()
     for _ in range(2):
@@ -272,8 +329,9 @@ def set_scale(scale: float, *scalers: torch.amp.GradScaler) -> None:
         scaler.load_state_dict({**scaler.state_dict(), "scale": scale})
 
 
-def test_half_precision_scales_each_player_by_itself() -> None:
-    step = make(amp=torch.float16, rows=8)
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_half_precision_scales_each_player_by_itself(consistency: float) -> None:
+    step = make(objective=Objective(consistency=consistency), amp=torch.float16, rows=8)
     set_scale(256.0, step.scaler_d, step.scaler_g)
     step()
     assert step.scaler_d.get_scale() == step.scaler_g.get_scale() == 256.0
@@ -288,6 +346,32 @@ def test_half_precision_scales_each_player_by_itself() -> None:
     assert step.scaler_d.get_scale() == 256.0
     assert step.scaler_g.get_scale() == 2.0**39
 
+    set_scale(256.0, step.scaler_g)
+    set_scale(2.0**40, step.scaler_d)
+    before = {k: v.clone() for k, v in step.networks.named_parameters()}
+    step()
+    for name, weight in step.networks.named_parameters():
+        assert torch.equal(weight, before[name]) == name.startswith(D_PREFIXES), name
+    assert step.scaler_d.get_scale() == 2.0**39
+    assert step.scaler_g.get_scale() == 256.0
+
+
+@schedules
+def test_half_precision_scales_the_consistency_of_each_player_by_its_own(schedule: str) -> None:
+    phase = "gradients of both" if schedule == "one-stage" else "discriminator gradients"
+    objective = Objective(schedule=schedule, consistency=30.0)
+    exact, scaled = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.float16))
+    set_scale(64.0, scaled.scaler_d)
+    set_scale(1024.0, scaled.scaler_g)
+    for step in (exact, scaled):
+        run_until(step, phase)
+    for part, scale in (("trunk.fc", 64.0), ("q_head.fc1", 1024.0)):
+        a, b = (step.networks.get_parameter(f"{part}.weight").grad for step in (exact, scaled))
+        assert a is not None and b is not None
+        # Both directions: the consistency outweighs the rest, and is most of what either holds.
+        assert functional.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.95, part
+        assert b.norm() / a.norm() == pytest.approx(scale, rel=0.1), part
+
 
 def test_half_precision_scale_cancels() -> None:
     exact, scaled = make(rows=16), make(amp=torch.float16, rows=16)
@@ -300,10 +384,10 @@ def test_half_precision_scale_cancels() -> None:
 
 
 @schedules
-def test_bfloat16_stays_near_float32(schedule: str) -> None:
-    exact, rounded = (
-        make(objective=Objective(schedule=schedule), amp=amp, rows=16) for amp in (None, torch.bfloat16)
-    )
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_bfloat16_stays_near_float32(schedule: str, consistency: float) -> None:
+    objective = Objective(schedule=schedule, consistency=consistency)
+    exact, rounded = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.bfloat16))
     for step in (exact, rounded):
         for _ in range(3):
             step()
@@ -319,11 +403,25 @@ def test_terms_are_means_since_they_were_taken() -> None:
         step()
         other()
         single.append(other.take_terms())
-    assert tuple(single[0]) == term_names(SPEC) == ("d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2")
+    assert term_names(SPEC) == ("d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2")
+    assert tuple(single[0]) == (*term_names(SPEC), "logvar_c2")
     means = step.take_terms()
     assert means == pytest.approx({k: sum(t[k] for t in single) / 3 for k in means})
     assert step.updates == 0
     assert set(step.take_terms().values()) == {0.0}
+
+
+@schedules
+@pytest.mark.parametrize(("given", "measured"), [(-50.0, -10.0), (50.0, 10.0), (-3.0, -3.0)])
+def test_log_variances_are_measured_as_the_loss_takes_them(
+    schedule: str, given: float, measured: float
+) -> None:
+    step = make(objective=Objective(schedule=schedule, consistency=1.0))
+    with torch.no_grad():
+        step.networks.q_head.fc2.weight[-1] = 0
+        step.networks.q_head.fc2.bias[-1] = given
+    step()
+    assert step.take_terms()["logvar_c2"] == pytest.approx(measured)
 
 
 @pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
@@ -398,12 +496,19 @@ def fake_tensors(module: nn.Module, mode: FakeTensorMode, device: torch.device) 
 
 @schedules
 @pytest.mark.parametrize("amp", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
 def test_an_iteration_reads_nothing_back_to_the_host(
-    request: pytest.FixtureRequest, schedule: str, device: torch.device, amp: torch.dtype | None
+    request: pytest.FixtureRequest,
+    schedule: str,
+    device: torch.device,
+    amp: torch.dtype | None,
+    consistency: float,
 ) -> None:
     """Fake tensors have no values: whatever asked for one, to branch on it or to print it, would raise."""
     networks, pixels = InfoGAN(EVERYTHING, 20, 3), images(20, 3)
-    objective = Objective(schedule=schedule, mi_gradient="trunk")
+    objective = Objective(
+        schedule=schedule, mi_gradient="trunk", consistency=consistency, transformation=WILD
+    )
     mode = FakeTensorMode()
     fake_tensors(networks, mode, device)
     pixels = faked(pixels, mode, device)
@@ -442,7 +547,7 @@ def test_the_warm_up_of_a_capture_leaves_no_trace(
 ) -> None:
     for name in ("Stream", "stream", "current_stream", "CUDAGraph", "graph"):
         monkeypatch.setattr(torch.cuda, name, _OnTheCPU)
-    objective = Objective(schedule=schedule, ema=0.9)
+    objective = Objective(schedule=schedule, ema=0.9, consistency=1.0)
     step, other = (make(EVERYTHING, objective, amp=amp) for _ in "ab")
     for _ in range(before):
         step()
@@ -473,9 +578,11 @@ def test_what_a_graph_needs_is_asked_for() -> None:
 @pytest.mark.gpu
 @schedules
 @pytest.mark.parametrize("amp", [None, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("unrolled", [1, 3])
-def test_a_replay_is_eager_updates(schedule: str, amp: torch.dtype | None, unrolled: int) -> None:
-    objective = Objective(schedule=schedule, ema=0.9)
+@pytest.mark.parametrize(("unrolled", "consistency"), [(1, 0.0), (1, 1.0), (3, 1.0)])
+def test_a_replay_is_eager_updates(
+    schedule: str, amp: torch.dtype | None, unrolled: int, consistency: float
+) -> None:
+    objective = Objective(schedule=schedule, ema=0.9, consistency=consistency)
 
     def on_device(**how: Any) -> TrainingStep:
         networks = InfoGAN(EVERYTHING, 16, 1, seed=3).cuda()

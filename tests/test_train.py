@@ -21,10 +21,12 @@ from PIL import Image
 from torch import Tensor
 
 from infogan_fast import checkpoint, train
+from infogan_fast.consistency import TRANSFORMATIONS, Transformation
+from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import InfoGAN
 from infogan_fast.settings import CHANGEABLE, Settings, parse, parser, resumed
-from infogan_fast.step import TrainingStep
+from infogan_fast.step import Objective, TrainingStep
 
 #: Small images and few of them.
 SMALL = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=3,uniform=1"]
@@ -53,8 +55,10 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "strokes: 40 images",
         "16 x 16 grey",
         "noise=4,cat=3,uniform=1",
+        f"copies    {Transformation()}; weight of their consistency 1",
         "L_I/H nats: c1 ",
         "/1.10",
+        " | on copies ",
     ):
         assert part in said.out
     assert said.err == ""
@@ -75,9 +79,13 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     spec = LatentSpec.parse("noise=4,cat=3,uniform=1")
     for row in table:
         assert list(row) == [
-            *("step", "seconds", "d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2"),
+            *("step", "seconds", "d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2", "logvar_c2", "I_c1"),
             *("L_c1", "H_c1", "L_c2", "H_c2", "L_fitted_c2"),
+            *(["diversity"] if row["step"] > 2 else []),  # after the samples of updates 3 and 5
+            "alarms",
         ]
+        assert row["alarms"] == []
+        assert 0 < row["I_c1"] < math.log(3)
         assert row["H_c1"] == pytest.approx(math.log(3))
         assert row["L_c1"] == pytest.approx(spec.entropies[0] - row["nll_c1"])
         fitted = math.log(2) - 0.5 * math.log(2 * math.pi * math.e * row["mse_c2"])
@@ -227,6 +235,7 @@ def test_divergence_is_named(
     assert run(tmp_path, "--steps", "9", "--log-every", "2", "--checkpoint-every", "2") == 2
     error = capsys.readouterr().err
     assert f"training diverged by update 6: {term} not finite" in error
+    assert rows(tmp_path)[-1]["alarms"] == ["diverged"]
     assert "step-00000004.pt" in error
     assert "--lr-g" in error
     assert len(error.splitlines()) == 1
@@ -246,6 +255,7 @@ def test_diverged_weights_are_not_saved(
     monkeypatch.setattr(TrainingStep, "__call__", call)
     assert run(tmp_path, "--steps", "9", "--checkpoint-every", "1") == 2
     assert "weights not finite; no checkpoint was written yet" in capsys.readouterr().err
+    assert [row["alarms"] for row in rows(tmp_path)] == [["diverged"]]
     assert checkpoint.listed(tmp_path / "checkpoints") == []
 
 
@@ -270,6 +280,22 @@ def test_diverged_weights_are_not_saved(
         (["--leaky-slope", "-1"], "--leaky-slope is -1.0"),
         (["--lambda-categorical", "-1"], "--lambda-categorical is -1.0"),
         (["--lambda-continuous", "nan"], "--lambda-continuous is nan"),
+        (["--consistency", "-1"], "--consistency is -1.0; expected a number of at least 0"),
+        (["--consistency", "inf"], "--consistency is inf"),
+        (
+            ["--consistency", "2", "--latents", "noise=5,uniform=2"],
+            "--consistency 2: it is of categorical codes, and --latents noise=5,uniform=2 has none",
+        ),
+        (["--recipe", "old"], "--recipe"),
+        (["--transformation", "warp=1"], "transformation 'warp=1': cannot read 'warp=1'"),
+        (
+            ["--transformation", "flip=1", "--recipe", "paper"],
+            "--transformation flip=1 needs --consistency WEIGHT",
+        ),
+        (
+            ["--transformation", "flip=1", "--data", "pictures"],
+            "--transformation flip=1 needs --consistency WEIGHT",
+        ),
         (["--fixed-sigma", "0"], "--fixed-sigma is 0.0"),
         (["--fixed-sigma", "1e-4"], "--fixed-sigma is 0.0001"),
         (["--seed", str(2**63)], "--seed is 9223372036854775808; expected a 64-bit integer"),
@@ -427,6 +453,9 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         ),
         (["--latents", "noise=4,cat=4"], "--latents (noise=4,cat=3,uniform=1 in the run"),
         (["--ema", "0.9"], "--ema"),
+        (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
+        (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
+        (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
         (["--steps", "1"], "has 2 updates behind it; --steps is 1"),
         (["--steps", "0"], "--steps is 0"),
     ],
@@ -443,6 +472,7 @@ def test_contradictory_resume(
 def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
     out = copy_of(finished, tmp_path)
     same = ["--batch-size", "8", "--latents", "noise=4, cat=3, uniform=1", "--no-amp", "--seed", "0"]
+    same += ["--recipe", "default", "--consistency", "1", "--transformation", str(Transformation())]
     assert train.main(["--resume", str(out), *same, "--steps", "3", "--log-every", "1"]) == 0
     assert rows(out)[-1]["step"] == 3
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 3
@@ -523,6 +553,52 @@ def test_settings_survive_the_round_trip() -> None:
     assert resumed(saved, {"steps": 9}).steps == 9
 
 
+@pytest.mark.parametrize(
+    ("flags", "consistency", "transformation"),
+    [
+        ([], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        (["--data", "fashion-mnist"], 1.0, str(TRANSFORMATIONS["fashion-mnist"])),
+        (["--data", "pictures"], 0.0, None),
+        (["--data", "pictures", "--consistency", "0.5"], 0.5, str(Transformation())),
+        (
+            ["--data", "pictures", "--consistency", "2", "--transformation", "flip=1"],
+            2.0,
+            "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
+        ),
+        (["--transformation", "scale=0.1"], 1.0, "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0"),
+        (["--consistency", "0"], 0.0, None),
+        (["--recipe", "paper"], 0.0, None),
+        (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(Transformation())),
+        (["--latents", "noise=5,uniform=2"], 0.0, None),
+        (["--latents", "noise=5,uniform=2", "--consistency", "0"], 0.0, None),
+    ],
+    ids=lambda value: " ".join(value) or "default" if isinstance(value, list) else "",
+)
+def test_the_recipe_decides_what_is_not_given(
+    flags: list[str], consistency: float, transformation: str | None
+) -> None:
+    settings = Settings(**parse(flags).given).checked()
+    assert (settings.consistency, settings.transformation) == (consistency, transformation)
+    assert settings.objective.consistency == consistency
+    if transformation is not None:
+        assert settings.objective.transformation == Transformation.parse(transformation)
+    # What is saved says it all, and is what a resumed run goes by.
+    saved = json.loads(json.dumps(vars(settings)))
+    assert settings.checked() == settings
+    assert resumed(saved, parse(["--resume", "x", *flags, "--steps", "9000"]).given).steps == 9000
+    other = ["--resume", "x", "--consistency", "7"] if "noise=5" not in str(flags) else ["--resume", "x"]
+    other += ["--recipe", "default" if settings.recipe == "paper" else "paper"]
+    with pytest.raises(UserError, match=r"--recipe \(\w+ in the run"):
+        resumed(saved, parse(other).given)
+
+
+def test_the_papers_recipe_is_the_papers_objective(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "1", "--recipe", "paper") == 0
+    assert "I_c1" not in rows(tmp_path)[0]
+    assert Settings(recipe="paper").checked().objective == Objective()
+
+
 def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     actions = {action.dest: action for action in parser()._actions}
     assert set(vars(Settings())) <= set(actions)
@@ -538,6 +614,7 @@ def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.Captu
 def test_flags_arrive_in_the_objective() -> None:
     flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
+    flags += ["--consistency", "7", "--transformation", "colour=0.5,flip=1"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
@@ -552,6 +629,8 @@ def test_flags_arrive_in_the_objective() -> None:
         "fixed_sigma": 6.0,
         "mi_gradient": "trunk",
         "schedule": "one-stage",
+        "consistency": 7.0,
+        "transformation": Transformation(0, 0, 0, 0, 0.5, True),
     }
 
 
@@ -578,7 +657,7 @@ def test_profile_on_a_cpu_leaves_a_trace_of_the_updates_asked_for(tmp_path: Path
     events = json.loads((tmp_path / "profile.json").read_text())["traceEvents"]
     names = [event.get("name", "") for event in events]
     assert names.count("infogan_fast::gather_images") == 2
-    assert names.count("infogan_fast::sample_latents") == 2
+    assert names.count("infogan_fast::sample_latents") == 2 * 2  # and of the copies
 
 
 def test_an_interrupted_profile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,7 +678,7 @@ def test_every_phase_has_its_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr("infogan_fast.profiling.nvtx", Nvtx)
     assert run(tmp_path, "--steps", "2") == 0
-    phases = ["gather", "sample", "generate", "discriminator gradients", "discriminator update"]
+    phases = ["gather", "transform", "sample", "generate", "discriminator gradients", "discriminator update"]
     phases += ["generator gradients", "generator update"]
     assert ranges == [("infogan_fast", name) for name in phases * 2]
 

@@ -1,0 +1,205 @@
+"""Consistency of the categorical codes on real images: a transformed copy of each, and how well Q's answers
+to the two agree.
+
+The objective of InfoGAN keeps a code, but does not choose what it means: two digits may share a value. What a
+slight turn, stretch or shift leaves alone is a better guess at a class than what it changes, so Q is also
+trained to give a real image and its copy the same value, and to use all values: invariant information
+clustering (Ji et al. 2019, arXiv 1807.06653, section 3). No label is read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from infogan_fast import ops
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+
+# Angle, scale, shear, shift (x, y), mirror, gains of three channels: always all of them, so that changing one
+# range leaves the other draws as they are.
+_DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 9)
+# The latents are drawn by the same operator; with their seed the copies would follow the codes.
+_SEED = 0x636F_7069_6573
+_LEAST = 1e-30  # of a probability whose logarithm is taken: within float32's normal numbers
+
+_GRAMMAR = (
+    "expected comma-separated parts such as rotation=15,scale=0.15,shear=0.2,shift=0.06 "
+    "(rotation in degrees, scale and shift as shares, shear, colour as a share, flip=0 or 1; a part that is "
+    "left out is 0)"
+)
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """Ranges of the random change that makes an image's copy; each image draws its own, uniformly.
+
+    The image is mirrored, sheared, turned, scaled and shifted about its middle, in this order, and read
+    bilinearly; pixels from outside are those of the border, whatever the background.
+
+    Args:
+        rotation: largest angle either way, in degrees, 0 to 180.
+        scale: the size is times 1 - scale to 1 + scale; at least 0 and below 1.
+        shear: a row at distance d above the middle is pushed aside by up to shear * d; 0 or more.
+        shift: the largest shift along each axis, as a share of the side, 0 to 1.
+        colour: each channel is times 1 - colour to 1 + colour (and cut at 1), 0 to 1; without it the classes
+            of colour pictures may turn out to be their mean colours.
+        flip: mirror half of the copies left to right; not for what has a reading direction.
+
+    Raises:
+        UserError: a range is not valid.
+    """
+
+    rotation: float = 15.0
+    scale: float = 0.15
+    shear: float = 0.2
+    shift: float = 0.06
+    colour: float = 0.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name, most, expected in (
+            ("rotation", 180.0, "0 to 180 degrees"),
+            ("scale", math.nextafter(1.0, 0.0), "at least 0 and below 1"),
+            ("shear", math.inf, "0 or more"),
+            ("shift", 1.0, "0 to 1"),
+            ("colour", 1.0, "0 to 1"),
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 <= value <= most):
+                raise UserError(f"{name} is {value}; expected {expected}")
+
+    @classmethod
+    def parse(cls, text: str) -> Transformation:
+        """Read a specification such as ``rotation=15,scale=0.15,shear=0.2,shift=0.06,flip=0``.
+
+        Args:
+            text: comma-separated ``range=value`` parts, each at most once, spaces ignored; what is left out
+                is 0.
+
+        Raises:
+            UserError: the text does not follow this grammar, or a range is not valid.
+        """
+        ranges: dict[str, float] = {field.name: 0.0 for field in fields(cls)}
+        given = set()
+        for part in text.replace(" ", "").split(","):
+            name, _, value = part.partition("=")
+            if name not in ranges:
+                raise UserError(f"transformation {text!r}: cannot read {part!r}; {_GRAMMAR}")
+            if name in given:
+                raise UserError(f"transformation {text!r}: {name} is given twice; give it once")
+            given.add(name)
+            try:
+                ranges[name] = float(value)
+            except ValueError:
+                raise UserError(f"transformation {text!r}: cannot read {part!r}; {_GRAMMAR}") from None
+        flip = ranges.pop("flip")
+        if flip not in (0.0, 1.0):
+            raise UserError(f"transformation {text!r}: flip is {flip:g}; expected 0 or 1")
+        try:
+            return cls(**ranges, flip=flip == 1.0)
+        except UserError as error:
+            raise UserError(f"transformation {text!r}: {error}") from None
+
+    def __str__(self) -> str:
+        values = {field.name: float(getattr(self, field.name)) for field in fields(self)}
+        return ",".join(f"{name}={repr(value).removesuffix('.0')}" for name, value in values.items())
+
+
+#: The transformation of each data set that is consistent by default. Handwriting turns and leans by as much
+#: from one writer to the next. Articles of clothing lie upright and fill their frame: a copy turned by 15
+#: degrees would look like none of them.
+TRANSFORMATIONS = {
+    "mnist": Transformation(),
+    "strokes": Transformation(),
+    "fashion-mnist": Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06),
+}
+
+
+class Agreement(NamedTuple):
+    """What :func:`agreement` returns."""
+
+    information: Tensor
+    """[n_categorical] float32 (float64 for float64 inputs): I of each code in nats, 0 to log K."""
+    gradient: Tensor
+    """Of the sum of ``information`` with respect to the two outputs stacked, [2B, q_dim], the same dtype."""
+
+
+def copy_state(seed: int, device: torch.device | str = "cpu") -> Tensor:
+    """The random state of the copies, int64 [2], for a run's seed; see :func:`ops.rng_state`."""
+    return ops.rng_state(seed ^ _SEED, device=device)
+
+
+def transformed(rng_state: Tensor, images: Tensor, transformation: Transformation) -> Tensor:
+    """A transformed copy of each image, without waiting for the device.
+
+    The copy of image n is a pure function of (seed, step, n). It is computed in float32, or float64 for
+    float64 images, and is not differentiable.
+
+    Args:
+        rng_state: of :func:`copy_state`, on the images' device; its step is moved on by one in place.
+        images: [B, C, S, S] in [0, 1], C up to 3, any floating dtype.
+        transformation: the ranges to draw from.
+
+    Returns:
+        As ``images``: shape, dtype and memory format.
+    """
+    side, dtype = images.shape[-1], torch.promote_types(images.dtype, torch.float32)
+    draws = ops.sample_latents(rng_state, len(images), _DRAWS).continuous.to(dtype)[:, :, None]
+    t, turn = transformation, draws[:, 0] * math.radians(transformation.rotation)
+    shrink = 1.0 / (1.0 + t.scale * draws[:, 1])
+    sine, cosine, lean = turn.sin() * shrink, turn.cos() * shrink, t.shear * draws[:, 2]
+    # From a place in the copy back to the image, in half sides from the middle, y downwards.
+    centres = (2.0 * torch.arange(side, device=images.device, dtype=dtype) + 1.0) / side - 1.0
+    x, y = centres - 2.0 * t.shift * draws[:, 3], centres - 2.0 * t.shift * draws[:, 4]
+    from_x = torch.stack([(cosine - lean * sine) * x, sine * x], -1)
+    from_y = torch.stack([(-sine - lean * cosine) * y, cosine * y], -1)
+    grid = from_x[:, None] + from_y[:, :, None]
+    if t.flip:
+        grid[..., 0] *= torch.where(draws[:, 5, :, None] > 0, -1.0, 1.0)
+    result = functional.grid_sample(
+        images.detach().to(dtype), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    if t.colour:
+        gains = 1.0 + t.colour * draws[:, 6 : 6 + images.shape[1], :, None]
+        result = (result * gains).clamp_(max=1.0)
+    return torch.empty_like(images).copy_(result)
+
+
+def agreement(spec: LatentSpec, q_output: Tensor) -> Agreement:
+    """How well Q's categorical answers to images and to their copies agree: the mutual information of the
+    two, for each code, and its gradient.
+
+    With p and p' the posteriors of a code for the B images and copies, J = mean p p'^T made symmetric and m
+    its margin, I = sum J log(J / (m m^T)) (Ji et al. 2019, section 3). It is log K where both are always the
+    same and certain and all values as frequent, 0 where they are independent or constant. Each code has a
+    joint of its own: that two codes differ is left to the generator's objective. I draws every code's margin
+    towards equal frequencies, that of a code with another prior too; there the information of generated
+    images, which holds the prior, pulls against it.
+
+    Args:
+        spec: the latent specification that q_output follows; at least one categorical code.
+        q_output: [2B, q_dim], the outputs for B images, then for their copies in the same order. It is read
+            in float32 (float64 where it is float64), under autocast too.
+    """
+    dtype = torch.promote_types(q_output.dtype, torch.float32)
+    q = q_output.detach().to(dtype)
+    gradient, information, column = torch.zeros_like(q), [], 0
+    with torch.autocast(q.device.type, enabled=False):
+        for size in spec.categorical_sizes:
+            p = q[:, column : column + size].softmax(1)
+            real, copy = p.chunk(2)
+            joint = real.t() @ copy / len(real)
+            joint = (joint + joint.t()) / 2
+            margin = joint.sum(0).clamp_min(_LEAST).log()
+            pointwise = joint.clamp_min(_LEAST).log() - margin - margin[:, None]
+            information.append((joint * pointwise).sum())
+            slope = torch.cat([copy, real]) @ pointwise / len(real)
+            gradient[:, column : column + size] = p * (slope - (p * slope).sum(1, keepdim=True))
+            column += size
+    return Agreement(torch.stack(information), gradient)

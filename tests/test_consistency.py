@@ -1,0 +1,275 @@
+"""Consistency on real images: the copies against a statement in SciPy and against their ranges, the agreement
+against entropies, known values and differences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import reference
+import torch
+from torch import Tensor
+
+from infogan_fast.consistency import (
+    TRANSFORMATIONS,
+    Transformation,
+    agreement,
+    copy_state,
+    transformed,
+)
+from infogan_fast.data import BUILT_IN
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+
+NOTHING = Transformation(0, 0, 0, 0)
+DIGITS = LatentSpec.parse("noise=62,cat=10,uniform=2")
+SEVERAL = LatentSpec.parse("cat=3,cat=0.5/0.3/0.2,cat=7,uniform=1,bernoulli=1")
+
+
+def pictures(count: int = 12, channels: int = 1, size: int = 19) -> Tensor:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(size))
+
+
+@pytest.mark.parametrize(
+    "transformation",
+    [
+        Transformation(),
+        replace(NOTHING, rotation=70),
+        replace(NOTHING, scale=0.7),
+        replace(NOTHING, shear=0.7),
+        replace(NOTHING, shift=0.7),
+        replace(NOTHING, colour=0.7),
+        replace(NOTHING, flip=True),
+        Transformation(180, 0.5, 1, 0.3, 0.8, True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_copies_equal_the_statement(transformation: Transformation, channels: int) -> None:
+    for size in (16, 19):
+        images, state = pictures(channels=channels, size=size), copy_state(5)
+        for step in range(2):
+            wanted = reference.transformed(images, transformation, int(copy_state(5)[0]), step)
+            before = state.clone()
+            torch.testing.assert_close(
+                transformed(state.clone(), images.double(), transformation), wanted, atol=1e-10, rtol=0
+            )
+            torch.testing.assert_close(
+                transformed(state, images, transformation).double(), wanted, atol=2e-5, rtol=0
+            )
+            assert state.tolist() == [before[0], step + 1]
+
+
+def test_without_ranges_a_copy_is_the_image() -> None:
+    images = pictures(channels=3)
+    torch.testing.assert_close(transformed(copy_state(0), images, NOTHING), images, atol=1e-5, rtol=0)
+
+
+def maps(transformation: Transformation, count: int = 400) -> Tensor:
+    """Where each copy reads its pixels, [count, 2, 3]: x and y of the image (in sides, from the middle) as
+    weights of x, y and 1 of the copy. Ramps tell it, since reading them bilinearly is exact."""
+    size = 33
+    ramp = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    images = torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)])
+    copies = transformed(copy_state(1), images.expand(count, 2, size, size), transformation)
+    places = copies[:, :, 12:21, 12:21].flatten(2) - 0.5  # far enough inside
+    y, x = torch.meshgrid(ramp[12:21] - 0.5, ramp[12:21] - 0.5, indexing="ij")
+    basis = torch.stack([x.flatten(), y.flatten(), torch.ones(81, dtype=torch.float64)], 1)
+    fitted = (torch.linalg.pinv(basis) @ places.mT).mT
+    torch.testing.assert_close(fitted @ basis.T, places, atol=1e-9, rtol=0)
+    return fitted
+
+
+def assert_spread(values: Tensor, most: float) -> None:
+    """Within +-most, uniformly, and no two alike."""
+    assert values.abs().max() <= most * (1 + 1e-6)
+    assert values.max() > 0.97 * most
+    assert values.min() < -0.97 * most
+    assert values.std() == pytest.approx(most / math.sqrt(3), rel=0.1)
+    assert len(values.unique()) == len(values)
+
+
+def test_ranges_are_kept_and_filled() -> None:
+    m = maps(replace(NOTHING, rotation=15))
+    assert_spread(torch.rad2deg(torch.atan2(m[:, 1, 0], m[:, 0, 0])), 15)
+    torch.testing.assert_close(torch.linalg.det(m[:, :, :2]), torch.ones(400, dtype=torch.float64))
+
+    m = maps(replace(NOTHING, scale=0.15))
+    assert_spread(1 / m[:, 0, 0] - 1, 0.15)
+    torch.testing.assert_close(m[:, 0, 0], m[:, 1, 1])
+
+    assert_spread(maps(replace(NOTHING, shear=0.2))[:, 0, 1], 0.2)
+
+    m = maps(replace(NOTHING, shift=0.06))
+    for axis in range(2):
+        assert_spread(m[:, axis, 2], 0.06)
+    assert abs(torch.corrcoef(m[:, :, 2].T)[0, 1]) < 0.15
+
+    m = maps(replace(NOTHING, flip=True))
+    assert (m[:, 0, 0] < 0).double().mean() == pytest.approx(0.5, abs=0.1)
+    torch.testing.assert_close(m[:, 0, 0].abs(), torch.ones(400, dtype=torch.float64))
+    torch.testing.assert_close(m[:, 1, 1], torch.ones(400, dtype=torch.float64))
+
+
+def test_colours_are_changed_one_by_one_and_kept_in_range() -> None:
+    images = torch.full((400, 3, 16, 16), 0.5)
+    gains = transformed(copy_state(1), images, replace(NOTHING, colour=0.3))[:, :, 8, 8] * 2 - 1
+    for channel in range(3):
+        assert_spread(gains[:, channel], 0.3)
+    assert torch.corrcoef(gains.T).triu(1).abs().max() < 0.15
+    copies = transformed(copy_state(1), images * 1.8, replace(NOTHING, colour=1.0))
+    assert copies.min() >= 0
+    assert copies.max() == 1
+
+
+def test_a_copy_is_a_function_of_seed_step_and_sample() -> None:
+    images = pictures(1).expand(8, -1, -1, -1)
+    state = copy_state(3)
+    first, second = (transformed(state, images, Transformation()) for _ in range(2))
+    assert torch.equal(transformed(copy_state(3), images[:5], Transformation()), first[:5])
+    assert torch.equal(transformed(torch.tensor([int(state[0]), 1]), images, Transformation()), second)
+    others = [*first, *second, *transformed(copy_state(4), images, Transformation())]
+    for i, a in enumerate(others):
+        assert not any(torch.equal(a, b) for b in others[:i])
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63)])
+def test_every_seed_of_a_run_has_a_state(seed: int) -> None:
+    assert int(copy_state(seed)[0]) != seed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_dtype_and_memory_format_are_kept(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    images = pictures(channels=3).to(dtype).contiguous(memory_format=memory_format)
+    with torch.autocast("cpu"):
+        copies = transformed(copy_state(0), images, Transformation())
+    assert copies.dtype == dtype
+    assert copies.stride() == images.stride()
+    # Computed in float32 at least, and rounded once.
+    wanted = transformed(copy_state(0), images.double(), Transformation())
+    torch.testing.assert_close(copies.double(), wanted, atol=2e-5, rtol=torch.finfo(dtype).eps)
+
+
+def test_parse_and_print() -> None:
+    assert Transformation.parse(str(Transformation())) == Transformation()
+    assert str(Transformation()) == "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"
+    odd = Transformation(1 / 3, 0.1, 0, 1e-9, 1, True)
+    assert Transformation.parse(str(odd)) == odd
+    assert Transformation.parse(" flip = 1, rotation=5") == Transformation(5, 0, 0, 0, 0, True)
+    assert set(TRANSFORMATIONS) == set(BUILT_IN)
+    assert len(fields(Transformation)) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot read ''"),
+        ("rotation", "cannot read 'rotation'"),
+        ("rotation=", "cannot read 'rotation='"),
+        ("rotation=far", "cannot read 'rotation=far'"),
+        ("warp=1", "cannot read 'warp=1'"),
+        ("scale=0.1,scale=0.2", "scale is given twice"),
+        ("rotation=181", "rotation is 181.0; expected 0 to 180 degrees"),
+        ("rotation=-1", "rotation is -1.0"),
+        ("scale=1", "scale is 1.0; expected at least 0 and below 1"),
+        ("shear=inf", "shear is inf; expected 0 or more"),
+        ("shift=nan", "shift is nan; expected 0 to 1"),
+        ("colour=1.5", "colour is 1.5; expected 0 to 1"),
+        ("flip=0.5", "flip is 0.5; expected 0 or 1"),
+    ],
+)
+def test_wrong_transformations(text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Transformation.parse(text)
+    assert str(error.value).startswith(f"transformation {text!r}: {message}")
+
+
+def outputs(spec: LatentSpec, rows: int = 24, scale: float = 2.0) -> Tensor:
+    draws = torch.Generator().manual_seed(rows)
+    return scale * torch.randn(2 * rows, spec.q_dim(), generator=draws, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spec", [DIGITS, SEVERAL], ids=str)
+@pytest.mark.parametrize("scale", [0.1, 2.0, 9.0])
+def test_agreement_equals_the_statement(spec: LatentSpec, scale: float) -> None:
+    q = outputs(spec, scale=scale).requires_grad_()
+    wanted = torch.stack(reference.agreement(spec, q))
+    (gradient,) = torch.autograd.grad(wanted.sum(), q)
+    got = agreement(spec, q)
+    torch.testing.assert_close(got.information, wanted.detach(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(got.gradient, gradient, atol=1e-12, rtol=0)
+    assert (got.gradient[:, sum(spec.categorical_sizes) :] == 0).all()
+    assert not got.gradient.requires_grad
+
+
+def test_gradient_equals_differences() -> None:
+    class Sum(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: torch.autograd.function.FunctionCtx, q: Tensor) -> Tensor:
+            found = agreement(SEVERAL, q)
+            ctx.save_for_backward(found.gradient)
+            return found.information.sum()
+
+        @staticmethod
+        def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+            return gradients[0] * ctx.saved_tensors[0]  # type: ignore[attr-defined]
+
+    assert torch.autograd.gradcheck(Sum.apply, (outputs(SEVERAL, 6).requires_grad_(),))
+
+
+def sure(categories: Tensor, size: int) -> Tensor:
+    return 60.0 * torch.nn.functional.one_hot(categories, size).double()
+
+
+def test_known_values() -> None:
+    spec, k = LatentSpec.parse("cat=10"), 10
+    every = torch.arange(k)
+    same = sure(every.repeat(6), k)
+    independent = torch.cat([sure(every.repeat_interleave(k), k), sure(every.repeat(k), k)])
+    permuted = torch.cat([sure(every, k), sure((every + 1) % k, k)])
+    halves = sure(torch.tensor([0, 1]).repeat(8), k)
+    for q, wanted in (
+        (torch.cat([same, same]), math.log(k)),  # the largest there is
+        (torch.cat([halves, halves]), math.log(2)),
+        (independent, 0.0),
+        (torch.zeros(20, k), 0.0),
+        (sure(torch.zeros(20, dtype=torch.int64), k), 0.0),
+        # Made symmetric: half of a value's joint lies above the diagonal and half below.
+        (permuted, math.log(k) - math.log(2)),
+    ):
+        found = agreement(spec, q)
+        assert found.information.item() == pytest.approx(wanted, abs=1e-5)
+        assert found.gradient.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_low_precision_is_read_in_float32(dtype: torch.dtype) -> None:
+    q = outputs(SEVERAL).to(dtype)
+    with torch.autocast("cpu"):
+        got = agreement(SEVERAL, q)
+    wanted = agreement(SEVERAL, q.double())
+    assert got.information.dtype == got.gradient.dtype == torch.float32
+    torch.testing.assert_close(got.information.double(), wanted.information, atol=1e-5, rtol=0)
+    torch.testing.assert_close(got.gradient.double(), wanted.gradient, atol=1e-6, rtol=0)
+
+
+def test_certain_answers_stay_finite() -> None:
+    q = 1e4 * outputs(SEVERAL).float()
+    assert all(part.isfinite().all() for part in agreement(SEVERAL, q))
+
+
+def test_ascent_finds_the_classes() -> None:
+    """Two clouds, a third of the points in one: what agrees and is used is told apart, without a label."""
+    spec, draws = LatentSpec.parse("cat=2"), torch.Generator().manual_seed(0)
+    cloud = (torch.rand(90, generator=draws) < 1 / 3).double()
+    points, copies = (
+        torch.stack([4 * cloud - 2, torch.randn(90, generator=draws, dtype=torch.float64)], 1) for _ in "ab"
+    )
+    weight = 0.1 * torch.randn(2, 2, generator=draws, dtype=torch.float64)
+    inputs = torch.cat([points, copies])
+    for _ in range(300):
+        weight += 2.0 * inputs.T @ agreement(spec, inputs @ weight).gradient
+    answers = (points @ weight).argmax(1)
+    assert max((answers == cloud).double().mean(), (answers != cloud).double().mean()) == 1
