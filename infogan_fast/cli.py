@@ -14,6 +14,7 @@ from infogan_fast.errors import UserError
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
     "train": "train on images",
+    "seeds": "train with many seeds and choose a run without labels",
     "evaluate": "score what a run's codes mean",
     "traverse": "picture what each code of a run does",
     "generate": "make images with chosen codes",

@@ -364,9 +364,9 @@ def report(result: dict[str, Any]) -> str:
     if names:
         rows = [["", "L_I", "H nats", *(["accuracy", "NMI", "ARI"] if "table" in codes["c1"] else [])]]
         for name, code in names.items():
-            rows.append([name, _number(code["L"]), _number(code["H"])])
-            rows[-1] += [_number(code[key]) for key in ("accuracy", "nmi", "ari") if key in code]
-        lines += ["", "categorical codes", *_aligned(rows)]
+            rows.append([name, number(code["L"]), number(code["H"])])
+            rows[-1] += [number(code[key]) for key in ("accuracy", "nmi", "ari") if key in code]
+        lines += ["", "categorical codes", *aligned(rows)]
         for name, code in names.items():
             if "table" in code:
                 lines += ["", *_label_lines(name, code)]
@@ -379,15 +379,15 @@ def report(result: dict[str, Any]) -> str:
             ["", "kind", "L_I", "H nats", *(f"moves {s}" for s in sweeps), *(f"reads {f}" for f in factors)]
         ]
         for name, code in others.items():
-            rows.append([name, code["kind"], _number(code["L"]), _number(code["H"])])
+            rows.append([name, code["kind"], number(code["L"]), number(code["H"])])
             for sweep in sweeps:
                 found = code.get("sweeps", {}).get(sweep)
                 agree = f" ({found['agreeing']}/{found['categories']})" if found else ""
-                rows[-1].append(_number(found["mean"] if found else None) + agree)
+                rows[-1].append(number(found["mean"] if found else None) + agree)
             for factor in factors:
                 found = code["factors"][factor]
-                rows[-1].append(f"{_number(found['rho'])} ({_number(found['within_label'])})")
-        lines += ["", "other codes", *_aligned(rows)]
+                rows[-1].append(f"{number(found['rho'])} ({number(found['within_label'])})")
+        lines += ["", "other codes", *aligned(rows)]
         if sweeps:
             lines.append(
                 "  moves: mean over categories of |rho| as the code is swept (categories that agree in sign)"
@@ -396,12 +396,12 @@ def report(result: dict[str, Any]) -> str:
             lines.append("  reads: rho of Q's mean with the factor (mean |rho| within a label)")
     if scores:
         dci = " / ".join(
-            _number(scores[f"dci_{part}"]) for part in ("disentanglement", "completeness", "informativeness")
+            number(scores[f"dci_{part}"]) for part in ("disentanglement", "completeness", "informativeness")
         )
         lines += ["", f"all codes together, on {', '.join(scores['factors'])}"]
         lines.append(
-            f"  MIG {_number(scores['mig'])}   SAP {_number(scores['sap'])}   FactorVAE "
-            f"{_number(scores['factor_vae'])}   beta-VAE {_number(scores['beta_vae'])}"
+            f"  MIG {number(scores['mig'])}   SAP {number(scores['sap'])}   FactorVAE "
+            f"{number(scores['factor_vae'])}   beta-VAE {number(scores['beta_vae'])}"
         )
         lines.append(f"  DCI disentanglement / completeness / informativeness {dci}")
         if scores["rows"] != [_FIT, _TEST]:
@@ -425,14 +425,16 @@ def _label_lines(name: str, code: dict[str, Any]) -> list[str]:
     for category, (assigned, row) in enumerate(zip(code["assignment"], counts, strict=True)):
         shown = [f"[{n}]" if label == assigned else f"{n} " for label, n in zip(labels, row, strict=True)]
         rows.append([f"{name} = {category}", *shown])
-    return [f"images by {name} and label, [matched]", *_aligned(rows)]
+    return [f"images by {name} and label, [matched]", *aligned(rows)]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for None."""
     return "-" if value is None else f"{value:.3f}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of equally many cells as lines, the first column to the left and the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  "

@@ -15,6 +15,7 @@ raise UserError where these are empty, not finite, too few or constant in a fact
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -416,6 +417,83 @@ def beta_vae_score(
     model = LogisticRegression(max_iter=1000)
     model.fit(_standardised(points[0], points[0]), fixed[0])
     return float(model.score(_standardised(points[1], points[0]), fixed[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """See :func:`udr`."""
+
+    scores: Floats
+    """[models], in [0, 1]; NaN where there is no other model to compare with."""
+    pairs: Floats
+    """[models, models], symmetric: how far two models agree code by code; NaN on the diagonal."""
+
+
+def udr(
+    codes: Sequence[ArrayLike], *, discrete_codes: Sequence[bool] | None = None, informative: ArrayLike = True
+) -> Ranking:
+    """Unsupervised disentanglement ranking (Duan et al. 2020, arXiv 1905.12614, section 4): how well the
+    codes of each model are found again, one for one, in those of the others. No label or factor is read.
+
+    With R the similarity of each code of one model with each of the other, and of a code the largest of its
+    similarities squared over their sum, a pair's score is the mean of that over the codes of both. It is 1
+    where every code has one partner, which it equals. A model's score is the median over its pairs.
+
+    R of two ordered codes is |Spearman's rho|, as in the paper. The paper has no discrete codes; of two, R is
+    here their normalised mutual information, as in :func:`match_clusters`, and of a discrete and an ordered
+    one the correlation ratio of the ordered one's ranks, the square root of their variance between values of
+    the discrete one over all their variance.
+
+    Args:
+        codes: what each model reads from the same N images, [N, D] each.
+        discrete_codes: which of the codes are discrete, the same for all models.
+        informative: bool [models, D], or one for all: codes to leave out where false, as the paper does with
+            those that hold less than 0.01 nats.
+
+    Raises:
+        UserError: codes are empty or not finite.
+        ValueError: there is no model, or shapes do not fit.
+    """
+    tables = [_matrix(f"codes of model {i}", table) for i, table in enumerate(codes)]
+    if len({table.shape for table in tables}) != 1:
+        shapes = [table.shape for table in tables]
+        raise ValueError(f"codes has the shapes {shapes}; expected at least one, and all the same [N, D]")
+    named = _discrete(np.concatenate(tables), discrete_codes)
+    kept = np.broadcast_to(np.asarray(informative, bool), (len(tables), len(named)))
+    columns = [
+        [
+            (column if n else rankdata(column), bool(n))
+            for column, n in zip(table.T[use], named[use], strict=True)
+        ]
+        for table, use in zip(tables, kept, strict=True)
+    ]
+    pairs = np.full((len(tables), len(tables)), np.nan)
+    for i, j in itertools.combinations(range(len(tables)), 2):
+        alike = np.array([[_similarity(*a, *b) for b in columns[j]] for a in columns[i]])
+        alike = alike.reshape(len(columns[i]), len(columns[j]))
+        strengths = []
+        for table in (alike, alike.T):
+            total = table.sum(1)
+            best = table.max(1, initial=0.0)
+            strengths.append(np.divide(best**2, total, out=np.zeros_like(total), where=total > 0))
+        each = np.concatenate(strengths)
+        pairs[i, j] = pairs[j, i] = each.mean() if len(each) else 0.0
+    others = [np.delete(row, i) for i, row in enumerate(pairs)]
+    return Ranking(np.array([np.median(row) if len(row) else np.nan for row in others]), pairs)
+
+
+def _similarity(a: Floats, a_named: bool, b: Floats, b_named: bool) -> float:
+    """Of two codes of which the ordered ones are ranks, in [0, 1]; 0 where one is constant."""
+    if a_named and b_named:
+        return float(normalized_mutual_info_score(a, b)) if np.ptp(a) and np.ptp(b) else 0.0
+    if not (a_named or b_named):
+        return abs(float(_correlations(a[:, None], b[:, None])[0, 0]))
+    names, ranks = (a, b) if a_named else (b, a)
+    total = ranks.var()
+    groups = np.unique(names, return_inverse=True)[1]
+    counts = np.bincount(groups)
+    between = (counts * (np.bincount(groups, ranks) / counts - ranks.mean()) ** 2).sum() / len(ranks)
+    return float(np.sqrt(min(1.0, between / total))) if total > 0 else 0.0
 
 
 def _matrix(name: str, values: ArrayLike) -> Floats:

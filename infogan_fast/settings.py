@@ -74,6 +74,11 @@ class Settings:
         return LatentSpec.parse(self.latents)
 
     @property
+    def data_name(self) -> str:
+        """The data's name, of a path its last part; folders are named after it."""
+        return self.data if self.data in BUILT_IN else Path(self.data).expanduser().resolve().name
+
+    @property
     def profiled(self) -> tuple[int, int] | None:
         """The updates behind the run when profiling starts and stops."""
         if self.profile is None:

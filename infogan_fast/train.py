@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 import infogan_fast
 from infogan_fast import alarms, checkpoint, samples
-from infogan_fast.data import BUILT_IN, load_images
+from infogan_fast.data import load_images
 from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator, usable_threads
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
@@ -83,8 +83,7 @@ def _run(request: Request) -> int:
         settings = resumed(config["settings"], request.given)
     else:
         settings = Settings(**request.given).checked()
-        name = settings.data if settings.data in BUILT_IN else Path(settings.data).expanduser().resolve().name
-        folder = request.out or Path("runs") / f"{name}-seed{settings.seed}"
+        folder = request.out or Path("runs") / f"{settings.data_name}-seed{settings.seed}"
         _check_free(folder, request.overwrite)
 
     device = choose_device(settings.device)
