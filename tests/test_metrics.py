@@ -493,6 +493,84 @@ def test_representations_that_are_not_finite(score: Callable[..., object]) -> No
         metrics.factor_vae_score(sample, 2, batch=1)
 
 
+# Agreement between models
+
+
+def test_equal_codes_agree_whatever_their_order_names_and_scales() -> None:
+    renamed = np.array([3, 1, 4, 9, 5, 2, 6, 8, 7, 0])[FACTORS[:, 0].astype(np.int64)]
+    same = np.stack([renamed, FACTORS[:, 2] ** 3, -5 * FACTORS[:, 1]], 1)
+    found = metrics.udr([FACTORS, same, FACTORS], discrete_codes=[True, False, False])
+    assert found.scores.min() > 0.9  # independent codes are alike by chance, in a finite sample
+    assert np.isnan(np.diag(found.pairs)).all()
+    np.testing.assert_array_equal(found.pairs, found.pairs.T)
+    # With no code to be confused with, exactly.
+    for j, named in enumerate((True, False, False)):
+        alone = metrics.udr([FACTORS[:, [j]], same[:, [[0, 2, 1][j]]]], discrete_codes=[named])
+        assert alone.scores.tolist() == pytest.approx([1, 1])
+
+
+def test_udr_by_hand() -> None:
+    """Two ordered codes each, by SciPy's rho; and a discrete one, by its correlation ratio."""
+    a = np.array([[1, 3], [2, 1], [3, 4], [4, 2]], float)
+    b = np.array([[2, 1], [1, 4], [4, 2], [3, 3]], float)
+    r = np.abs(stats.spearmanr(np.c_[a, b]).statistic[:2, 2:])
+    each = [max(row) ** 2 / sum(row) for row in [*r, *r.T]]
+    ordered = [False, False]
+    assert metrics.udr([a, b], discrete_codes=ordered).scores[0] == pytest.approx(sum(each) / 4)
+
+    names = np.array([0, 0, 1, 1], float)
+    # Ranks 1 and 2, 3 and 4: 1 of their variance of 1.25 is between the two names.
+    mixed = [np.c_[names, [1, 2, 3, 4]], np.c_[names, [10, 20, 30, 40]]]
+    ratio = math.sqrt(1 / 1.25)
+    assert metrics.udr(mixed, discrete_codes=[True, False]).scores[0] == pytest.approx(1 / (1 + ratio))
+
+
+def test_the_odd_model_out_agrees_least() -> None:
+    noise = np.random.default_rng(1)
+    models = [FACTORS + noise.normal(scale=[0.0, s, s], size=FACTORS.shape) for s in (0.02, 0.05, 0.1, 0.15)]
+    turned = FACTORS.copy()
+    turned[:, 1:] = _turned(FACTORS[:, 1:], (0, 1))
+    merged = FACTORS.copy()
+    merged[:, 0] //= 2
+    kinds = [True, False, False]
+    for odd in (turned, merged, np.round(noise.normal(size=FACTORS.shape))):
+        scores = metrics.udr([*models, odd], discrete_codes=kinds).scores
+        assert scores.argmin() == 4
+        assert scores.argmax() in (0, 1)
+    # A median: one that agrees with nobody takes nothing from the others.
+    with_odd = metrics.udr([*models[:1] * 3, odd], discrete_codes=kinds).scores
+    without = metrics.udr(models[:1] * 3, discrete_codes=kinds).scores
+    np.testing.assert_allclose(with_odd[:3], without)
+
+
+def test_codes_that_hold_nothing_are_left_out() -> None:
+    noise = np.random.default_rng(2)
+    useless = [np.c_[FACTORS[:, 1], noise.normal(size=(N, 3))] for _ in range(3)]
+    kinds = [False] * 4
+    assert metrics.udr(useless, discrete_codes=kinds).scores.max() < 0.3
+    first = [[True, False, False, False]] * 3
+    assert metrics.udr(useless, discrete_codes=kinds, informative=first).scores.tolist() == pytest.approx(
+        [1] * 3
+    )
+    assert metrics.udr(useless, discrete_codes=kinds, informative=False).scores.tolist() == [0] * 3
+    constant = [np.c_[FACTORS[:, 1], np.ones((N, 1))]] * 2
+    for named in (False, True):
+        assert metrics.udr(constant, discrete_codes=[False, named]).scores[0] == pytest.approx(0.5)
+
+
+def test_a_model_alone_has_no_score() -> None:
+    assert np.isnan(metrics.udr([FACTORS]).scores).tolist() == [True]
+
+
+def test_wrong_models() -> None:
+    with pytest.raises(ValueError, match="expected at least one"):
+        metrics.udr([])
+    with pytest.raises(ValueError, match=r"the shapes \[\(15000, 3\), \(14999, 3\)\]"):
+        metrics.udr([FACTORS, FACTORS[1:]])
+    with pytest.raises(UserError, match="codes of model 1 has values that are not finite in column 2"):
+        metrics.udr([FACTORS, FACTORS * [1, 1, np.inf]])
+
+
 def test_scores_need_no_compiled_half() -> None:
     code = "import sys, infogan_fast.metrics, infogan_fast.morphology; print(*sys.modules)"
     loaded = subprocess.run(
