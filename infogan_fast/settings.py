@@ -20,6 +20,10 @@ from infogan_fast.step import MI_GRADIENTS, SCHEDULES, Objective
 
 #: What is optimised where the flags do not say.
 RECIPES = ("default", "paper")
+_PAPER = {name: getattr(Objective, name) for name in ("lambda_categorical", "lr_q")}
+#: Beside consistency. With a larger weight, codes that the generator has hit upon hold on to what they mean
+#: before Q has seen enough of the images to know better; with a faster Q it does so in time.
+_CONSISTENT = {"lambda_categorical": 0.3, "lr_q": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,14 @@ class Settings:
     recipe: str = RECIPES[0]
     consistency: float | None = None
     transformation: str | None = None
-    lambda_categorical: float = Objective.lambda_categorical
+    lambda_categorical: float | None = None
     lambda_continuous: float = Objective.lambda_continuous
     fixed_sigma: float | None = Objective.fixed_sigma
     steps: int = 1500
     batch_size: int = 128
     seed: int = 0
     lr_d: float = Objective.lr_d
-    lr_q: float = Objective.lr_q
+    lr_q: float | None = None
     lr_g: float = Objective.lr_g
     beta1: float = Objective.beta1
     beta2: float = Objective.beta2
@@ -92,6 +96,7 @@ class Settings:
     def objective(self) -> Objective:
         """What the step is to optimise, of settings that are checked."""
         values = {f.name: getattr(self, f.name) for f in fields(Objective)}
+        values |= {name: value for name, value in _PAPER.items() if values[name] is None}
         made_by = (
             Transformation() if self.transformation is None else Transformation.parse(self.transformation)
         )
@@ -164,7 +169,11 @@ class Settings:
             if transformation is not None:
                 ranges = Transformation.parse(transformation)
             transformation = str(ranges)
-        return replace(self, latents=str(spec), consistency=consistency, transformation=transformation)
+        decided = _CONSISTENT if consistency and self.recipe == "default" else _PAPER
+        missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
+        return replace(
+            self, latents=str(spec), consistency=consistency, transformation=transformation, **missing
+        )
 
 
 #: Settings that a resumed run may change: they say how long it runs and what it leaves, not what it computes.
@@ -251,6 +260,8 @@ def parser() -> argparse.ArgumentParser:
         what,
         "lambda_categorical",
         "weight of the mutual information of each categorical code",
+        f"{_CONSISTENT['lambda_categorical']} with the default recipe's consistency, else "
+        f"{_PAPER['lambda_categorical']}",
         type=float,
         metavar="X",
     )
@@ -277,8 +288,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         what,
         "recipe",
-        "default: the paper's objective, with consistency where it is known to help; paper: the paper's "
-        "alone. The two options that follow override either",
+        "default: the paper's objective, with consistency where it is known to help, and what suits that; "
+        "paper: the paper's alone. Other options override either",
         choices=RECIPES,
     )
     add(
@@ -305,7 +316,14 @@ def parser() -> argparse.ArgumentParser:
     add(how, "batch_size", "images an update", type=int, metavar="B")
     add(how, "seed", "of weights, latents, data order and drawings", type=int, metavar="S")
     add(how, "lr_d", "Adam's learning rate of the discriminator", type=float, metavar="X")
-    add(how, "lr_q", "of Q's head", type=float, metavar="X")
+    add(
+        how,
+        "lr_q",
+        "of Q's head",
+        f"{_CONSISTENT['lr_q']} with the default recipe's consistency, else {_PAPER['lr_q']}",
+        type=float,
+        metavar="X",
+    )
     add(how, "lr_g", "of the generator", type=float, metavar="X")
     add(how, "beta1", "Adam's decay of the mean", type=float, metavar="X")
     add(how, "beta2", "Adam's decay of the variance", type=float, metavar="X")

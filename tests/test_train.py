@@ -593,6 +593,28 @@ def test_the_recipe_decides_what_is_not_given(
         resumed(saved, parse(other).given)
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (0.3, 1e-3)),
+        (["--recipe", "paper"], (1.0, 2e-4)),
+        (["--consistency", "0"], (1.0, 2e-4)),
+        (["--data", "pictures"], (1.0, 2e-4)),
+        (["--data", "pictures", "--consistency", "1"], (0.3, 1e-3)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3)),
+    ],
+)
+def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, float]) -> None:
+    settings = Settings(**parse(flags).given).checked()
+    assert (settings.lambda_categorical, settings.lr_q) == expected
+    assert (settings.objective.lambda_categorical, settings.objective.lr_q) == expected
+    again = parse(["--resume", "x", *flags, "--steps", "9000"]).given
+    assert resumed(json.loads(json.dumps(vars(settings))), again).steps == 9000
+
+
 def test_the_papers_recipe_is_the_papers_objective(tmp_path: Path) -> None:
     assert run(tmp_path, "--steps", "1", "--recipe", "paper") == 0
     assert "I_c1" not in rows(tmp_path)[0]

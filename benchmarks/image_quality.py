@@ -1,0 +1,186 @@
+"""What a classifier says of generated digits: python benchmarks/image_quality.py RUN ... --data-dir DIR
+
+A small convolutional network is trained on real MNIST. Of each run, it then reads --per-class images of each
+category of c1, all else drawn from the prior, and of the same count of real test images of each digit:
+
+share read     of a category's images, how many are read as the digit that the category is matched to (by
+               infogan_fast.evaluate, on test images); the mean and the worst category
+classes        of all images, the rarest digit's share, times ten: 1 where none is lost
+coverage       share of real training images of a digit that have a generated one among the nearest: within
+               the distance to their fifth nearest real one, in the classifier's features (Naeem et al. 2020,
+               arXiv 2002.09797, section 3.3); real test images show how much there is to reach
+style          within a digit, the deviation of slant and of stroke thickness over that of real test images
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+from timing import write_json
+from torch import Tensor, nn
+from torch.nn import functional
+
+from infogan_fast import morphology
+from infogan_fast.data import load_images
+from infogan_fast.evaluate import match_labels
+from infogan_fast.run import Run, load_run
+from infogan_fast.samples import draw_inputs, make_images, with_codes
+
+NEIGHBOURS = 5
+MEASURES = (morphology.slant, morphology.thickness)
+
+
+class Classifier(nn.Module):
+    """Two convolutions and two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(1024, 128),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(128, 10)
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
+        """Digits [N] and features [N, 128] of images uint8 [N, 1, 28, 28]."""
+        features = torch.cat([self.features(part.float() / 255) for part in images.split(500)])
+        return self.head(features).argmax(1), features.numpy()
+
+
+def train_classifier(images: Tensor, labels: Tensor, epochs: int) -> Classifier:
+    torch.manual_seed(0)
+    network = Classifier()
+    optimizer = torch.optim.Adam(network.parameters())
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(images)).split(128):
+            logits = network.head(network.features(images[chosen].float() / 255))
+            loss = functional.cross_entropy(logits, labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return network.eval()
+
+
+def coverage(real: np.ndarray[Any, Any], made: np.ndarray[Any, Any]) -> float:
+    """Of real features [N, F], the share with one of made [M, F] in their ball."""
+    reach = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(real).kneighbors(real)[0][:, -1]
+    nearest = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
+    return float((nearest <= reach).mean())
+
+
+def deviations(images: Tensor) -> dict[str, float]:
+    """Of each measure over images uint8 [N, 1, 28, 28]."""
+    pixels = images[:, 0].numpy() / 255
+    return {measure.__name__: float(np.nanstd(measure(pixels))) for measure in MEASURES}
+
+
+def samples(run: Run, category: int, count: int) -> Tensor:
+    inputs = draw_inputs(run.generator, run.spec, count, seed=1000 + category)
+    fixed = torch.full((count,), category)
+    return make_images(run.generator, with_codes(inputs, run.spec, categorical={0: fixed}))
+
+
+def score(by_digit: dict[int, Tensor], classifier: Classifier, real: dict[str, Any]) -> dict[str, Any]:
+    """Of images by the digit that they are meant to show; see the head of this file."""
+    shares, read, covered = {}, [], {}
+    style: dict[str, dict[int, float]] = {measure.__name__: {} for measure in MEASURES}
+    for digit, images in by_digit.items():
+        answers, features = classifier.read(images)
+        read.append(answers)
+        shares[digit] = float((answers == digit).float().mean())
+        covered[digit] = coverage(real["features"][digit], features)
+        for name, value in deviations(images).items():
+            style[name][digit] = value / real["deviations"][digit][name]
+    counts = torch.bincount(torch.cat(read), minlength=10)
+    return {
+        "share_read": shares,
+        "share_read_mean": float(np.mean(list(shares.values()))),
+        "share_read_worst": min(shares.values()),
+        "classes": float(counts.min() / counts.sum() * 10),
+        "coverage": covered,
+        "coverage_mean": float(np.mean(list(covered.values()))),
+        "coverage_worst": min(covered.values()),
+        "style": style,
+        **{f"style_{name}": float(np.mean(list(values.values()))) for name, values in style.items()},
+        **{f"style_{name}_worst": min(values.values()) for name, values in style.items()},
+    }
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    return (
+        f"{name:34} {found['share_read_mean']:.3f} {found['share_read_worst']:.3f}  {found['classes']:.2f}  "
+        f"{found['coverage_mean']:.3f} {found['coverage_worst']:.3f}  "
+        + "  ".join(
+            f"{found[f'style_{m.__name__}']:.2f} {found[f'style_{m.__name__}_worst']:.2f}" for m in MEASURES
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs on MNIST")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=os.environ.get("INFOGAN_FAST_MNIST"),
+        metavar="DIR",
+        help="folder of the MNIST files (default: INFOGAN_FAST_MNIST, or the cache folder, downloading)",
+    )
+    parser.add_argument("--per-class", type=int, default=800, metavar="N", help="images (default: 800)")
+    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="of the classifier (default: 4)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    train, test = (load_images("mnist", data_dir=args.data_dir, split=part) for part in ("train", "test"))
+    assert train.labels is not None
+    assert test.labels is not None
+    classifier = train_classifier(train.images, train.labels, args.epochs)
+    accuracy = float((classifier.read(test.images)[0] == test.labels).float().mean())
+    print(f"classifier: accuracy {accuracy:.4f} on real test images", flush=True)
+    count = args.per_class
+    trained, held = (
+        {digit: data.images[data.labels == digit][:count] for digit in range(10)} for data in (train, test)
+    )
+    real = {
+        "features": {digit: classifier.read(images)[1] for digit, images in trained.items()},
+        "deviations": {digit: deviations(images) for digit, images in held.items()},
+    }
+    print(f"{'mean, worst':34} share read   classes  coverage     slant      thickness")
+    results: dict[str, Any] = {
+        "classifier_accuracy": accuracy,
+        "per_class": count,
+        "real test images": score(held, classifier, real),
+        "runs": {},
+    }
+    print(line("real test images", results["real test images"]), flush=True)
+    for folder in args.runs:
+        run = load_run(folder, device="cpu")
+        assigned = match_labels(run, data="mnist", data_dir=args.data_dir)
+        assert assigned is not None
+        meant = {int(label): category for category, label in enumerate(assigned) if label is not None}
+        made = {digit: samples(run, meant[digit], count) for digit in sorted(meant)}
+        results["runs"][folder.name] = score(made, classifier, real)
+        print(line(str(folder), results["runs"][folder.name]), flush=True)
+        write_json(args.json, results)
+    if not args.runs:
+        print(json.dumps(results["real test images"]))
+
+
+if __name__ == "__main__":
+    main()
