@@ -1,10 +1,14 @@
-"""Consistency of the categorical codes on real images: a transformed copy of each, and how well Q's answers
-to the two agree.
+"""Consistency on real images: a transformed copy of each, and how well Q's answers to the two agree.
 
 The objective of InfoGAN keeps a code, but does not choose what it means: two digits may share a value. What a
 slight turn, stretch or shift leaves alone is a better guess at a class than what it changes, so Q is also
 trained to give a real image and its copy the same value, and to use all values: invariant information
-clustering (Ji et al. 2019, arXiv 1807.06653, section 3). No label is read.
+clustering (Ji et al. 2019, arXiv 1807.06653, section 3).
+
+Nor does it choose between two continuous codes and two mixtures of them: slant and thickness are read as well
+from their sum and their difference. If one code, the last, is read alike from an image and its copy, then it
+leaves what the copy changes to the others. That pairs of images which share some factors tell these from the
+others is known from Locatello et al. 2020 (arXiv 2002.02886). No label is read.
 """
 
 from __future__ import annotations
@@ -122,12 +126,19 @@ TRANSFORMATIONS = {
 
 
 class Agreement(NamedTuple):
-    """What :func:`agreement` returns."""
+    """What :func:`agreement` returns; float32, or float64 for float64 inputs."""
 
     information: Tensor
-    """[n_categorical] float32 (float64 for float64 inputs): I of each code in nats, 0 to log K."""
+    """[n_categorical]: I of each categorical code in nats, 0 to log K."""
+    distance: Tensor
+    """[]: of the last uniform or normal code, in nats; 0 where that is not asked for."""
     gradient: Tensor
-    """Of the sum of ``information`` with respect to the two outputs stacked, [2B, q_dim], the same dtype."""
+    """Of ``invariance * distance - consistency * sum(information)`` with respect to the outputs, as these."""
+
+
+def last_ordered_code(spec: LatentSpec) -> int:
+    """Position among the continuous codes of the last uniform or normal one; -1 where there is none."""
+    return max((i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"), default=-1)
 
 
 def copy_state(seed: int, device: torch.device | str = "cpu") -> Tensor:
@@ -171,21 +182,35 @@ def transformed(rng_state: Tensor, images: Tensor, transformation: Transformatio
     return torch.empty_like(images).copy_(result)
 
 
-def agreement(spec: LatentSpec, q_output: Tensor) -> Agreement:
-    """How well Q's categorical answers to images and to their copies agree: the mutual information of the
-    two, for each code, and its gradient.
+def agreement(
+    spec: LatentSpec,
+    q_output: Tensor,
+    *,
+    consistency: float,
+    invariance: float = 0.0,
+    fixed_log_variance: float | None = None,
+) -> Agreement:
+    """How well Q's answers to images and to their copies agree, and the gradient of the loss that this makes.
 
-    With p and p' the posteriors of a code for the B images and copies, J = mean p p'^T made symmetric and m
-    its margin, I = sum J log(J / (m m^T)) (Ji et al. 2019, section 3). It is log K where both are always the
-    same and certain and all values as frequent, 0 where they are independent or constant. Each code has a
-    joint of its own: that two codes differ is left to the generator's objective. I draws every code's margin
-    towards equal frequencies, that of a code with another prior too; there the information of generated
-    images, which holds the prior, pulls against it.
+    Each categorical code has the mutual information of the two answers. With p and p' its posteriors for the
+    B images and copies, J = mean p p'^T made symmetric and m its margin, I = sum J log(J / (m m^T)) (Ji et
+    al. 2019, section 3). It is log K where both are always the same and certain and all values as frequent, 0
+    where they are independent or constant. Each code has a joint of its own: that two codes differ is left to
+    the generator's objective. I draws every code's margin towards equal frequencies, that of a code with
+    another prior too; there the information of generated images, which holds the prior, pulls against it.
+
+    The last uniform or normal code has the distance of the two answers, mean (mu - mu')^2 (1 / v + 1 / v') /
+    4: what the means contribute to the mean of both Kullback-Leibler divergences between Q's Gaussians. The
+    variances v and v' count as constants, so that no answer agrees by being vague. No reward is given for
+    varying over real images, which the code could only earn by telling classes apart.
 
     Args:
-        spec: the latent specification that q_output follows; at least one categorical code.
+        spec: the latent specification that q_output follows.
         q_output: [2B, q_dim], the outputs for B images, then for their copies in the same order. It is read
             in float32 (float64 where it is float64), under autocast too.
+        consistency: weight of the information of the categorical codes.
+        invariance: weight of the distance; above 0 there must be a uniform or normal code.
+        fixed_log_variance: of Q's Gaussians; None where q_output has it.
     """
     dtype = torch.promote_types(q_output.dtype, torch.float32)
     q = q_output.detach().to(dtype)
@@ -200,6 +225,20 @@ def agreement(spec: LatentSpec, q_output: Tensor) -> Agreement:
             pointwise = joint.clamp_min(_LEAST).log() - margin - margin[:, None]
             information.append((joint * pointwise).sum())
             slope = torch.cat([copy, real]) @ pointwise / len(real)
-            gradient[:, column : column + size] = p * (slope - (p * slope).sum(1, keepdim=True))
+            gradient[:, column : column + size] = (-consistency * p) * (
+                slope - (p * slope).sum(1, keepdim=True)
+            )
             column += size
-    return Agreement(torch.stack(information), gradient)
+        distance = q.new_zeros(())
+        if invariance:
+            column += last_ordered_code(spec)
+            real, copy = q[:, column].chunk(2)
+            if fixed_log_variance is None:  # the last column, since only these codes have one
+                precision = (-q[:, -1].clamp(-10.0, 10.0)).exp().unflatten(0, (2, -1)).mean(0)
+            else:
+                precision = torch.full_like(real, math.exp(-fixed_log_variance))
+            change = real - copy
+            distance = (change.square() * precision).mean() / 2
+            slope = (invariance / len(real)) * change * precision
+            gradient[:, column] = torch.cat([slope, -slope])
+    return Agreement(torch.stack(information) if information else q.new_zeros(0), distance, gradient)

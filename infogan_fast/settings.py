@@ -20,10 +20,11 @@ from infogan_fast.step import MI_GRADIENTS, SCHEDULES, Objective
 
 #: What is optimised where the flags do not say.
 RECIPES = ("default", "paper")
-_PAPER = {name: getattr(Objective, name) for name in ("lambda_categorical", "lr_q")}
-#: Beside consistency. With a larger weight, codes that the generator has hit upon hold on to what they mean
-#: before Q has seen enough of the images to know better; with a faster Q it does so in time.
-_CONSISTENT = {"lambda_categorical": 0.3, "lr_q": 1e-3}
+_PAPER = {name: getattr(Objective, name) for name in ("lambda_categorical", "lr_q", "invariance")}
+#: Beside consistency. With a larger lambda, codes that the generator has hit upon hold on to what they mean
+#: before Q has seen enough of the images to know better; with a faster Q it does so in time. Invariance is of
+#: one of several uniform or normal codes.
+_CONSISTENT = {"lambda_categorical": 0.3, "lr_q": 1e-3, "invariance": 0.02}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Settings:
     schedule: str = Objective.schedule
     recipe: str = RECIPES[0]
     consistency: float | None = None
+    invariance: float | None = None
     transformation: str | None = None
     lambda_categorical: float | None = None
     lambda_continuous: float = Objective.lambda_continuous
@@ -119,7 +121,7 @@ class Settings:
                 raise UserError(f"{_flag(name)} is {value}; expected a number above 0")
         if self.fixed_sigma is not None and abs(2 * math.log(self.fixed_sigma)) > 10:
             raise UserError(f"--fixed-sigma is {self.fixed_sigma}; expected a number from 0.0068 to 148")
-        for name in ("lambda_categorical", "lambda_continuous", "consistency", "leaky_slope"):
+        for name in ("lambda_categorical", "lambda_continuous", "consistency", "invariance", "leaky_slope"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{_flag(name)} is {value}; expected a number of at least 0")
@@ -162,18 +164,28 @@ class Settings:
                 f"--consistency {consistency:g}: it is of categorical codes, and --latents {spec} has none; "
                 f"leave it out, or add one, for example --latents {spec},cat=10"
             )
-        if not consistency and transformation is not None:
-            raise UserError(f"--transformation {transformation} needs --consistency WEIGHT, such as 1")
-        if consistency:
+        ordered = sum(kind != "bernoulli" for kind in spec.continuous_kinds)
+        if self.invariance and not ordered:
+            raise UserError(
+                f"--invariance {self.invariance:g}: it is of a uniform or normal code, and --latents {spec} "
+                f"has none; leave it out, or add two, for example --latents {spec},uniform=2"
+            )
+        decided = _PAPER
+        if consistency and self.recipe == "default":
+            # What one code is to leave alone, another must be there to take.
+            decided = _CONSISTENT if ordered > 1 else _CONSISTENT | {"invariance": 0.0}
+        missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
+        result = replace(self, latents=str(spec), consistency=consistency, **missing)
+        if consistency or result.invariance:
             ranges = TRANSFORMATIONS.get(self.data, Transformation())
             if transformation is not None:
                 ranges = Transformation.parse(transformation)
-            transformation = str(ranges)
-        decided = _CONSISTENT if consistency and self.recipe == "default" else _PAPER
-        missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
-        return replace(
-            self, latents=str(spec), consistency=consistency, transformation=transformation, **missing
-        )
+            return replace(result, transformation=str(ranges))
+        if transformation is not None:
+            raise UserError(
+                f"--transformation {transformation} needs --consistency WEIGHT, such as 1, or --invariance"
+            )
+        return result
 
 
 #: Settings that a resumed run may change: they say how long it runs and what it leaves, not what it computes.
@@ -303,6 +315,15 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         what,
+        "invariance",
+        "weight with which Q reads the last uniform or normal code alike from an image and its copy, so that "
+        "what copies change is left to the other codes",
+        f"{_CONSISTENT['invariance']} with the default recipe's consistency and two such codes, else 0",
+        type=float,
+        metavar="X",
+    )
+    add(
+        what,
         "transformation",
         "largest change of the copies: rotation=DEGREES, scale, shear, shift=SHARE of the side, "
         "colour=SHARE, flip=0|1; what is left out is 0",
@@ -420,7 +441,8 @@ def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Settings:
         raise UserError(f"config.json is of another version of infogan_fast: {', '.join(unknown)} differ")
     # What was profiled belongs to one sitting, and may lie behind the run by now.
     settings = replace(Settings(**saved), profile=None, profile_phases=False)
-    if given.get("consistency") == 0:  # the run's own transformation is not what is wrong with that
+    if given.get("consistency") == 0 or given.get("invariance") == 0:
+        # The run's own transformation is not what is wrong with that.
         settings = replace(settings, transformation=None)
     asked = asdict(replace(settings, **given).checked())
     clashes = [

@@ -6,9 +6,10 @@ the fakes; in the one-stage schedule both players' gradients are taken at the sa
 pass over them. The discriminator's weights get no gradient of the generator's loss. Gradients come from the
 fused loss and enter autograd at the logits.
 
-With a weight of consistency, Q's categorical answers to each real image and to a transformed copy of it shall
-agree (:mod:`infogan_fast.consistency`), which trains Q and the discriminator's trunk. The copies run through
-the trunk beside the real images; Q's part of the gradient waits for Q's one update, with the generator's.
+With a weight of consistency or invariance, Q's answers to each real image and to a transformed copy of it
+shall agree (:mod:`infogan_fast.consistency`), which trains Q and the discriminator's trunk. The copies run
+through the trunk beside the real images; Q's part of the gradient waits for Q's one update, with the
+generator's.
 
 The same list of phases runs eagerly, or is captured whole as one CUDA graph that Python then only replays.
 """
@@ -26,7 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast import ops
-from infogan_fast.consistency import Transformation, agreement, copy_state, transformed
+from infogan_fast.consistency import (
+    Transformation,
+    agreement,
+    copy_state,
+    last_ordered_code,
+    transformed,
+)
 from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import Generator, InfoGAN
@@ -51,6 +58,8 @@ class Objective:
         discriminator's trunk too, in its own update.
     consistency: weight of the agreement of Q's categorical codes on real images and their copies, in the
         discriminator's loss and Q's; 0 for none. Not in the paper.
+    invariance: weight with which the last uniform or normal code is read alike from them, in the same losses;
+        0 for none. Not in the paper.
     transformation: what makes the copies.
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
         algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
@@ -63,6 +72,7 @@ class Objective:
     fixed_sigma: float | None = None
     mi_gradient: str = "generator"
     consistency: float = 0.0
+    invariance: float = 0.0
     transformation: Transformation = field(default_factory=Transformation)
     schedule: str = "alternating"
     lr_d: float = 2e-4
@@ -149,7 +159,8 @@ class TrainingStep:
         steps_per_replay: updates in one graph.
 
     Raises:
-        ValueError: a graph is asked for and cannot be had, or consistency without a categorical code.
+        ValueError: a graph is asked for and cannot be had, or consistency or invariance of codes that the
+            spec lacks.
 
     ``phases`` is the iteration: calling the step runs them in order.
     """
@@ -177,9 +188,11 @@ class TrainingStep:
         self.order = ops.rng_state(seed, device=images.device)
         self.rng = ops.rng_state(seed, device=self.device)
         self.copy_rng = copy_state(seed, self.device)
-        self._consistent = objective.consistency > 0
-        if self._consistent and not spec.n_categorical:
+        self._consistent = objective.consistency > 0 or objective.invariance > 0
+        if objective.consistency and not spec.n_categorical:
             raise ValueError(f"consistency is of categorical codes; {spec} has none")
+        if objective.invariance and last_ordered_code(spec) < 0:
+            raise ValueError(f"invariance is of uniform and normal codes; {spec} has none")
         if cuda_graph and not (self.device.type == images.device.type == "cuda"):
             raise ValueError(
                 f"a CUDA graph needs networks and images on a CUDA device; they are on {self.device} and "
@@ -214,12 +227,17 @@ class TrainingStep:
         losses, continuous = term_names(spec), spec.code_names[spec.n_categorical :]
         kinds = zip(continuous, spec.continuous_kinds, strict=True)
         learned = [c for c, kind in kinds if kind != "bernoulli" and objective.fixed_sigma is None]
-        agreeing = spec.code_names[: spec.n_categorical] if self._consistent else ()
         self._n_losses, self._n_variances = len(losses), len(learned)
-        self.term_names = (*losses, *(f"logvar_{c}" for c in learned), *(f"I_{c}" for c in agreeing))
+        names = [*losses, *(f"logvar_{c}" for c in learned)]
+        if self._consistent:
+            names += [f"I_{c}" for c in spec.code_names[: spec.n_categorical]]
+        if objective.invariance:
+            names.append(f"D_{continuous[last_ordered_code(spec)]}")
+        self.term_names = tuple(names)
         """Of what is measured of every update: the terms of the loss; ``logvar_c2, ...``, the mean
-        log-variance of each code for which Q learns it, clamped as in the loss; with consistency
-        ``I_c1, ...``, the information that Q's answers to a real image and its copy share, in nats."""
+        log-variance of each code for which Q learns it, clamped as in the loss; and in nats, where there are
+        copies, ``I_c1, ...``, the information that Q's answers to a real image and its copy share, and of the
+        code that invariance is about ``D_c3``, how far they lie apart."""
         self.terms = torch.zeros(len(self.term_names), dtype=torch.float64, device=self.device)
         """Their sums since they were last taken."""
         self.updates = 0
@@ -436,9 +454,17 @@ class TrainingStep:
     def _agreement_gradients(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         """Of the consistency term with respect to Q's outputs for real images and copies, at the
         discriminator's scale and at the generator's."""
-        information, gradient = agreement(self.spec, pair)
-        self.terms[self._n_losses + self._n_variances :] += information
-        gradient *= -self.objective.consistency  # what is minimised
+        objective = self.objective
+        information, distance, gradient = agreement(
+            self.spec,
+            pair,
+            consistency=objective.consistency,
+            invariance=objective.invariance,
+            fixed_log_variance=self.fixed_log_variance,
+        )
+        first = self._n_losses + self._n_variances
+        self.terms[first : first + len(information)] += information
+        self.terms[first + len(information) :] += distance  # nowhere, where it is not asked for
         scales = self._scale(self.scaler_d), self._scale(self.scaler_g)
         for_d, for_g = ((gradient if s is None else gradient * s).to(pair.dtype) for s in scales)
         return for_d, for_g

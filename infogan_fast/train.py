@@ -4,8 +4,9 @@ checkpoints.
 RUN/config.json      settings, versions, machine and data
 RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of training; the terms of the
                      loss, means since the row before (``d_real``, ``d_fake``, ``g``, ``nll_CODE``,
-                     ``mse_CODE``; ``logvar_CODE`` where Q learns it; with consistency ``I_CODE``, how well
-                     Q's answers to a real image and its copy agree, in nats); for each code, in nats,
+                     ``mse_CODE``; ``logvar_CODE`` where Q learns it; of Q's answers to a real image and its
+                     copy, in nats, ``I_CODE``, how well those for a categorical code agree, and ``D_CODE``,
+                     how far those for the code of --invariance lie apart); for each code, in nats,
                      ``L_CODE``, the lower bound of its mutual information, ``H_CODE``, its entropy, and for
                      uniform and normal codes ``L_fitted_CODE``, the bound that the best single sigma would
                      give; ``diversity`` of generated images beside real ones, in the first row from each
@@ -162,8 +163,11 @@ def _run(request: Request) -> int:
     print(f", float32 linear layers through {linear}" if "choice" not in machine["linear"] else "")
     print(f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}")
     print(f"latents   {spec}; networks of {weights / 1e6:.1f} million weights")
-    if settings.consistency:
-        print(f"copies    {settings.transformation}; weight of their consistency {settings.consistency:g}")
+    if settings.transformation is not None:
+        print(
+            f"copies    {settings.transformation}; weight of their consistency {settings.consistency:g}, of "
+            f"invariance {settings.invariance:g}"
+        )
     from_here = f", from update {done:,}" if done else ""
     print(
         f"writes    {folder}: {settings.steps:,} updates of {settings.batch_size} images{from_here}",

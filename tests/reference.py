@@ -224,6 +224,24 @@ def transformed(images: Tensor, transformation: Transformation, seed: int, step:
     return torch.from_numpy(result)
 
 
+def distance(spec: LatentSpec, q_output: Tensor, log_variance: float | None = None) -> Tensor:
+    """Of the last uniform or normal code on images and copies: what the means add to the Kullback-Leibler
+    divergence of the two Gaussians, by torch.distributions, halfway between both directions."""
+    count, normal = len(q_output) // 2, torch.distributions.Normal
+    which = [i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"][-1]
+    means = q_output[:, sum(spec.categorical_sizes) + which]
+    logs = q_output[:, -1].clamp(-10, 10) if log_variance is None else torch.full_like(means, log_variance)
+    total = torch.zeros((), dtype=q_output.dtype)
+    for i in range(count):
+        sigmas = (logs[[i, i + count]] / 2).exp().detach()
+        pair = [normal(means[i], sigmas[0]), normal(means[i + count], sigmas[1])]
+        level = [normal(torch.zeros(()).to(means), sigma) for sigma in sigmas]
+        for a, b in ((0, 1), (1, 0)):
+            divergence = torch.distributions.kl_divergence
+            total = total + (divergence(pair[a], pair[b]) - divergence(level[a], level[b])) / 2
+    return total / count
+
+
 def agreement(spec: LatentSpec, q_output: Tensor) -> list[Tensor]:
     """The mutual information of each categorical code on images and copies: entropies, one pair at a time."""
     result, column, count = [], 0, len(q_output) // 2

@@ -119,12 +119,19 @@ class ReferenceStep:
         one_stage = self.objective.schedule == "one-stage"
         on_real = self.trunk(real)
         agreements: list[Tensor] = []
-        if self.objective.consistency:
+        disagreement, losses = torch.zeros(()), {}
+        if self.objective.consistency or self.objective.invariance:
             changes = self.objective.transformation
             on_copies = self.trunk(reference.transformed(real, changes, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
             agreements = reference.agreement(self.spec, pair)
-        disagreement = -self.objective.consistency * sum(agreements, torch.zeros(()))
+            disagreement = -self.objective.consistency * sum(agreements, torch.zeros(()))
+        if self.objective.invariance:
+            sigma = self.objective.fixed_sigma
+            apart = reference.distance(self.spec, pair, None if sigma is None else 2 * math.log(sigma))
+            disagreement = disagreement + self.objective.invariance * apart
+            last = max(i for i, kind in enumerate(self.spec.continuous_kinds) if kind != "bernoulli")
+            losses[f"D_{self.spec.code_names[self.spec.n_categorical + last]}"] = apart
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()
@@ -140,7 +147,7 @@ class ReferenceStep:
         q_names = [k for k in self.weights if k.startswith("q_head.")]
         g_names = [k for k in self.weights if k not in d_names]
         # At the weights before the discriminator's update, in either schedule.
-        q_gradients = self.gradients(disagreement, q_names) if agreements else ()
+        q_gradients = self.gradients(disagreement, q_names) if disagreement.requires_grad else ()
         if not one_stage:
             self.adam(d_total, d_names)
             on_fake = self.trunk(fake)
@@ -150,13 +157,13 @@ class ReferenceStep:
         codes = self.code_losses(q, latents.categorical, latents.continuous)
         total = g + sum(weight * loss for weight, loss in zip(lambdas, codes, strict=True))
         gradients = dict(zip(g_names, self.gradients(total, g_names), strict=True))
-        for name, gradient in zip(q_names, q_gradients, strict=bool(agreements)):
+        for name, gradient in zip(q_names, q_gradients, strict=bool(q_gradients)):
             gradients[name] = gradients[name] + gradient
         if one_stage:
             self.adam(d_total, d_names)
         self.apply(g_names, tuple(gradients[name] for name in g_names))
         names = [f"nll_{c}" for c in self.spec.code_names]
-        losses = {"d_real": d_real, "d_fake": d_fake, "g": g, **dict(zip(names, codes, strict=True))}
+        losses |= {"d_real": d_real, "d_fake": d_fake, "g": g, **dict(zip(names, codes, strict=True))}
         losses |= {f"I_{c}": i for c, i in zip(self.spec.code_names, agreements, strict=False)}
         losses |= {f"logvar_{c}": s for c, s in self.log_variances.items()}
         return {name: loss.item() for name, loss in losses.items()}

@@ -16,6 +16,7 @@ from infogan_fast.consistency import (
     Transformation,
     agreement,
     copy_state,
+    last_ordered_code,
     transformed,
 )
 from infogan_fast.data import BUILT_IN
@@ -25,6 +26,7 @@ from infogan_fast.latents import LatentSpec
 NOTHING = Transformation(0, 0, 0, 0)
 DIGITS = LatentSpec.parse("noise=62,cat=10,uniform=2")
 SEVERAL = LatentSpec.parse("cat=3,cat=0.5/0.3/0.2,cat=7,uniform=1,bernoulli=1")
+MIXED = LatentSpec.parse("cat=4,uniform=1,normal=2,bernoulli=2")
 
 
 def pictures(count: int = 12, channels: int = 1, size: int = 19) -> Tensor:
@@ -186,37 +188,65 @@ def test_wrong_transformations(text: str, message: str) -> None:
     assert str(error.value).startswith(f"transformation {text!r}: {message}")
 
 
-def outputs(spec: LatentSpec, rows: int = 24, scale: float = 2.0) -> Tensor:
-    draws = torch.Generator().manual_seed(rows)
-    return scale * torch.randn(2 * rows, spec.q_dim(), generator=draws, dtype=torch.float64)
+def outputs(spec: LatentSpec, rows: int = 24, scale: float = 2.0, learned: bool = True) -> Tensor:
+    draws, width = torch.Generator().manual_seed(rows), spec.q_dim(learned_variance=learned)
+    return scale * torch.randn(2 * rows, width, generator=draws, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("spec", [DIGITS, SEVERAL], ids=str)
+@pytest.mark.parametrize("spec", [DIGITS, SEVERAL, MIXED], ids=str)
 @pytest.mark.parametrize("scale", [0.1, 2.0, 9.0])
-def test_agreement_equals_the_statement(spec: LatentSpec, scale: float) -> None:
-    q = outputs(spec, scale=scale).requires_grad_()
-    wanted = torch.stack(reference.agreement(spec, q))
-    (gradient,) = torch.autograd.grad(wanted.sum(), q)
-    got = agreement(spec, q)
-    torch.testing.assert_close(got.information, wanted.detach(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(got.gradient, gradient, atol=1e-12, rtol=0)
-    assert (got.gradient[:, sum(spec.categorical_sizes) :] == 0).all()
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (3.0, 0.2)])
+@pytest.mark.parametrize("fixed", [None, -1.5])
+def test_agreement_equals_the_statement(
+    spec: LatentSpec, scale: float, weights: tuple[float, float], fixed: float | None
+) -> None:
+    q, (consistency, invariance) = outputs(spec, scale=scale, learned=fixed is None).requires_grad_(), weights
+    information = torch.stack(reference.agreement(spec, q))
+    distance = reference.distance(spec, q, fixed)
+    (gradient,) = torch.autograd.grad(invariance * distance - consistency * information.sum(), q)
+    got = agreement(spec, q, consistency=consistency, invariance=invariance, fixed_log_variance=fixed)
+    torch.testing.assert_close(got.information, information.detach(), atol=1e-12, rtol=0)
+    wanted = distance.detach() if invariance else torch.zeros((), dtype=torch.float64)
+    torch.testing.assert_close(got.distance, wanted, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(got.gradient, gradient, atol=1e-12, rtol=1e-12)
     assert not got.gradient.requires_grad
 
 
 def test_gradient_equals_differences() -> None:
-    class Sum(torch.autograd.Function):
+    class Loss(torch.autograd.Function):
         @staticmethod
         def forward(ctx: torch.autograd.function.FunctionCtx, q: Tensor) -> Tensor:
-            found = agreement(SEVERAL, q)
+            found = agreement(SEVERAL, q, consistency=2.0, invariance=0.5, fixed_log_variance=-1.0)
             ctx.save_for_backward(found.gradient)
-            return found.information.sum()
+            return 0.5 * found.distance - 2.0 * found.information.sum()
 
         @staticmethod
         def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
             return gradients[0] * ctx.saved_tensors[0]  # type: ignore[attr-defined]
 
-    assert torch.autograd.gradcheck(Sum.apply, (outputs(SEVERAL, 6).requires_grad_(),))
+    assert torch.autograd.gradcheck(Loss.apply, (outputs(SEVERAL, 6, learned=False).requires_grad_(),))
+
+
+def test_distance_by_hand() -> None:
+    """Of the last ordered code alone, though a binary one comes after it; variances of 1/4 and 4."""
+    spec = LatentSpec.parse("cat=2,uniform=2,bernoulli=1")
+    answers = torch.tensor(
+        [[9.0, 1, 5, 0.5, 3, 0, math.log(0.25)], [2.0, 7, 1, -0.5, -8, 0, math.log(4)]], dtype=torch.float64
+    )
+    got = agreement(spec, answers, consistency=0.0, invariance=2.0)
+    assert got.distance.item() == pytest.approx(1.0**2 * (4 + 0.25) / 4)
+    wanted = torch.zeros(2, 7, dtype=torch.float64)
+    wanted[:, 3] = torch.tensor([1.0, -1.0]) * 2 * 2 * (4 + 0.25) / 4
+    torch.testing.assert_close(got.gradient, wanted)
+    assert agreement(spec, answers[[0, 0]], consistency=0.0, invariance=2.0).distance == 0
+
+
+@pytest.mark.parametrize(
+    ("latents", "position"),
+    [("cat=2", -1), ("bernoulli=3", -1), ("uniform=2,normal=1", 2), ("uniform=2,bernoulli=2", 1)],
+)
+def test_last_ordered_code(latents: str, position: int) -> None:
+    assert last_ordered_code(LatentSpec.parse(latents)) == position
 
 
 def sure(categories: Tensor, size: int) -> Tensor:
@@ -239,7 +269,7 @@ def test_known_values() -> None:
         # Made symmetric: half of a value's joint lies above the diagonal and half below.
         (permuted, math.log(k) - math.log(2)),
     ):
-        found = agreement(spec, q)
+        found = agreement(spec, q, consistency=1.0)
         assert found.information.item() == pytest.approx(wanted, abs=1e-5)
         assert found.gradient.abs().max() < 1e-6
 
@@ -248,16 +278,16 @@ def test_known_values() -> None:
 def test_low_precision_is_read_in_float32(dtype: torch.dtype) -> None:
     q = outputs(SEVERAL).to(dtype)
     with torch.autocast("cpu"):
-        got = agreement(SEVERAL, q)
-    wanted = agreement(SEVERAL, q.double())
-    assert got.information.dtype == got.gradient.dtype == torch.float32
+        got = agreement(SEVERAL, q, consistency=1.0, invariance=1.0)
+    wanted = agreement(SEVERAL, q.double(), consistency=1.0, invariance=1.0)
+    assert got.information.dtype == got.distance.dtype == got.gradient.dtype == torch.float32
     torch.testing.assert_close(got.information.double(), wanted.information, atol=1e-5, rtol=0)
     torch.testing.assert_close(got.gradient.double(), wanted.gradient, atol=1e-6, rtol=0)
 
 
 def test_certain_answers_stay_finite() -> None:
     q = 1e4 * outputs(SEVERAL).float()
-    assert all(part.isfinite().all() for part in agreement(SEVERAL, q))
+    assert all(part.isfinite().all() for part in agreement(SEVERAL, q, consistency=1.0, invariance=1.0))
 
 
 def test_ascent_finds_the_classes() -> None:
@@ -270,6 +300,6 @@ def test_ascent_finds_the_classes() -> None:
     weight = 0.1 * torch.randn(2, 2, generator=draws, dtype=torch.float64)
     inputs = torch.cat([points, copies])
     for _ in range(300):
-        weight += 2.0 * inputs.T @ agreement(spec, inputs @ weight).gradient
+        weight -= 2.0 * inputs.T @ agreement(spec, inputs @ weight, consistency=1.0).gradient
     answers = (points @ weight).argmax(1)
     assert max((answers == cloud).double().mean(), (answers != cloud).double().mean()) == 1

@@ -67,6 +67,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         (EVERYTHING, Objective(lr_d=1e-3, lr_q=3e-3, lr_g=5e-4, beta1=0.9, beta2=0.99), 36, 1, 0.1),
         (SPEC, Objective(consistency=1.0), 16, 1, 0.1),
         (EVERYTHING, Objective(consistency=3.0, mi_gradient="trunk", transformation=WILD), 19, 3, 0.01),
+        (EVERYTHING, Objective(consistency=0.5, invariance=2.0), 16, 1, 0.1),
+        (SPEC, Objective(invariance=2.0, fixed_sigma=0.5), 16, 1, 0.1),
     ],
     ids=[
         "paper",
@@ -75,6 +77,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         "three stages",
         "consistency",
         "consistency of two codes, through the trunk",
+        "both",
+        "invariance, fixed sigma",
     ],
 )
 def test_updates_equal_plain_autograd(
