@@ -166,6 +166,21 @@ def test_consistency_waits_for_qs_one_update() -> None:
         assert weight.grad is not None, name
 
 
+def test_invariance_alone_makes_copies() -> None:
+    step = make(objective=Objective(invariance=1.0))
+    step()
+    terms = step.take_terms()
+    assert terms["D_c2"] > 0
+    assert 0 < terms["I_c1"] < SPEC.entropies[0]
+
+
+def test_invariance_needs_an_ordered_code() -> None:
+    with pytest.raises(
+        ValueError, match="invariance is of uniform and normal codes; cat=2,bernoulli=1 has none"
+    ):
+        make(LatentSpec.parse("cat=2,bernoulli=1"), Objective(invariance=1.0))
+
+
 def test_consistency_needs_a_categorical_code() -> None:
     with pytest.raises(ValueError, match="consistency is of categorical codes; noise=1,uniform=1 has none"):
         make(LatentSpec.parse("noise=1,uniform=1"), Objective(consistency=1.0))

@@ -286,6 +286,11 @@ def test_diverged_weights_are_not_saved(
             ["--consistency", "2", "--latents", "noise=5,uniform=2"],
             "--consistency 2: it is of categorical codes, and --latents noise=5,uniform=2 has none",
         ),
+        (["--invariance", "-1"], "--invariance is -1.0; expected a number of at least 0"),
+        (
+            ["--invariance", "2", "--latents", "noise=5,cat=3,bernoulli=1"],
+            "--invariance 2: it is of a uniform or normal code, and --latents noise=5,cat=3,bernoulli=1 has",
+        ),
         (["--recipe", "old"], "--recipe"),
         (["--transformation", "warp=1"], "transformation 'warp=1': cannot read 'warp=1'"),
         (
@@ -454,6 +459,7 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         (["--latents", "noise=4,cat=4"], "--latents (noise=4,cat=3,uniform=1 in the run"),
         (["--ema", "0.9"], "--ema"),
         (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
+        (["--invariance", "1"], "--invariance (0.0 in the run, 1.0 given)"),
         (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
         (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
         (["--steps", "1"], "has 2 updates behind it; --steps is 1"),
@@ -596,21 +602,27 @@ def test_the_recipe_decides_what_is_not_given(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], (0.3, 1e-3)),
-        (["--recipe", "paper"], (1.0, 2e-4)),
-        (["--consistency", "0"], (1.0, 2e-4)),
-        (["--data", "pictures"], (1.0, 2e-4)),
-        (["--data", "pictures", "--consistency", "1"], (0.3, 1e-3)),
-        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4)),
-        (["--lr-q", "5e-4"], (0.3, 5e-4)),
-        (["--lambda-categorical", "1"], (1.0, 1e-3)),
-        (["--lambda-categorical", "0"], (0.0, 1e-3)),
+        ([], (0.3, 1e-3, 0.02)),
+        (["--recipe", "paper"], (1.0, 2e-4, 0.0)),
+        (["--consistency", "0"], (1.0, 2e-4, 0.0)),
+        (["--data", "pictures"], (1.0, 2e-4, 0.0)),
+        (["--data", "pictures", "--consistency", "1"], (0.3, 1e-3, 0.02)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 0.02)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3, 0.02)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3, 0.02)),
+        (["--invariance", "0"], (0.3, 1e-3, 0.0)),
+        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 1.0)),
+        # One code alone has nobody to leave anything to.
+        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 0.0)),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 0.02)),
     ],
 )
-def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, float]) -> None:
+def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, float, float]) -> None:
     settings = Settings(**parse(flags).given).checked()
-    assert (settings.lambda_categorical, settings.lr_q) == expected
-    assert (settings.objective.lambda_categorical, settings.objective.lr_q) == expected
+    for found in (settings, settings.objective):
+        assert (found.lambda_categorical, found.lr_q, found.invariance) == expected
+    assert (settings.transformation is not None) == bool(settings.consistency or settings.invariance)
     again = parse(["--resume", "x", *flags, "--steps", "9000"]).given
     assert resumed(json.loads(json.dumps(vars(settings))), again).steps == 9000
 
@@ -636,7 +648,7 @@ def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.Captu
 def test_flags_arrive_in_the_objective() -> None:
     flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
-    flags += ["--consistency", "7", "--transformation", "colour=0.5,flip=1"]
+    flags += ["--consistency", "7", "--invariance", "8", "--transformation", "colour=0.5,flip=1"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
@@ -652,6 +664,7 @@ def test_flags_arrive_in_the_objective() -> None:
         "mi_gradient": "trunk",
         "schedule": "one-stage",
         "consistency": 7.0,
+        "invariance": 8.0,
         "transformation": Transformation(0, 0, 0, 0, 0.5, True),
     }
 
