@@ -175,8 +175,9 @@ def main() -> None:
         assert assigned is not None
         meant = {int(label): category for category, label in enumerate(assigned) if label is not None}
         made = {digit: samples(run, meant[digit], count) for digit in sorted(meant)}
-        results["runs"][folder.name] = score(made, classifier, real)
-        print(line(str(folder), results["runs"][folder.name]), flush=True)
+        name = f"{folder.parent.name}/{folder.name}"
+        results["runs"][name] = score(made, classifier, real)
+        print(line(name, results["runs"][name]), flush=True)
         write_json(args.json, results)
     if not args.runs:
         print(json.dumps(results["real test images"]))

@@ -2,8 +2,8 @@
 # On a machine with an NVIDIA GPU: builds both halves for it, runs the GPU tests, runs compute-sanitizer over the
 # operators' cases, runs the benchmarks, and leaves what came of it in benchmarks/results/CARD/ (checks.json, the
 # benchmarks' JSON, logs). Needs no network: Python with PyTorch, pytest, pybind11, setuptools and ninja, and nvcc; a test
-# file that imports what is missing (hypothesis, scipy, scikit-learn) fails and the others run. The time to an accuracy is
-# measured where INFOGAN_FAST_MNIST names the folder of the MNIST files.
+# file that imports what is missing (hypothesis, scipy, scikit-learn) fails and the others run. The time to an accuracy and
+# the recipe are measured where INFOGAN_FAST_MNIST names the folder of the MNIST files.
 # Every step runs even after one has failed; the exit status is 1 when one has.
 #
 #   benchmarks/run_gpu.sh [all|tests|sanitizers|benchmarks]      PYTHON=python3.12 to choose the interpreter
@@ -86,8 +86,9 @@ if [ "$what" = all ] || [ "$what" = benchmarks ]; then
     bench bench_step_sweep bench_step --sweep --rounds 5
     if [ -n "${INFOGAN_FAST_MNIST:-}" ]; then
         bench bench_train bench_train
+        bench bench_recipe bench_recipe --updates 5000 --every 1000
     else
-        printf '\n==== bench_train: NOT run: INFOGAN_FAST_MNIST is not set\n'
+        printf '\n==== bench_train, bench_recipe: NOT run: INFOGAN_FAST_MNIST is not set\n'
     fi
 fi
 

@@ -166,7 +166,7 @@ def row(seed: int, folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     return {
         "seed": seed,
-        "run": str(folder),
+        "run": folder.name,
         "updates": evaluation["updates"],
         "seconds": last["seconds"],
         "alarms": last["alarms"],
@@ -224,7 +224,7 @@ def rank(rows: list[dict[str, Any]], out: Path, device: str) -> None:
     codes with less than 0.01 nats in generated images are left out. One run alone has None."""
     images, tables, informative = None, [], []
     for r in rows:
-        run = load_run(Path(r["run"]), device=device)
+        run = load_run(out / r["run"], device=device)
         if images is None:
             images = run.held_out()[0].images
         reading = read_images(run, run.encoder(), images)
@@ -238,8 +238,8 @@ def rank(rows: list[dict[str, Any]], out: Path, device: str) -> None:
         r["agreement"] = None if np.isnan(score) else score
 
 
-def report(result: dict[str, Any]) -> str:
-    """What seeds.json holds, as lines for people."""
+def report(result: dict[str, Any], out: Path) -> str:
+    """What seeds.json in that folder holds, as lines for people."""
     rows = [r for r in result["seeds"] if "figures" in r]
     lines = []
     if rows:
@@ -261,7 +261,7 @@ def report(result: dict[str, Any]) -> str:
             lines.append(f"seed {r['seed']} ended with alarms: {', '.join(r['alarms'])}")
     if result["selected"] is not None:
         chosen = next(r for r in rows if r["seed"] == result["selected"])
-        lines.append(f"chosen without labels, by agreement with the others: {chosen['run']}")
+        lines.append(f"chosen without labels, by agreement with the others: {out / chosen['run']}")
     elif rows:
         lines.append(f"none chosen: agreement takes at least {_LEAST_RUNS} finished runs")
     return "\n".join(lines)
@@ -343,7 +343,7 @@ def _run(argv: list[str] | None) -> int:
     finished = [rows[s] for s in seeds if "figures" in rows[s]]
     if finished:
         rank(finished, out, settings.device)
-    print(report(_write(out, request.given, rows)))
+    print(report(_write(out, request.given, rows), out))
     return 0 if len(finished) == args.n else 1
 
 
@@ -393,7 +393,7 @@ def _write(out: Path, given: dict[str, Any], rows: dict[int, dict[str, Any]]) ->
     selected = max(ranked, key=lambda r: r["agreement"])["seed"] if len(ranked) >= _LEAST_RUNS else None
     result = {
         "format": _FORMAT,
-        "settings": given,
+        "settings": {k: v for k, v in given.items() if k == "steps" or k not in CHANGEABLE},
         "seeds": ordered,
         "summary": summary(finished),
         "selected": selected,

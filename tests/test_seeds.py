@@ -42,7 +42,7 @@ def finished(pictures: Path) -> Path:
     return out
 
 
-def test_every_seed_is_trained_evaluated_and_reported(finished: Path) -> None:
+def test_every_seed_is_trained_evaluated_and_reported(finished: Path, pictures: Path) -> None:
     result = json.loads((finished / "seeds.json").read_text())
     assert [r["seed"] for r in result["seeds"]] == [5, 6, 7]
     for r in result["seeds"]:
@@ -59,8 +59,15 @@ def test_every_seed_is_trained_evaluated_and_reported(finished: Path) -> None:
     assert result["summary"] == seeds.summary(result["seeds"])
     best = max(result["seeds"], key=lambda r: r["agreement"])
     assert result["selected"] == best["seed"]
-    text = seeds.report(result)
-    assert f"by agreement with the others: {best['run']}" in text
+    text = seeds.report(result, finished)
+    assert f"by agreement with the others: {finished / best['run']}" in text
+    assert result["settings"] == {
+        "image_size": 16,
+        "batch_size": 8,
+        "latents": "noise=4,cat=2,uniform=2",
+        "data": str(pictures),
+        "steps": 2,
+    }
     assert text.splitlines()[0].split() == ["seed", "5", "6", "7", "mean", "deviation", "min", "max"]
 
 
@@ -72,7 +79,7 @@ def test_the_same_command_does_nothing_twice(
     flags = ["--n", "3", "--first-seed", "5", "--out", str(finished), "--data", str(pictures)]
     assert seeds.main([*flags, *FLAGS, "--steps", "2"]) == 0
     assert json.loads((finished / "seeds.json").read_text()) == before
-    assert seeds.report(before) in capsys.readouterr().out
+    assert seeds.report(before, finished) in capsys.readouterr().out
 
 
 def test_other_settings_need_another_folder(
@@ -282,12 +289,12 @@ def test_agreement_chooses_and_labels_do_not(
 
 
 def test_alarms_and_failures_are_reported() -> None:
-    row = {"seed": 3, "run": "runs/3", "seconds": 60.0, "alarms": ["code-ignored c2"], "figures": {"x": 1.0}}
+    row = {"seed": 3, "run": "seed-3", "seconds": 60.0, "alarms": ["code-ignored c2"], "figures": {"x": 1.0}}
     rows = [row, {"seed": 4, "failed": "training diverged"}]
-    text = seeds.report({"seeds": rows, "summary": seeds.summary([row]), "selected": None})
+    text = seeds.report({"seeds": rows, "summary": seeds.summary([row]), "selected": None}, Path())
     assert "seed 3 ended with alarms: code-ignored c2" in text
     assert "seed 4 FAILED: training diverged" in text
     assert "none chosen: agreement takes at least 3 finished runs" in text
     many = [{**row, "seed": s, "agreement": s / 100} for s in range(30)]
-    wide = seeds.report({"seeds": many, "summary": seeds.summary(many), "selected": 29})
+    wide = seeds.report({"seeds": many, "summary": seeds.summary(many), "selected": 29}, Path())
     assert max(map(len, wide.splitlines())) < 110
