@@ -25,7 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import Linear, faster_linear, set_linear
 from infogan_fast.networks import InfoGAN
 from infogan_fast.openmp import SPINS
-from infogan_fast.step import Objective, TrainingStep
+from infogan_fast.settings import Settings
+from infogan_fast.step import TrainingStep
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 IMAGES = 20_000
@@ -75,13 +76,14 @@ class Variant:
         set_linear(networks, options.pop("linear", faster_linear()))
         if options.pop("compile", False):
             networks.compile_parts()
-        objective = Objective(schedule=options.pop("schedule", "alternating"))
+        recipe = Settings(data="mnist", recipe=options.pop("recipe", "paper")).checked().objective
+        objective = replace(recipe, schedule=options.pop("schedule", "alternating"))
         return TrainingStep(SPEC, networks, objective, images.to(device), batch_size, amp=self.amp, **options)
 
     def flops(self, batch_size: int, device: torch.device) -> float:
         """Multiplications and additions of one iteration's matrix products and convolutions."""
         # Compilation and graphs change nothing in that, but hide it from the counter.
-        kept = tuple((k, v) for k, v in self.options if k == "schedule")
+        kept = tuple((k, v) for k, v in self.options if k in ("schedule", "recipe"))
         if self.kind == "infogan_fast":
             kept += (("linear", "mkl"),)
         iteration = Variant(self.kind, self.amp, kept).make(batch_size, device)
@@ -114,6 +116,10 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
         for schedule in ("alternating", "one-stage"):
             how = (("schedule", schedule),)
             title = f"infogan_fast {flag}" + ("" if schedule == "alternating" else " one-stage")
+            graphed = (("cuda_graph", True),) if cuda else ()
+            result[f"{title} default recipe"] = Variant(
+                "infogan_fast", dtype, (*how, ("recipe", "default"), *graphed)
+            )
             if not cuda:
                 result[title] = Variant("infogan_fast", dtype, how)
                 if compiled and schedule == "alternating":
