@@ -176,9 +176,9 @@ def test_invariance_alone_makes_copies() -> None:
 
 def test_invariance_needs_an_ordered_code() -> None:
     with pytest.raises(
-        ValueError, match="invariance is of uniform and normal codes; cat=2,bernoulli=1 has none"
+        ValueError, match="invariance is of uniform and normal codes; noise=1,cat=2,bernoulli=1 has none"
     ):
-        make(LatentSpec.parse("cat=2,bernoulli=1"), Objective(invariance=1.0))
+        make(LatentSpec.parse("noise=1,cat=2,bernoulli=1"), Objective(invariance=1.0))
 
 
 def test_consistency_needs_a_categorical_code() -> None:
