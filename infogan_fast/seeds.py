@@ -42,12 +42,12 @@ from infogan_fast.cli import Parser
 from infogan_fast.device import choose_device, usable_threads
 from infogan_fast.errors import UserError
 from infogan_fast.evaluate import aligned, number, read_images
-from infogan_fast.run import load_run
+from infogan_fast.run import load_run, read_config
 from infogan_fast.settings import CHANGEABLE, Settings
 from infogan_fast.settings import parse as parse_training
 
 INTERRUPTED = 130
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LEAST_INFORMATION = 0.01
 """Nats; a code that holds less is left out of the choice, as in Duan et al. 2020, section 4."""
 _LEAST_RUNS = 3  # of two, each agrees with the other as much
@@ -141,11 +141,15 @@ def train_seed(
             if status:
                 return {"seed": seed, "failed": _last_line(log)}
         if not evaluation.exists():
+            part = evaluation.with_suffix(".json.part")  # an evaluation is whole or not there
             device = ["--device", settings.device]
-            status = programs.run("evaluate", [str(folder), "--json", str(evaluation), *device], slot, log)
+            status = programs.run("evaluate", [str(folder), "--json", str(part), *device], slot, log)
             if status:
                 return {"seed": seed, "failed": _last_line(log)}
+            part.replace(evaluation)
         return row(seed, folder, json.loads(evaluation.read_text()))
+    except UserError as error:  # a damaged checkpoint, of which the other seeds know nothing
+        return {"seed": seed, "failed": str(error)}
     finally:
         free.put(slot)
 
@@ -161,8 +165,8 @@ def _last_line(log: Path) -> str:
 
 
 def row(seed: int, folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What seeds.json says of a run: ``figures``, see :func:`figures`, the alarms it ended with, and seconds
-    of training."""
+    """What seeds.json says of a run: ``figures``, see :func:`figures`, the alarms it ended with, seconds of
+    training, and on what machine."""
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     return {
         "seed": seed,
@@ -170,6 +174,7 @@ def row(seed: int, folder: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
         "updates": evaluation["updates"],
         "seconds": last["seconds"],
         "alarms": last["alarms"],
+        "machine": read_config(folder)["machine"],
         "figures": figures(evaluation),
     }
 
@@ -221,7 +226,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def rank(rows: list[dict[str, Any]], out: Path, device: str) -> None:
     """Give each row ``agreement``, its score by :func:`metrics.udr`, on the held-out images of the first run;
-    codes with less than 0.01 nats in generated images are left out. One run alone has None."""
+    codes with less than 0.01 nats in generated images are left out."""
     images, tables, informative = None, [], []
     for r in rows:
         run = load_run(out / r["run"], device=device)
@@ -235,7 +240,7 @@ def rank(rows: list[dict[str, Any]], out: Path, device: str) -> None:
     discrete = [True] * spec.n_categorical + [False] * spec.n_continuous
     scores = metrics.udr(tables, discrete_codes=discrete, informative=informative).scores
     for r, score in zip(rows, scores.tolist(), strict=True):
-        r["agreement"] = None if np.isnan(score) else score
+        r["agreement"] = score
 
 
 def report(result: dict[str, Any], out: Path) -> str:
@@ -249,10 +254,11 @@ def report(result: dict[str, Any], out: Path) -> str:
         for name, found in result["summary"].items():
             each = [number(r["figures"].get(name)) for r in shown]
             table.append([name, *each, *(number(found[key]) for key in statistics_of)])
-        agreements = [number(r.get("agreement")) for r in shown]
-        table.append(["agreement", *agreements, *[""] * len(statistics_of)])
-        minutes = [f"{r['seconds'] / 60:.1f}" for r in shown]
-        table.append(["minutes", *minutes, *[""] * len(statistics_of)])
+        for name, cells in (
+            ("agreement", [number(r.get("agreement")) for r in shown]),
+            ("minutes", [f"{r['seconds'] / 60:.1f}" for r in shown]),
+        ):
+            table.append([name, *cells, *[""] * len(statistics_of)])
         lines += aligned(table)
     for r in result["seeds"]:
         if "failed" in r:
@@ -341,7 +347,7 @@ def _run(argv: list[str] | None) -> int:
         print("interrupted; the same command goes on", flush=True)
         return INTERRUPTED
     finished = [rows[s] for s in seeds if "figures" in rows[s]]
-    if finished:
+    if len(finished) >= _LEAST_RUNS:
         rank(finished, out, settings.device)
     print(report(_write(out, request.given, rows), out))
     return 0 if len(finished) == args.n else 1
@@ -350,11 +356,14 @@ def _run(argv: list[str] | None) -> int:
 @contextlib.contextmanager
 def _interruptible(programs: Programs) -> Iterator[None]:
     """An interruption is passed on to the programs, and no more of them are started."""
-    before = [(kind, signal.signal(kind, lambda *_: programs.stop())) for kind in _SIGNALS]
+    before = {kind: signal.getsignal(kind) for kind in _SIGNALS}
+    for kind, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(kind, lambda *_: programs.stop())
     try:
         yield
     finally:
-        for kind, handler in before:
+        for kind, handler in before.items():
             signal.signal(kind, handler)
 
 
@@ -389,14 +398,13 @@ def _write(out: Path, given: dict[str, Any], rows: dict[int, dict[str, Any]]) ->
     """seeds.json, whole or not at all; returns what it holds."""
     ordered = [rows[seed] for seed in sorted(rows)]
     finished = [r for r in ordered if "figures" in r]
-    ranked = [r for r in finished if r.get("agreement") is not None]
-    selected = max(ranked, key=lambda r: r["agreement"])["seed"] if len(ranked) >= _LEAST_RUNS else None
+    ranked = [r for r in finished if "agreement" in r]
     result = {
         "format": _FORMAT,
         "settings": {k: v for k, v in given.items() if k == "steps" or k not in CHANGEABLE},
         "seeds": ordered,
         "summary": summary(finished),
-        "selected": selected,
+        "selected": max(ranked, key=lambda r: r["agreement"])["seed"] if ranked else None,
     }
     part = out / "seeds.json.part"
     part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

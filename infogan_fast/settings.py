@@ -98,11 +98,10 @@ class Settings:
     def objective(self) -> Objective:
         """What the step is to optimise, of settings that are checked."""
         values = {f.name: getattr(self, f.name) for f in fields(Objective)}
-        values |= {name: value for name, value in _PAPER.items() if values[name] is None}
         made_by = (
             Transformation() if self.transformation is None else Transformation.parse(self.transformation)
         )
-        return Objective(**values | {"consistency": self.consistency or 0.0, "transformation": made_by})
+        return Objective(**values | {"transformation": made_by})
 
     def checked(self) -> Settings:
         """These settings, with what the recipe decides, in their canonical form.

@@ -452,8 +452,8 @@ class TrainingStep:
         return [work.real, work.copies] if self._consistent else [work.real]
 
     def _agreement_gradients(self, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the consistency term with respect to Q's outputs for real images and copies, at the
-        discriminator's scale and at the generator's."""
+        """Of consistency and invariance with respect to Q's outputs for real images and copies, at the
+        discriminator's scale and at the generator's; how well the outputs agree is counted."""
         objective = self.objective
         information, distance, gradient = agreement(
             self.spec,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ def test_every_seed_is_trained_evaluated_and_reported(finished: Path, pictures: 
         assert r["figures"]["c1 accuracy"] == evaluation["codes"]["c1"]["accuracy"] > 0
         rows = (finished / f"seed-{r['seed']}" / "metrics.jsonl").read_text().splitlines()
         assert r["seconds"] == json.loads(rows[-1])["seconds"]
+        assert r["machine"] == json.loads((run.folder / "config.json").read_text())["machine"]
         assert f"writes    {run.folder}" in (finished / f"seed-{r['seed']}.log").read_text()
     assert result["summary"] == seeds.summary(result["seeds"])
     best = max(result["seeds"], key=lambda r: r["agreement"])
@@ -209,6 +212,59 @@ def test_a_program_gets_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "log").read_text() == f"-m infogan_fast.train --amp 3 7 {Path.cwd()}\n"
 
 
+def test_programs_run_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two seeds waits for the other to have begun, which one after the other never ends."""
+    begun = threading.Barrier(2, timeout=30)
+
+    def train(seed: int, *_: Any) -> dict[str, Any]:
+        begun.wait()
+        return {"seed": seed, "failed": "on purpose"}
+
+    monkeypatch.setattr(seeds, "train_seed", train)
+    monkeypatch.setattr(seeds, "usable_threads", lambda: 2)
+    assert seeds.main(["--n", "2", "--device", "cpu", "--out", str(tmp_path / "out")]) == 1
+
+
+def test_damage_of_one_seed_is_not_the_others(
+    finished: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    path = checkpoint.listed(out / "seed-5" / "checkpoints")[-1]
+    path.write_bytes(b"damaged")
+    monkeypatch.setattr(seeds.Programs, "run", lambda *_: pytest.fail("a program was started"))
+    flags = ["--n", "3", "--first-seed", "5", "--out", str(out), "--data", str(pictures)]
+    assert seeds.main([*flags, *FLAGS, "--steps", "2"]) == 1
+    first, *others = json.loads((out / "seeds.json").read_text())["seeds"]
+    assert first["failed"].startswith(f"{path}: not a readable checkpoint")
+    assert all("figures" in r for r in others)
+
+
+def test_a_cut_off_evaluation_is_made_again(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    evaluation = (out / "seed-5.json").read_text()
+    (out / "seed-5.json").rename(out / "seed-5.json.part")
+    (out / "seed-5.json.part").write_text("{")
+    flags = ["--n", "3", "--first-seed", "5", "--out", str(out), "--data", str(pictures)]
+    assert seeds.main([*flags, *FLAGS, "--steps", "2"]) == 0
+    assert json.loads((out / "seed-5.json").read_text())["codes"] == json.loads(evaluation)["codes"]
+    assert not (out / "seed-5.json.part").exists()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_hangup_stops_the_programs_unless_it_is_ignored(ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        programs = seeds.Programs()
+        with seeds._interruptible(programs):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert programs.stopping.is_set() != ignored
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def evaluation(**codes: Any) -> dict[str, Any]:
     return {"codes": codes, "disentanglement": None}
 
@@ -285,7 +341,6 @@ def test_agreement_chooses_and_labels_do_not(
     seeds.rank(rows, finished, "cpu")
     result = seeds._write(tmp_path, {}, {r["seed"]: r for r in rows})
     assert result["selected"] == 6
-    assert seeds._write(tmp_path, {}, {r["seed"]: r for r in rows[:2]})["selected"] is None
 
 
 def test_alarms_and_failures_are_reported() -> None:
