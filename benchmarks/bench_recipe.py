@@ -9,20 +9,17 @@ side.
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mnist
 import torch
 from baselines import assigned
 from timing import machine, write_json
 
 from infogan_fast.consistency import Transformation
-from infogan_fast.data import load_images
 from infogan_fast.device import amp_dtype, choose_device, tune_allocator
 from infogan_fast.evaluate import sweep_scores
 from infogan_fast.latents import LatentSpec
@@ -48,31 +45,16 @@ def changed(objective: Objective, changes: list[str]) -> Objective:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=os.environ.get("INFOGAN_FAST_MNIST"),
-        metavar="DIR",
-        help="folder of the MNIST files (default: INFOGAN_FAST_MNIST, or the cache folder, downloading)",
-    )
+    parser = mnist.parser(__doc__)
+    mnist.add_training(parser, updates=1000)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="changes")
     parser.add_argument("--recipe", choices=("default", "paper"), default="default")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S")
-    parser.add_argument("--updates", type=int, default=1000, metavar="N")
-    parser.add_argument("--every", type=int, default=250, metavar="N")
-    parser.add_argument("--batch-size", type=int, default=128, metavar="B")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     tune_allocator()
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    train, test = (load_images("mnist", data_dir=args.data_dir, split=part) for part in ("train", "test"))
+    train, test = mnist.load(args.data_dir)
     assert test.labels is not None
     recipe = Settings(data="mnist", recipe=args.recipe).checked().objective
     objective = changed(recipe, args.changes)

@@ -16,15 +16,14 @@ import os
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+import mnist
 import torch
 from baselines import Plain, ThreeOptimizers, assigned
 from timing import machine, write_json
 from torch import Tensor, nn
 
-from infogan_fast.data import load_images
 from infogan_fast.device import amp_dtype, choose_device, tune_allocator
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import faster_linear, set_linear
@@ -74,7 +73,7 @@ def _worker(pipe: Connection, name: str, args: argparse.Namespace, seed: int) ->
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    train, test = (load_images("mnist", data_dir=args.data_dir, split=part) for part in ("train", "test"))
+    train, test = mnist.load(args.data_dir)
     assert test.labels is not None
     torch.manual_seed(seed)
     iteration, trunk, q_head, scale, offset = make(name, train.images, args.batch_size, device, seed)
@@ -111,24 +110,9 @@ def _train(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=os.environ.get("INFOGAN_FAST_MNIST"),
-        metavar="DIR",
-        help="folder of the MNIST files (default: INFOGAN_FAST_MNIST, or the cache folder, downloading)",
-    )
-    parser.add_argument("--updates", type=int, default=5000, metavar="N", help="at most (default: 5000)")
-    parser.add_argument("--every", type=int, default=250, metavar="N", help="between looks (default: 250)")
-    parser.add_argument("--batch-size", type=int, default=128, metavar="B")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S")
+    parser = mnist.parser(__doc__)
+    mnist.add_training(parser, updates=5000)
     parser.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     where = machine(choose_device(args.device))
     print(", ".join(f"{key}: {value}" for key, value in where.items()), flush=True)

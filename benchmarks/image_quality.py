@@ -14,21 +14,18 @@ style          within a digit, the deviation of slant and of stroke thickness ov
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from pathlib import Path
 from typing import Any
 
+import mnist
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
-from timing import write_json
+from timing import machine, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
 from infogan_fast import morphology
-from infogan_fast.data import load_images
 from infogan_fast.evaluate import match_labels
 from infogan_fast.run import Run, load_run
 from infogan_fast.samples import draw_inputs, make_images, with_codes
@@ -132,22 +129,12 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs on MNIST")
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=os.environ.get("INFOGAN_FAST_MNIST"),
-        metavar="DIR",
-        help="folder of the MNIST files (default: INFOGAN_FAST_MNIST, or the cache folder, downloading)",
-    )
+    parser = mnist.parser(__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs on MNIST")
     parser.add_argument("--per-class", type=int, default=800, metavar="N", help="images (default: 800)")
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help="of the classifier (default: 4)")
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    train, test = (load_images("mnist", data_dir=args.data_dir, split=part) for part in ("train", "test"))
+    train, test = mnist.load(args.data_dir)
     assert train.labels is not None
     assert test.labels is not None
     classifier = train_classifier(train.images, train.labels, args.epochs)
@@ -163,6 +150,7 @@ def main() -> None:
     }
     print(f"{'mean, worst':34} share read   classes  coverage     slant      thickness")
     results: dict[str, Any] = {
+        "machine": machine(torch.device("cpu")),
         "classifier_accuracy": accuracy,
         "per_class": count,
         "real test images": score(held, classifier, real),
@@ -178,9 +166,7 @@ def main() -> None:
         name = f"{folder.parent.name}/{folder.name}"
         results["runs"][name] = score(made, classifier, real)
         print(line(name, results["runs"][name]), flush=True)
-        write_json(args.json, results)
-    if not args.runs:
-        print(json.dumps(results["real test images"]))
+    write_json(args.json, results)
 
 
 if __name__ == "__main__":
