@@ -358,7 +358,7 @@ def _interruptible(programs: Programs) -> Iterator[None]:
     """An interruption is passed on to the programs, and no more of them are started."""
     before = {kind: signal.getsignal(kind) for kind in _SIGNALS}
     for kind, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
+        if kind != signal.SIGHUP or handler is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(kind, lambda *_: programs.stop())
     try:
         yield

@@ -107,7 +107,11 @@ def test_cut_off_runs_go_on(pictures: Path, tmp_path: Path) -> None:
         while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.1)
         program.send_signal(signal.SIGINT)
-        said, _ = program.communicate(timeout=120)
+        try:
+            said, _ = program.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            program.send_signal(signal.SIGTERM)  # which ends what it has started, too
+            raise
     assert program.returncode == 130
     assert "interrupted; the same command goes on" in said
     assert json.loads((out / "seeds.json").read_text())["seeds"] == []
@@ -252,17 +256,25 @@ def test_a_cut_off_evaluation_is_made_again(finished: Path, pictures: Path, tmp_
     assert not (out / "seed-5.json.part").exists()
 
 
-@pytest.mark.parametrize("ignored", [False, True])
-def test_a_hangup_stops_the_programs_unless_it_is_ignored(ignored: bool) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+@pytest.mark.parametrize(
+    ("kind", "before", "stops"),
+    [
+        (signal.SIGHUP, signal.SIG_DFL, True),
+        (signal.SIGHUP, signal.SIG_IGN, False),  # as nohup has it
+        (signal.SIGINT, signal.SIG_IGN, True),  # as a shell's background has it
+        (signal.SIGTERM, signal.SIG_DFL, True),
+    ],
+)
+def test_signals_stop_the_programs(kind: signal.Signals, before: signal.Handlers, stops: bool) -> None:
+    ours = signal.signal(kind, before)
     try:
         programs = seeds.Programs()
         with seeds._interruptible(programs):
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert programs.stopping.is_set() != ignored
-        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+            os.kill(os.getpid(), kind)
+            assert programs.stopping.is_set() == stops
+        assert signal.getsignal(kind) == before
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(kind, ours)
 
 
 def evaluation(**codes: Any) -> dict[str, Any]:
