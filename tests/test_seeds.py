@@ -250,7 +250,7 @@ def test_a_cut_off_evaluation_is_made_again(finished: Path, pictures: Path, tmp_
     evaluation = (out / "seed-5.json").read_text()
     (out / "seed-5.json").rename(out / "seed-5.json.part")
     (out / "seed-5.json.part").write_text("{")
-    flags = ["--n", "3", "--first-seed", "5", "--out", str(out), "--data", str(pictures)]
+    flags = ["--n", "3", "--first-seed", "5", "--jobs", "1", "--out", str(out), "--data", str(pictures)]
     assert seeds.main([*flags, *FLAGS, "--steps", "2"]) == 0
     assert json.loads((out / "seed-5.json").read_text())["codes"] == json.loads(evaluation)["codes"]
     assert not (out / "seed-5.json.part").exists()
