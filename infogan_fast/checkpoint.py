@@ -11,7 +11,7 @@ import torch
 
 from infogan_fast.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 

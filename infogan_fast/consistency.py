@@ -14,6 +14,7 @@ others is known from Locatello et al. 2020 (arXiv 2002.02886). No label is read.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -25,17 +26,17 @@ from infogan_fast import ops
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 
-# Angle, scale, shear, shift (x, y), mirror, gains of three channels: always all of them, so that changing one
-# range leaves the other draws as they are.
-_DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 9)
+# Angle, scale, shear, shift (x, y), mirror, gains of three channels, where to erase (x, y): always all of
+# them, so that changing one range leaves the other draws as they are.
+_DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 11)
 # The latents are drawn by the same operator; with their seed the copies would follow the codes.
 _SEED = 0x636F_7069_6573
 _LEAST = 1e-30  # of a probability whose logarithm is taken: within float32's normal numbers
 
 _GRAMMAR = (
     "expected comma-separated parts such as rotation=15,scale=0.15,shear=0.2,shift=0.06 "
-    "(rotation in degrees, scale and shift as shares, shear, colour as a share, flip=0 or 1; a part that is "
-    "left out is 0)"
+    "(rotation in degrees, scale and shift as shares, shear, colour as a share, flip=0 or 1, erase as a "
+    "share; a part that is left out is 0)"
 )
 
 
@@ -54,6 +55,9 @@ class Transformation:
         colour: each channel is times 1 - colour to 1 + colour (and cut at 1), 0 to 1; without it the classes
             of colour pictures may turn out to be their mean colours.
         flip: mirror half of the copies left to right; not for what has a reading direction.
+        erase: side of a square of the copy that is made black (cut out: DeVries & Taylor 2017, arXiv
+            1708.04552), as a share of the side, 0 to 1; its middle is anywhere in the copy. What one stroke
+            changes, such as the bar of a seven, is not the class.
 
     Raises:
         UserError: a range is not valid.
@@ -65,6 +69,7 @@ class Transformation:
     shift: float = 0.06
     colour: float = 0.0
     flip: bool = False
+    erase: float = 0.3
 
     def __post_init__(self) -> None:
         for name, most, expected in (
@@ -73,6 +78,7 @@ class Transformation:
             ("shear", math.inf, "0 or more"),
             ("shift", 1.0, "0 to 1"),
             ("colour", 1.0, "0 to 1"),
+            ("erase", 1.0, "0 to 1"),
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= most):
@@ -121,7 +127,7 @@ class Transformation:
 TRANSFORMATIONS = {
     "mnist": Transformation(),
     "strokes": Transformation(),
-    "fashion-mnist": Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06),
+    "fashion-mnist": Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06, erase=0.0),
 }
 
 
@@ -129,11 +135,12 @@ class Agreement(NamedTuple):
     """What :func:`agreement` returns; float32, or float64 for float64 inputs."""
 
     information: Tensor
-    """[n_categorical]: I of each categorical code in nats, 0 to log K."""
+    """[n_categorical]: I of each categorical code in nats, 0 to log K; of its average joint where there is
+    one."""
     distance: Tensor
     """[]: of the last uniform or normal code, in nats; 0 where that is not asked for."""
     gradient: Tensor
-    """Of ``invariance * distance - consistency * sum(information)`` with respect to the outputs, as these."""
+    """Of the loss with respect to the outputs, as these."""
 
 
 def last_ordered_code(spec: LatentSpec) -> int:
@@ -179,7 +186,15 @@ def transformed(rng_state: Tensor, images: Tensor, transformation: Transformatio
     if t.colour:
         gains = 1.0 + t.colour * draws[:, 6 : 6 + images.shape[1], :, None]
         result = (result * gains).clamp_(max=1.0)
+    if t.erase:
+        rows, columns = ((centres - draws[:, i]).abs() < t.erase for i in (10, 9))
+        result = result.masked_fill_((rows[:, :, None] & columns[:, None])[:, None], 0.0)
     return torch.empty_like(images).copy_(result)
+
+
+def average_joints(spec: LatentSpec, dtype: torch.dtype, device: torch.device | str = "cpu") -> list[Tensor]:
+    """[K, K] of each categorical code, for :func:`agreement`: independent answers, all values as frequent."""
+    return [torch.full((k, k), 1.0 / k**2, dtype=dtype, device=device) for k in spec.categorical_sizes]
 
 
 def agreement(
@@ -187,6 +202,9 @@ def agreement(
     q_output: Tensor,
     *,
     consistency: float,
+    balance: float = 0.0,
+    joints: Sequence[Tensor] | None = None,
+    joint_ema: float = 0.0,
     invariance: float = 0.0,
     fixed_log_variance: float | None = None,
 ) -> Agreement:
@@ -199,6 +217,13 @@ def agreement(
     the generator's objective. I draws every code's margin towards equal frequencies, that of a code with
     another prior too; there the information of generated images, which holds the prior, pulls against it.
 
+    The loss of a categorical code is -consistency (I + balance H(m)). Where two classes share a value while
+    two values share another class, I is hardly less than it could be; it is H(m), the entropy of the margin,
+    that is, so it may count for more (as in the code of Ji et al., whose lamb is 1 + balance / 2). But the
+    frequencies in one batch are not those of the data, and would be made equal in every batch by itself. With
+    ``joints``, J is a moving average over batches, as in Belghazi et al. 2018 (arXiv 1801.04062, section
+    3.2). Only this batch's part of it has a gradient, which is scaled as if it were the whole.
+
     The last uniform or normal code has the distance of the two answers, mean (mu - mu')^2 (1 / v + 1 / v') /
     4: what the means contribute to the mean of both Kullback-Leibler divergences between Q's Gaussians. The
     variances v and v' count as constants, so that no answer agrees by being vague. No reward is given for
@@ -208,7 +233,11 @@ def agreement(
         spec: the latent specification that q_output follows.
         q_output: [2B, q_dim], the outputs for B images, then for their copies in the same order. It is read
             in float32 (float64 where it is float64), under autocast too.
-        consistency: weight of the information of the categorical codes.
+        consistency: weight of the categorical codes.
+        balance: weight of H(m) beside I.
+        joints: of :func:`average_joints`, on the outputs' device, in their dtype or float32; moved on in
+            place. None: the batch's own joint counts alone.
+        joint_ema: decay a call of these averages, 0 to below 1.
         invariance: weight of the distance; above 0 there must be a uniform or normal code.
         fixed_log_variance: of Q's Gaussians; None where q_output has it.
     """
@@ -216,14 +245,18 @@ def agreement(
     q = q_output.detach().to(dtype)
     gradient, information, column = torch.zeros_like(q), [], 0
     with torch.autocast(q.device.type, enabled=False):
-        for size in spec.categorical_sizes:
+        for code, size in enumerate(spec.categorical_sizes):
             p = q[:, column : column + size].softmax(1)
             real, copy = p.chunk(2)
             joint = real.t() @ copy / len(real)
             joint = (joint + joint.t()) / 2
+            if joints is not None:
+                joint = joints[code].lerp_(joint, 1.0 - joint_ema)
             margin = joint.sum(0).clamp_min(_LEAST).log()
-            pointwise = joint.clamp_min(_LEAST).log() - margin - margin[:, None]
+            margins = margin + margin[:, None]
+            pointwise = joint.clamp_min(_LEAST).log() - margins
             information.append((joint * pointwise).sum())
+            pointwise -= balance / 2 * margins
             slope = torch.cat([copy, real]) @ pointwise / len(real)
             gradient[:, column : column + size] = (-consistency * p) * (
                 slope - (p * slope).sum(1, keepdim=True)

@@ -20,11 +20,12 @@ from infogan_fast.step import MI_GRADIENTS, SCHEDULES, Objective
 
 #: What is optimised where the flags do not say.
 RECIPES = ("default", "paper")
-_PAPER = {name: getattr(Objective, name) for name in ("lambda_categorical", "lr_q", "invariance")}
 #: Beside consistency. With a larger lambda, codes that the generator has hit upon hold on to what they mean
-#: before Q has seen enough of the images to know better; with a faster Q it does so in time. Invariance is of
-#: one of several uniform or normal codes.
-_CONSISTENT = {"lambda_categorical": 0.3, "lr_q": 1e-3, "invariance": 0.02}
+#: before Q has seen enough of the images to know better; with a faster Q it does so in time. Without balance,
+#: or with that of every batch by itself, two classes may come to share a value for good. Invariance is of one
+#: of several uniform or normal codes.
+_CONSISTENT = {"lambda_categorical": 0.3, "lr_q": 1e-3, "balance": 1.0, "joint_ema": 0.9, "invariance": 0.02}
+_PAPER = {name: getattr(Objective, name) for name in _CONSISTENT}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Settings:
     schedule: str = Objective.schedule
     recipe: str = RECIPES[0]
     consistency: float | None = None
+    balance: float | None = None
+    joint_ema: float | None = None
     invariance: float | None = None
     transformation: str | None = None
     lambda_categorical: float | None = None
@@ -120,13 +123,15 @@ class Settings:
                 raise UserError(f"{_flag(name)} is {value}; expected a number above 0")
         if self.fixed_sigma is not None and abs(2 * math.log(self.fixed_sigma)) > 10:
             raise UserError(f"--fixed-sigma is {self.fixed_sigma}; expected a number from 0.0068 to 148")
-        for name in ("lambda_categorical", "lambda_continuous", "consistency", "invariance", "leaky_slope"):
+        weights = ("lambda_categorical", "lambda_continuous", "consistency", "balance", "invariance")
+        for name in (*weights, "leaky_slope"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{_flag(name)} is {value}; expected a number of at least 0")
-        for name in ("beta1", "beta2", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{_flag(name)} is {getattr(self, name)}; expected at least 0 and below 1")
+        for name in ("beta1", "beta2", "ema", "joint_ema"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UserError(f"{_flag(name)} is {value}; expected at least 0 and below 1")
         if not -(2**63) <= self.seed < 2**63:
             raise UserError(f"--seed is {self.seed}; expected a 64-bit integer")
         if self.linear == "onednn" and (why := onednn_missing()) is not None:
@@ -163,6 +168,11 @@ class Settings:
                 f"--consistency {consistency:g}: it is of categorical codes, and --latents {spec} has none; "
                 f"leave it out, or add one, for example --latents {spec},cat=10"
             )
+        for name in ("balance", "joint_ema"):
+            if getattr(self, name) and not consistency:
+                raise UserError(
+                    f"{_flag(name)} {getattr(self, name):g} needs --consistency WEIGHT, such as 1"
+                )
         ordered = sum(kind != "bernoulli" for kind in spec.continuous_kinds)
         if self.invariance and not ordered:
             raise UserError(
@@ -314,6 +324,24 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         what,
+        "balance",
+        "of consistency: weight with which the values of a categorical code are to be equally frequent over "
+        "the images, so that no two classes share one",
+        f"{_CONSISTENT['balance']} with the default recipe's consistency, else {_PAPER['balance']}",
+        type=float,
+        metavar="X",
+    )
+    add(
+        what,
+        "joint_ema",
+        "of consistency: decay an update of the average over batches in which agreement and frequencies are "
+        "measured; 0: each batch by itself",
+        f"{_CONSISTENT['joint_ema']} with the default recipe's consistency, else {_PAPER['joint_ema']}",
+        type=float,
+        metavar="X",
+    )
+    add(
+        what,
         "invariance",
         "weight with which Q reads the last uniform or normal code alike from an image and its copy, so that "
         "what copies change is left to the other codes",
@@ -325,7 +353,7 @@ def parser() -> argparse.ArgumentParser:
         what,
         "transformation",
         "largest change of the copies: rotation=DEGREES, scale, shear, shift=SHARE of the side, "
-        "colour=SHARE, flip=0|1; what is left out is 0",
+        "colour=SHARE, flip=0|1, erase=SHARE of the side (a black square); what is left out is 0",
         f"{TRANSFORMATIONS['mnist']}; on fashion-mnist {TRANSFORMATIONS['fashion-mnist']}",
         metavar="SPEC",
     )
@@ -440,10 +468,11 @@ def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Settings:
         raise UserError(f"config.json is of another version of infogan_fast: {', '.join(unknown)} differ")
     # What was profiled belongs to one sitting, and may lie behind the run by now.
     settings = replace(Settings(**saved), profile=None, profile_phases=False)
+    whole = settings
     if given.get("consistency") == 0 or given.get("invariance") == 0:
-        # The run's own transformation is not what is wrong with that.
-        settings = replace(settings, transformation=None)
-    asked = asdict(replace(settings, **given).checked())
+        # What the run has beside them is not what is wrong with that.
+        whole = replace(settings, transformation=None, balance=None, joint_ema=None)
+    asked = asdict(replace(whole, **given).checked())
     clashes = [
         f"{_flag(name)} ({saved[name]} in the run, {given[name]} given)"
         for name in given
@@ -453,4 +482,4 @@ def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Settings:
         raise UserError(
             f"a resumed run keeps its settings: leave out {', '.join(clashes)}, or start a new run"
         )
-    return Settings(**asked)
+    return replace(settings, **{name: asked[name] for name in given})

@@ -30,6 +30,7 @@ from infogan_fast import ops
 from infogan_fast.consistency import (
     Transformation,
     agreement,
+    average_joints,
     copy_state,
     last_ordered_code,
     transformed,
@@ -58,6 +59,9 @@ class Objective:
         discriminator's trunk too, in its own update.
     consistency: weight of the agreement of Q's categorical codes on real images and their copies, in the
         discriminator's loss and Q's; 0 for none. Not in the paper.
+    balance: of consistency, the weight of equal frequencies of each code's values over the images.
+    joint_ema: of consistency, the decay an update of the average over batches in which it is measured; 0 for
+        each batch alone.
     invariance: weight with which the last uniform or normal code is read alike from them, in the same losses;
         0 for none. Not in the paper.
     transformation: what makes the copies.
@@ -72,6 +76,8 @@ class Objective:
     fixed_sigma: float | None = None
     mi_gradient: str = "generator"
     consistency: float = 0.0
+    balance: float = 0.0
+    joint_ema: float = 0.0
     invariance: float = 0.0
     transformation: Transformation = field(default_factory=Transformation)
     schedule: str = "alternating"
@@ -188,6 +194,8 @@ class TrainingStep:
         self.order = ops.rng_state(seed, device=images.device)
         self.rng = ops.rng_state(seed, device=self.device)
         self.copy_rng = copy_state(seed, self.device)
+        precise = torch.promote_types(parameter.dtype, torch.float32)
+        self.joints = average_joints(spec, precise, self.device)
         self._consistent = objective.consistency > 0 or objective.invariance > 0
         if objective.consistency and not spec.n_categorical:
             raise ValueError(f"consistency is of categorical codes; {spec} has none")
@@ -297,7 +305,7 @@ class TrainingStep:
     def _state_tensors(self) -> list[Tensor]:
         """Everything that an iteration changes in place, but for the scalers."""
         modules = [self.networks] if self.ema is None else [self.networks, self.ema]
-        tensors = [self.rng, self.order, self.copy_rng, self.terms]
+        tensors = [self.rng, self.order, self.copy_rng, *self.joints, self.terms]
         for module in modules:
             tensors += [*module.parameters(), *module.buffers()]
         for optimizer in (self.optimizer_d, self.optimizer_g):
@@ -459,6 +467,9 @@ class TrainingStep:
             self.spec,
             pair,
             consistency=objective.consistency,
+            balance=objective.balance,
+            joints=self.joints,
+            joint_ema=objective.joint_ema,
             invariance=objective.invariance,
             fixed_log_variance=self.fixed_log_variance,
         )
@@ -493,6 +504,7 @@ class TrainingStep:
             "rng": self.rng,
             "order": self.order,
             "copy_rng": self.copy_rng,
+            "joints": self.joints,
             "terms": self.terms,
             "updates": self.updates,
         }
@@ -521,6 +533,8 @@ class TrainingStep:
         self.rng.copy_(state["rng"])
         self.order.copy_(state["order"])
         self.copy_rng.copy_(state["copy_rng"])
+        for joint, saved in zip(self.joints, state["joints"], strict=True):
+            joint.copy_(saved)
         self.terms.copy_(state["terms"])
         self.updates = state["updates"]
         self._graph = None  # the optimizers' state lies elsewhere now

@@ -204,9 +204,9 @@ def infogan_total(terms: list[Tensor], weights: LossWeights) -> Tensor:
 def transformed(images: Tensor, transformation: Transformation, seed: int, step: int) -> Tensor:
     """Copies of images [B, C, S, S], float64: the map of a point, inverted as a matrix and read by SciPy."""
     t, side = transformation, images.shape[-1]
-    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, len(images))[2].numpy()
+    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 11), seed, step, len(images))[2].numpy()
     result = np.empty(images.shape)
-    for n, (turn, size, lean, right, down, flip, *gains) in enumerate(draws):
+    for n, (turn, size, lean, right, down, flip, *gains, x, y) in enumerate(draws):
         angle = math.radians(t.rotation) * turn
         sine, cosine = math.sin(angle), math.cos(angle)
         # Of (row, column) about the middle; rows count downwards, angles anticlockwise.
@@ -221,6 +221,8 @@ def transformed(images: Tensor, transformation: Transformation, seed: int, step:
                 images[n, c].double().numpy(), back, offset, order=1, mode="nearest"
             )
             result[n, c] = np.minimum(copy * (1.0 + t.colour * gains[c]), 1.0)
+        across, along = (np.abs(2 * np.arange(side) + 1 - side * (1 + d)) < side * t.erase for d in (x, y))
+        result[n, :, np.outer(along, across)] = 0.0
     return torch.from_numpy(result)
 
 
@@ -242,18 +244,26 @@ def distance(spec: LatentSpec, q_output: Tensor, log_variance: float | None = No
     return total / count
 
 
-def agreement(spec: LatentSpec, q_output: Tensor) -> list[Tensor]:
-    """The mutual information of each categorical code on images and copies: entropies, one pair at a time."""
-    result, column, count = [], 0, len(q_output) // 2
-    for size in spec.categorical_sizes:
+def agreement(
+    spec: LatentSpec, q_output: Tensor, joints: list[Tensor] | None = None, joint_ema: float = 0.0
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Of each categorical code on images and copies the mutual information, from entropies, the entropy of
+    its values, and the joint that both are of, averaged with the one before: one pair at a time."""
+    information, entropies, averages = [], [], []
+    column, count = 0, len(q_output) // 2
+    for code, size in enumerate(spec.categorical_sizes):
         p = F.softmax(q_output[:, column : column + size].double(), 1)
         joint = torch.zeros(size, size, dtype=torch.float64)
         for image, copy in zip(p[:count], p[count:], strict=True):
             joint = joint + (torch.outer(image, copy) + torch.outer(copy, image)) / (2 * count)
+        if joints is not None:
+            joint = joint_ema * joints[code] + (1 - joint_ema) * joint
 
         def entropy(q: Tensor) -> Tensor:
             return -torch.xlogy(q, q).sum()
 
-        result.append(entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint))
+        information.append(entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint))
+        entropies.append(entropy(joint.sum(0)))
+        averages.append(joint.detach())
         column += size
-    return result
+    return information, entropies, averages

@@ -34,6 +34,7 @@ class ReferenceStep:
         self.step = 0
         self.rng = ops.rng_state(seed)
         self.copy_seed = int(consistency.copy_state(seed)[0])
+        self.joints = [torch.full((k, k), k**-2.0, dtype=torch.float64) for k in spec.categorical_sizes]
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         axes = [0, 2, 3] if x.ndim == 4 else [0]
@@ -124,8 +125,10 @@ class ReferenceStep:
             changes = self.objective.transformation
             on_copies = self.trunk(reference.transformed(real, changes, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
-            agreements = reference.agreement(self.spec, pair)
-            disagreement = -self.objective.consistency * sum(agreements, torch.zeros(()))
+            decay = self.objective.joint_ema
+            agreements, entropies, self.joints = reference.agreement(self.spec, pair, self.joints, decay)
+            gain = sum(agreements, torch.zeros(())) + self.objective.balance * sum(entropies, torch.zeros(()))
+            disagreement = -self.objective.consistency * gain / (1 - decay)
         if self.objective.invariance:
             sigma = self.objective.fixed_sigma
             apart = reference.distance(self.spec, pair, None if sigma is None else 2 * math.log(sigma))

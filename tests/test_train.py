@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,11 @@ def test_diverged_weights_are_not_saved(
             ["--consistency", "2", "--latents", "noise=5,uniform=2"],
             "--consistency 2: it is of categorical codes, and --latents noise=5,uniform=2 has none",
         ),
+        (["--balance", "-1"], "--balance is -1.0; expected a number of at least 0"),
+        (["--balance", "2", "--recipe", "paper"], "--balance 2 needs --consistency WEIGHT"),
+        (["--joint-ema", "1"], "--joint-ema is 1.0; expected at least 0 and below 1"),
+        (["--joint-ema", "nan"], "--joint-ema is nan"),
+        (["--joint-ema", "0.5", "--data", "pictures"], "--joint-ema 0.5 needs --consistency WEIGHT"),
         (["--invariance", "-1"], "--invariance is -1.0; expected a number of at least 0"),
         (
             ["--invariance", "2", "--latents", "noise=5,cat=3,bernoulli=1"],
@@ -459,6 +465,8 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         (["--latents", "noise=4,cat=4"], "--latents (noise=4,cat=3,uniform=1 in the run"),
         (["--ema", "0.9"], "--ema"),
         (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
+        (["--balance", "2"], "--balance (1.0 in the run, 2.0 given)"),
+        (["--joint-ema", "0"], "--joint-ema (0.9 in the run, 0.0 given)"),
         (["--invariance", "1"], "--invariance (0.0 in the run, 1.0 given)"),
         (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
         (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
@@ -557,22 +565,32 @@ def test_settings_survive_the_round_trip() -> None:
     saved = json.loads(json.dumps(vars(settings)))
     assert resumed(saved, {}) == settings
     assert resumed(saved, {"steps": 9}).steps == 9
+    own = Settings(invariance=0.0, balance=2.0, transformation="shear=1").checked()
+    assert resumed(vars(own), {"invariance": 0.0, "steps": 9}) == replace(own, steps=9)
 
 
 @pytest.mark.parametrize(
     ("flags", "consistency", "transformation"),
     [
-        ([], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
-        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        ([], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0,erase=0.3"),
+        (
+            ["--data", "mnist"],
+            1.0,
+            "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0,erase=0.3",
+        ),
         (["--data", "fashion-mnist"], 1.0, str(TRANSFORMATIONS["fashion-mnist"])),
         (["--data", "pictures"], 0.0, None),
         (["--data", "pictures", "--consistency", "0.5"], 0.5, str(Transformation())),
         (
             ["--data", "pictures", "--consistency", "2", "--transformation", "flip=1"],
             2.0,
-            "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
+            "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1,erase=0",
         ),
-        (["--transformation", "scale=0.1"], 1.0, "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0"),
+        (
+            ["--transformation", "scale=0.1"],
+            1.0,
+            "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0,erase=0",
+        ),
         (["--consistency", "0"], 0.0, None),
         (["--recipe", "paper"], 0.0, None),
         (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(Transformation())),
@@ -602,26 +620,28 @@ def test_the_recipe_decides_what_is_not_given(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], (0.3, 1e-3, 0.02)),
-        (["--recipe", "paper"], (1.0, 2e-4, 0.0)),
-        (["--consistency", "0"], (1.0, 2e-4, 0.0)),
-        (["--data", "pictures"], (1.0, 2e-4, 0.0)),
-        (["--data", "pictures", "--consistency", "1"], (0.3, 1e-3, 0.02)),
-        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0)),
-        (["--lr-q", "5e-4"], (0.3, 5e-4, 0.02)),
-        (["--lambda-categorical", "1"], (1.0, 1e-3, 0.02)),
-        (["--lambda-categorical", "0"], (0.0, 1e-3, 0.02)),
-        (["--invariance", "0"], (0.3, 1e-3, 0.0)),
-        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 1.0)),
+        ([], (0.3, 1e-3, 1.0, 0.9, 0.02)),
+        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
+        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
+        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
+        (["--data", "pictures", "--consistency", "1"], (0.3, 1e-3, 1.0, 0.9, 0.02)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.02)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.02)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.02)),
+        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.02)),
+        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0)),
+        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 1.0)),
         # One code alone has nobody to leave anything to.
-        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 0.0)),
-        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 0.02)),
+        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0)),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.02)),
     ],
 )
-def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, float, float]) -> None:
+def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...]) -> None:
     settings = Settings(**parse(flags).given).checked()
     for found in (settings, settings.objective):
-        assert (found.lambda_categorical, found.lr_q, found.invariance) == expected
+        decided = found.lambda_categorical, found.lr_q, found.balance, found.joint_ema, found.invariance
+        assert decided == expected
     assert (settings.transformation is not None) == bool(settings.consistency or settings.invariance)
     again = parse(["--resume", "x", *flags, "--steps", "9000"]).given
     assert resumed(json.loads(json.dumps(vars(settings))), again).steps == 9000
@@ -648,6 +668,7 @@ def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.Captu
 def test_flags_arrive_in_the_objective() -> None:
     flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
+    flags += ["--balance", "9", "--joint-ema", ".4"]
     flags += ["--consistency", "7", "--invariance", "8", "--transformation", "colour=0.5,flip=1"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
@@ -664,8 +685,10 @@ def test_flags_arrive_in_the_objective() -> None:
         "mi_gradient": "trunk",
         "schedule": "one-stage",
         "consistency": 7.0,
+        "balance": 9.0,
+        "joint_ema": 0.4,
         "invariance": 8.0,
-        "transformation": Transformation(0, 0, 0, 0, 0.5, True),
+        "transformation": Transformation(0, 0, 0, 0, 0.5, True, 0),
     }
 
 
