@@ -26,17 +26,17 @@ from infogan_fast import ops
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 
-# Angle, scale, shear, shift (x, y), mirror, gains of three channels, where to erase (x, y): always all of
-# them, so that changing one range leaves the other draws as they are.
-_DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 11)
+# Angle, scale, shear, shift (x, y), mirror, gains of three channels: always all of them, so that changing one
+# range leaves the other draws as they are.
+_DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 9)
 # The latents are drawn by the same operator; with their seed the copies would follow the codes.
 _SEED = 0x636F_7069_6573
 _LEAST = 1e-30  # of a probability whose logarithm is taken: within float32's normal numbers
 
 _GRAMMAR = (
     "expected comma-separated parts such as rotation=15,scale=0.15,shear=0.2,shift=0.06 "
-    "(rotation in degrees, scale and shift as shares, shear, colour as a share, flip=0 or 1, erase as a "
-    "share; a part that is left out is 0)"
+    "(rotation in degrees, scale and shift as shares, shear, colour as a share, flip=0 or 1; a part that is "
+    "left out is 0)"
 )
 
 
@@ -55,9 +55,6 @@ class Transformation:
         colour: each channel is times 1 - colour to 1 + colour (and cut at 1), 0 to 1; without it the classes
             of colour pictures may turn out to be their mean colours.
         flip: mirror half of the copies left to right; not for what has a reading direction.
-        erase: side of a square of the copy that is made black (cut out: DeVries & Taylor 2017, arXiv
-            1708.04552), as a share of the side, 0 to 1; its middle is anywhere in the copy. What one stroke
-            changes, such as the bar of a seven, is not the class.
 
     Raises:
         UserError: a range is not valid.
@@ -69,7 +66,6 @@ class Transformation:
     shift: float = 0.06
     colour: float = 0.0
     flip: bool = False
-    erase: float = 0.3
 
     def __post_init__(self) -> None:
         for name, most, expected in (
@@ -78,7 +74,6 @@ class Transformation:
             ("shear", math.inf, "0 or more"),
             ("shift", 1.0, "0 to 1"),
             ("colour", 1.0, "0 to 1"),
-            ("erase", 1.0, "0 to 1"),
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= most):
@@ -127,7 +122,7 @@ class Transformation:
 TRANSFORMATIONS = {
     "mnist": Transformation(),
     "strokes": Transformation(),
-    "fashion-mnist": Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06, erase=0.0),
+    "fashion-mnist": Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06),
 }
 
 
@@ -186,9 +181,6 @@ def transformed(rng_state: Tensor, images: Tensor, transformation: Transformatio
     if t.colour:
         gains = 1.0 + t.colour * draws[:, 6 : 6 + images.shape[1], :, None]
         result = (result * gains).clamp_(max=1.0)
-    if t.erase:
-        rows, columns = ((centres - draws[:, i]).abs() < t.erase for i in (10, 9))
-        result = result.masked_fill_((rows[:, :, None] & columns[:, None])[:, None], 0.0)
     return torch.empty_like(images).copy_(result)
 
 

@@ -24,7 +24,7 @@ RECIPES = ("default", "paper")
 #: before Q has seen enough of the images to know better; with a faster Q it does so in time. Without balance,
 #: or with that of every batch by itself, two classes may come to share a value for good. Invariance is of one
 #: of several uniform or normal codes.
-_CONSISTENT = {"lambda_categorical": 0.3, "lr_q": 1e-3, "balance": 1.0, "joint_ema": 0.9, "invariance": 0.02}
+_CONSISTENT = {"lambda_categorical": 0.1, "lr_q": 1e-3, "balance": 1.0, "joint_ema": 0.9, "invariance": 0.02}
 _PAPER = {name: getattr(Objective, name) for name in _CONSISTENT}
 
 
@@ -353,7 +353,7 @@ def parser() -> argparse.ArgumentParser:
         what,
         "transformation",
         "largest change of the copies: rotation=DEGREES, scale, shear, shift=SHARE of the side, "
-        "colour=SHARE, flip=0|1, erase=SHARE of the side (a black square); what is left out is 0",
+        "colour=SHARE, flip=0|1; what is left out is 0",
         f"{TRANSFORMATIONS['mnist']}; on fashion-mnist {TRANSFORMATIONS['fashion-mnist']}",
         metavar="SPEC",
     )

@@ -204,9 +204,9 @@ def infogan_total(terms: list[Tensor], weights: LossWeights) -> Tensor:
 def transformed(images: Tensor, transformation: Transformation, seed: int, step: int) -> Tensor:
     """Copies of images [B, C, S, S], float64: the map of a point, inverted as a matrix and read by SciPy."""
     t, side = transformation, images.shape[-1]
-    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 11), seed, step, len(images))[2].numpy()
+    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, len(images))[2].numpy()
     result = np.empty(images.shape)
-    for n, (turn, size, lean, right, down, flip, *gains, x, y) in enumerate(draws):
+    for n, (turn, size, lean, right, down, flip, *gains) in enumerate(draws):
         angle = math.radians(t.rotation) * turn
         sine, cosine = math.sin(angle), math.cos(angle)
         # Of (row, column) about the middle; rows count downwards, angles anticlockwise.
@@ -221,8 +221,6 @@ def transformed(images: Tensor, transformation: Transformation, seed: int, step:
                 images[n, c].double().numpy(), back, offset, order=1, mode="nearest"
             )
             result[n, c] = np.minimum(copy * (1.0 + t.colour * gains[c]), 1.0)
-        across, along = (np.abs(2 * np.arange(side) + 1 - side * (1 + d)) < side * t.erase for d in (x, y))
-        result[n, :, np.outer(along, across)] = 0.0
     return torch.from_numpy(result)
 
 

@@ -24,7 +24,7 @@ from infogan_fast.data import BUILT_IN
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 
-NOTHING = Transformation(0, 0, 0, 0, erase=0)
+NOTHING = Transformation(0, 0, 0, 0)
 DIGITS = LatentSpec.parse("noise=62,cat=10,uniform=2")
 SEVERAL = LatentSpec.parse("cat=3,cat=0.5/0.3/0.2,cat=7,uniform=1,bernoulli=1")
 MIXED = LatentSpec.parse("cat=4,uniform=1,normal=2,bernoulli=2")
@@ -44,8 +44,7 @@ def pictures(count: int = 12, channels: int = 1, size: int = 19) -> Tensor:
         replace(NOTHING, shift=0.7),
         replace(NOTHING, colour=0.7),
         replace(NOTHING, flip=True),
-        replace(NOTHING, erase=0.4),
-        Transformation(180, 0.5, 1, 0.3, 0.8, True, 0.3),
+        Transformation(180, 0.5, 1, 0.3, 0.8, True),
     ],
     ids=str,
 )
@@ -127,29 +126,6 @@ def test_colours_are_changed_one_by_one_and_kept_in_range() -> None:
     assert copies.max() == 1
 
 
-def test_a_square_is_erased_anywhere() -> None:
-    images, state = torch.ones(400, 2, 20, 20), copy_state(1)
-    erase = replace(NOTHING, erase=0.3)
-    gone = transformed(state, images, erase) == 0
-    assert torch.equal(gone[:, 0], gone[:, 1])
-    rows, columns = gone[:, 0].any(2), gone[:, 0].any(1)
-    assert torch.equal(gone[:, 0], rows[:, :, None] & columns[:, None])
-    for lines in (rows, columns):
-        assert lines.sum(1).max() == 6  # of 20, fewer over an edge
-        assert lines.sum(1).min() == 3
-        first, last = lines.int().argmax(1), 19 - lines.flip(1).int().argmax(1)
-        assert torch.equal(last - first + 1, lines.sum(1))
-        middle = (first + last + 1) / 40
-        assert middle.mean() == pytest.approx(0.5, abs=0.04)
-        assert middle.std() == pytest.approx(1 / math.sqrt(12), rel=0.15)
-    assert (
-        abs(torch.corrcoef(torch.stack([rows.int().argmax(1), columns.int().argmax(1)]).float())[0, 1]) < 0.15
-    )
-    # What is black stays black, and another range leaves the square where it is.
-    again = transformed(copy_state(1), images, replace(erase, scale=0.1, flip=True))
-    assert torch.equal(again == 0, gone)
-
-
 def test_a_copy_is_a_function_of_seed_step_and_sample() -> None:
     images = pictures(1).expand(8, -1, -1, -1)
     state = copy_state(3)
@@ -181,14 +157,12 @@ def test_dtype_and_memory_format_are_kept(dtype: torch.dtype, memory_format: tor
 
 def test_parse_and_print() -> None:
     assert Transformation.parse(str(Transformation())) == Transformation()
-    plain = "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"
-    assert str(Transformation()) == f"{plain},erase=0.3"
-    assert Transformation.parse(plain) == Transformation(erase=0)
-    odd = Transformation(1 / 3, 0.1, 0, 1e-9, 1, True, 0.25)
+    assert str(Transformation()) == "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"
+    odd = Transformation(1 / 3, 0.1, 0, 1e-9, 1, True)
     assert Transformation.parse(str(odd)) == odd
-    assert Transformation.parse(" flip = 1, rotation=5") == Transformation(5, 0, 0, 0, 0, True, 0)
+    assert Transformation.parse(" flip = 1, rotation=5") == Transformation(5, 0, 0, 0, 0, True)
     assert set(TRANSFORMATIONS) == set(BUILT_IN)
-    assert len(fields(Transformation)) == 7
+    assert len(fields(Transformation)) == 6
 
 
 @pytest.mark.parametrize(
@@ -206,7 +180,6 @@ def test_parse_and_print() -> None:
         ("shear=inf", "shear is inf; expected 0 or more"),
         ("shift=nan", "shift is nan; expected 0 to 1"),
         ("colour=1.5", "colour is 1.5; expected 0 to 1"),
-        ("erase=1.5", "erase is 1.5; expected 0 to 1"),
         ("flip=0.5", "flip is 0.5; expected 0 or 1"),
     ],
 )
