@@ -535,7 +535,7 @@ def other_networks(out: Path) -> None:
     ("damage", "message"),
     [
         (damage_config, "config.json: cannot be read"),
-        (old_config, "config.json: format 0, expected 1"),
+        (old_config, "config.json: format 0, expected 2"),
         (other_settings, "another version of infogan_fast: warp"),
         (other_data, "was trained on strokes: 40 images"),
         (no_checkpoint, "there is no checkpoint in"),
