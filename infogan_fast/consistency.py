@@ -227,8 +227,8 @@ def agreement(
             in float32 (float64 where it is float64), under autocast too.
         consistency: weight of the categorical codes.
         balance: weight of H(m) beside I.
-        joints: of :func:`average_joints`, on the outputs' device, in their dtype or float32; moved on in
-            place. None: the batch's own joint counts alone.
+        joints: of :func:`average_joints`, on the outputs' device, float32 (float64 for float64 outputs);
+            moved on in place, unless the outputs are not finite. None: the batch's own joint counts alone.
         joint_ema: decay a call of these averages, 0 to below 1.
         invariance: weight of the distance; above 0 there must be a uniform or normal code.
         fixed_log_variance: of Q's Gaussians; None where q_output has it.
@@ -243,7 +243,9 @@ def agreement(
             joint = real.t() @ copy / len(real)
             joint = (joint + joint.t()) / 2
             if joints is not None:
-                joint = joints[code].lerp_(joint, 1.0 - joint_ema)
+                joint = joints[code].lerp(joint, 1.0 - joint_ema)
+                # A batch that overflows is skipped by the gradient scaler; it must not stay in the average.
+                joints[code].copy_(torch.where(joint.isfinite(), joint, joints[code]))
             margin = joint.sum(0).clamp_min(_LEAST).log()
             margins = margin + margin[:, None]
             pointwise = joint.clamp_min(_LEAST).log() - margins

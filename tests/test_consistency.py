@@ -236,6 +236,24 @@ def test_an_average_joint_and_the_weight_of_its_margin_equal_the_statement(
         torch.testing.assert_close(alone.gradient, got.gradient)
 
 
+@pytest.mark.parametrize("joint_ema", [0.0, 0.7])
+@pytest.mark.parametrize("damage", [math.inf, math.nan])
+def test_a_batch_that_overflows_leaves_no_trace_in_the_average(joint_ema: float, damage: float) -> None:
+    kept, joints = (average_joints(SEVERAL, torch.float32) for _ in "ab")
+    bad = outputs(SEVERAL).float()
+    bad[3] = damage
+    # The overflow shows in this batch's gradient, by which its update is skipped.
+    found = agreement(SEVERAL, bad, consistency=1.0, balance=1.0, joints=joints, joint_ema=joint_ema)
+    assert not found.gradient.isfinite().all()
+    for q in (outputs(SEVERAL, 30).float(), outputs(SEVERAL).float()):
+        after, without = (
+            agreement(SEVERAL, q, consistency=1.0, balance=1.0, joints=each, joint_ema=joint_ema)
+            for each in (joints, kept)
+        )
+        assert torch.equal(after.gradient, without.gradient)
+        assert after.gradient.isfinite().all()
+
+
 def test_balance_alone_makes_values_equally_frequent() -> None:
     """Where all answers are alike, nothing else has a gradient."""
     spec, logits = LatentSpec.parse("cat=3"), torch.tensor([[2.0, 0.0, -1.0]], dtype=torch.float64)

@@ -573,11 +573,7 @@ def test_settings_survive_the_round_trip() -> None:
     ("flags", "consistency", "transformation"),
     [
         ([], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
-        (
-            ["--data", "mnist"],
-            1.0,
-            "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0",
-        ),
+        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
         (["--data", "fashion-mnist"], 1.0, str(TRANSFORMATIONS["fashion-mnist"])),
         (["--data", "pictures"], 0.0, None),
         (["--data", "pictures", "--consistency", "0.5"], 0.5, str(Transformation())),
@@ -586,11 +582,7 @@ def test_settings_survive_the_round_trip() -> None:
             2.0,
             "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
         ),
-        (
-            ["--transformation", "scale=0.1"],
-            1.0,
-            "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0",
-        ),
+        (["--transformation", "scale=0.1"], 1.0, "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0"),
         (["--consistency", "0"], 0.0, None),
         (["--recipe", "paper"], 0.0, None),
         (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(Transformation())),
