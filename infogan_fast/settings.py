@@ -25,6 +25,9 @@ RECIPES = ("default", "paper")
 #: or with that of every batch by itself, two classes may come to share a value for good. Invariance is of one
 #: of several uniform or normal codes.
 _CONSISTENT = {"lambda_categorical": 0.1, "lr_q": 1e-3, "balance": 1.0, "joint_ema": 0.9, "invariance": 0.02}
+#: Of drawings, where the styles of a digit are as distinct as digits, 0.1 lets the generator put two digits
+#: in a category, told apart by a continuous code.
+_CONSISTENT_STROKES = _CONSISTENT | {"lambda_categorical": 0.3}
 _PAPER = {name: getattr(Objective, name) for name in _CONSISTENT}
 
 
@@ -181,8 +184,10 @@ class Settings:
             )
         decided = _PAPER
         if consistency and self.recipe == "default":
+            decided = _CONSISTENT_STROKES if self.data == "strokes" else _CONSISTENT
             # What one code is to leave alone, another must be there to take.
-            decided = _CONSISTENT if ordered > 1 else _CONSISTENT | {"invariance": 0.0}
+            if ordered < 2:
+                decided = decided | {"invariance": 0.0}
         missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
         result = replace(self, latents=str(spec), consistency=consistency, **missing)
         if consistency or result.invariance:
@@ -281,8 +286,8 @@ def parser() -> argparse.ArgumentParser:
         what,
         "lambda_categorical",
         "weight of the mutual information of each categorical code",
-        f"{_CONSISTENT['lambda_categorical']} with the default recipe's consistency, else "
-        f"{_PAPER['lambda_categorical']}",
+        f"{_CONSISTENT['lambda_categorical']} with the default recipe's consistency, "
+        f"{_CONSISTENT_STROKES['lambda_categorical']} on strokes, else {_PAPER['lambda_categorical']}",
         type=float,
         metavar="X",
     )

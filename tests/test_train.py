@@ -612,21 +612,23 @@ def test_the_recipe_decides_what_is_not_given(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], (0.1, 1e-3, 1.0, 0.9, 0.02)),
+        ([], (0.3, 1e-3, 1.0, 0.9, 0.02)),
+        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
+        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
         (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
         (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
         (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
         (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
         (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
-        (["--lr-q", "5e-4"], (0.1, 5e-4, 1.0, 0.9, 0.02)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.02)),
         (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.02)),
         (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.02)),
-        (["--balance", "0", "--joint-ema", "0.5"], (0.1, 1e-3, 0.0, 0.5, 0.02)),
-        (["--invariance", "0"], (0.1, 1e-3, 1.0, 0.9, 0.0)),
+        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.02)),
+        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0)),
         (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 1.0)),
         # One code alone has nobody to leave anything to.
-        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.1, 1e-3, 1.0, 0.9, 0.0)),
-        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
+        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0)),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.02)),
     ],
 )
 def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...]) -> None:
