@@ -347,9 +347,10 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
                 *(["-Werror"] if strict else []),
                 f"-I{ROOT / 'csrc'}",
                 f"-I{generated}",
-                *torch_include,
+                # Before torch's own copy of it, which torch 2.11 closes to code for the stable ABI.
                 "-isystem",
                 pybind11.get_include(),
+                *torch_include,
             ]
         }
         arches = ""

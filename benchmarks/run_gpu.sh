@@ -4,7 +4,8 @@
 # benchmarks' JSON, logs). Needs no network: Python with PyTorch, pytest, pybind11, setuptools and ninja, and nvcc; a test
 # file that imports what is missing (hypothesis, scipy, scikit-learn) fails and the others run. The time to an accuracy and
 # the recipe are measured where INFOGAN_FAST_MNIST names the folder of the MNIST files.
-# Every step runs even after one has failed; the exit status is 1 when one has.
+# Every step runs even after one has failed; the exit status is 1 when one has. Tests and sanitizers, which time nothing,
+# run beside each other; each benchmark runs alone.
 #
 #   benchmarks/run_gpu.sh [all|tests|sanitizers|benchmarks]      PYTHON=python3.12 to choose the interpreter
 set -uo pipefail
@@ -27,23 +28,18 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$results"
 echo "card: $card, results in $results"
 
-failed=0
 steps=$work/steps
 : > "$steps"
 step() { # step NAME COMMAND...: runs it, keeps its output and its outcome
     local name=$1 start=$SECONDS outcome=passed
     shift
-    printf '\n==== %s\n' "$name"
-    if ! "$@" 2>&1 | tee "$results/$name.log"; then
-        outcome=failed
-        failed=1
-    fi
+    "$@" > "$results/$name.log" 2>&1 || outcome=failed
     printf '%s\t%s\t%s\n' "$name" "$outcome" "$((SECONDS - start))" >> "$steps"
+    printf '\n==== %s: %s after %d s\n%s\n' "$name" "$outcome" "$((SECONDS - start))" "$(tail -n 25 "$results/$name.log")"
 }
 skipped() { # skipped NAME WHY
     printf '\n==== %s: NOT run: %s\n' "$1" "$2"
     printf '%s\tnot run: %s\t0\n' "$1" "$2" >> "$steps"
-    failed=1
 }
 
 build() {
@@ -57,7 +53,7 @@ step build build
 # Only files that have GPU tests: the others may import what such a machine lacks.
 mapfile -t files < <(grep -lE 'mark\.gpu|device: torch\.device' tests/test_*.py)
 pytest=("$python" -m pytest -q -m gpu -p no:cacheprovider --continue-on-collection-errors)
-if [ "$what" = all ] || [ "$what" = tests ]; then step tests "${pytest[@]}" "${files[@]}"; fi
+if [ "$what" = all ] || [ "$what" = tests ]; then step tests "${pytest[@]}" "${files[@]}" & fi
 
 # Each tensor an allocation of its own, so that the edges of every buffer are seen. Graphs cannot be captured then, and
 # the largest grids take long under instrumentation: both are left to the plain tests. initcheck has to see the writes of
@@ -68,14 +64,15 @@ sanitize() { # sanitize TOOL OPTION...
 }
 if [ "$what" = all ] || [ "$what" = sanitizers ]; then
     if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
-        step memcheck sanitize memcheck --kernel-regex kns=infogan_fast
-        step racecheck sanitize racecheck --kernel-regex kns=infogan_fast --racecheck-report all
-        step synccheck sanitize synccheck --kernel-regex kns=infogan_fast
-        step initcheck sanitize initcheck
+        step memcheck sanitize memcheck --kernel-regex kns=infogan_fast &
+        step racecheck sanitize racecheck --kernel-regex kns=infogan_fast --racecheck-report all &
+        step synccheck sanitize synccheck --kernel-regex kns=infogan_fast &
+        step initcheck sanitize initcheck &
     else
         for tool in memcheck racecheck synccheck initcheck; do skipped $tool 'compute-sanitizer is not installed'; done
     fi
 fi
+wait
 
 if [ "$what" = all ] || [ "$what" = benchmarks ]; then
     bench() { # bench NAME SCRIPT OPTION...
@@ -125,4 +122,4 @@ print()
 for name, outcome, seconds in steps:
     print(f"{name:<14}{outcome:<12}{seconds:>6} s")
 END
-exit $failed
+! grep -qv "$(printf '\tpassed\t')" "$steps"

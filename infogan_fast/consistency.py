@@ -8,7 +8,10 @@ clustering (Ji et al. 2019, arXiv 1807.06653, section 3).
 Nor does it choose between two continuous codes and two mixtures of them: slant and thickness are read as well
 from their sum and their difference. If one code, the last, is read alike from an image and its copy, then it
 leaves what the copy changes to the others. That pairs of images which share some factors tell these from the
-others is known from Locatello et al. 2020 (arXiv 2002.02886). No label is read.
+others is known from Locatello et al. 2020 (arXiv 2002.02886). If another, the first, is read higher by as
+much as the copy was turned, then it is the slant, with the same sign in every category, and no category need
+be. That a network learns what it can tell two images' transformation by is known from Zhang et al. 2019
+(arXiv 1901.04596). No label is read.
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ from infogan_fast.latents import LatentSpec
 _DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 9)
 # The latents are drawn by the same operator; with their seed the copies would follow the codes.
 _SEED = 0x636F_7069_6573
+_LARGEST_SLANT = (
+    0.5  # what the copy that is turned most adds to the first ordered code: U(-1, 1) spans four of it
+)
 _LEAST = 1e-30  # of a probability whose logarithm is taken: within float32's normal numbers
 
 _GRAMMAR = (
@@ -111,17 +117,22 @@ class Transformation:
         except UserError as error:
             raise UserError(f"transformation {text!r}: {error}") from None
 
+    @property
+    def has_slants(self) -> bool:
+        """Whether copies are turned or sheared, and not mirrored, which would turn the image's own slant."""
+        return (self.rotation > 0 or self.shear > 0) and not self.flip
+
     def __str__(self) -> str:
         values = {field.name: float(getattr(self, field.name)) for field in fields(self)}
         return ",".join(f"{name}={repr(value).removesuffix('.0')}" for name, value in values.items())
 
 
 #: The transformation of each data set that is consistent by default. Handwriting turns and leans by as much
-#: from one writer to the next. Articles of clothing lie upright and fill their frame: a copy turned by 15
-#: degrees would look like none of them.
+#: from one writer to the next; the drawings lean by their rotation alone. Articles of clothing lie upright
+#: and fill their frame: a copy turned by 15 degrees would look like none of them.
 TRANSFORMATIONS = {
     "mnist": Transformation(),
-    "strokes": Transformation(),
+    "strokes": Transformation(shear=0.0),
     "fashion-mnist": Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06),
 }
 
@@ -132,15 +143,16 @@ class Agreement(NamedTuple):
     information: Tensor
     """[n_categorical]: I of each categorical code in nats, 0 to log K; of its average joint where there is
     one."""
-    distance: Tensor
-    """[]: of the last uniform or normal code, in nats; 0 where that is not asked for."""
+    distances: Tensor
+    """[2]: of the first and the last uniform or normal code, from what equivariance and invariance ask of
+    them, in nats; 0 where they do not."""
     gradient: Tensor
     """Of the loss with respect to the outputs, as these."""
 
 
-def last_ordered_code(spec: LatentSpec) -> int:
-    """Position among the continuous codes of the last uniform or normal one; -1 where there is none."""
-    return max((i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"), default=-1)
+def ordered_codes(spec: LatentSpec) -> list[int]:
+    """Positions among the continuous codes of the uniform and normal ones."""
+    return [i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"]
 
 
 def copy_state(seed: int, device: torch.device | str = "cpu") -> Tensor:
@@ -184,6 +196,23 @@ def transformed(rng_state: Tensor, images: Tensor, transformation: Transformatio
     return torch.empty_like(images).copy_(result)
 
 
+def slants(rng_state: Tensor, count: int, transformation: Transformation) -> Tensor:
+    """By how much each copy that :func:`transformed` makes next turns an upright stroke, anticlockwise.
+
+    Args:
+        rng_state: as it is before the copies; left as it is.
+        count: B, of images.
+        transformation: of the copies; it must have slants.
+
+    Returns:
+        [B], float32, in [-1, 1]: as a share of the largest angle there is, rotation + arctan(shear).
+    """
+    draws = ops.sample_latents(rng_state, count, _DRAWS, advance=False).continuous
+    rotation = math.radians(transformation.rotation)
+    angles = rotation * draws[:, 0] + (transformation.shear * draws[:, 2]).atan()
+    return angles / (rotation + math.atan(transformation.shear))
+
+
 def average_joints(spec: LatentSpec, dtype: torch.dtype, device: torch.device | str = "cpu") -> list[Tensor]:
     """[K, K] of each categorical code, for :func:`agreement`: independent answers, all values as frequent."""
     return [torch.full((k, k), 1.0 / k**2, dtype=dtype, device=device) for k in spec.categorical_sizes]
@@ -197,6 +226,8 @@ def agreement(
     balance: float = 0.0,
     joints: Sequence[Tensor] | None = None,
     joint_ema: float = 0.0,
+    equivariance: float = 0.0,
+    slant: Tensor | None = None,
     invariance: float = 0.0,
     fixed_log_variance: float | None = None,
 ) -> Agreement:
@@ -219,7 +250,9 @@ def agreement(
     The last uniform or normal code has the distance of the two answers, mean (mu - mu')^2 (1 / v + 1 / v') /
     4: what the means contribute to the mean of both Kullback-Leibler divergences between Q's Gaussians. The
     variances v and v' count as constants, so that no answer agrees by being vague. No reward is given for
-    varying over real images, which the code could only earn by telling classes apart.
+    varying over real images, which the code could only earn by telling classes apart. The first has that of
+    mu' from mu + slant / 2: half a unit, a quarter of what a uniform code varies by, for the copy that is
+    turned most.
 
     Args:
         spec: the latent specification that q_output follows.
@@ -230,7 +263,10 @@ def agreement(
         joints: of :func:`average_joints`, on the outputs' device, float32 (float64 for float64 outputs);
             moved on in place, unless the outputs are not finite. None: the batch's own joint counts alone.
         joint_ema: decay a call of these averages, 0 to below 1.
-        invariance: weight of the distance; above 0 there must be a uniform or normal code.
+        equivariance: weight of the first code's distance; above 0 there must be a uniform or normal code.
+        slant: of the copies, [B], see :func:`slants`; for equivariance.
+        invariance: weight of the last code's; above 0 there must be a uniform or normal code, with
+            equivariance two.
         fixed_log_variance: of Q's Gaussians; None where q_output has it.
     """
     dtype = torch.promote_types(q_output.dtype, torch.float32)
@@ -256,16 +292,22 @@ def agreement(
                 slope - (p * slope).sum(1, keepdim=True)
             )
             column += size
-        distance = q.new_zeros(())
-        if invariance:
-            column += last_ordered_code(spec)
-            real, copy = q[:, column].chunk(2)
-            if fixed_log_variance is None:  # the last column, since only these codes have one
-                precision = (-q[:, -1].clamp(-10.0, 10.0)).exp().unflatten(0, (2, -1)).mean(0)
+        distances, ordered = q.new_zeros(2), ordered_codes(spec)
+        for i, weight in enumerate((equivariance, invariance)):
+            if not weight:
+                continue
+            which = -i  # the first code, the last
+            real, copy = q[:, column + ordered[which]].chunk(2)
+            if fixed_log_variance is None:
+                log_variances = q[:, q.shape[1] - len(ordered) :][:, which]
+                precision = (-log_variances.clamp(-10.0, 10.0)).exp().unflatten(0, (2, -1)).mean(0)
             else:
                 precision = torch.full_like(real, math.exp(-fixed_log_variance))
             change = real - copy
-            distance = (change.square() * precision).mean() / 2
-            slope = (invariance / len(real)) * change * precision
-            gradient[:, column] = torch.cat([slope, -slope])
-    return Agreement(torch.stack(information) if information else q.new_zeros(0), distance, gradient)
+            if i == 0:
+                assert slant is not None
+                change = change + _LARGEST_SLANT * slant
+            distances[i] = (change.square() * precision).mean() / 2
+            slope = (weight / len(real)) * change * precision
+            gradient[:, column + ordered[which]] = torch.cat([slope, -slope])
+    return Agreement(torch.stack(information) if information else q.new_zeros(0), distances, gradient)

@@ -22,7 +22,7 @@ from infogan_fast.networks import Generator, InfoGAN
 from infogan_fast.settings import CHANGEABLE, Settings, resumed
 from infogan_fast.step import calibrated, measured_anew
 
-CONFIG_FORMAT = 2
+CONFIG_FORMAT = 3
 STATISTICS_IMAGES = 8192
 _BATCH = 256
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infogan_fast.cli import Parser
-from infogan_fast.consistency import TRANSFORMATIONS, Transformation
+from infogan_fast.consistency import TRANSFORMATIONS, Transformation, ordered_codes
 from infogan_fast.data import BUILT_IN
 from infogan_fast.device import DEVICE_CHOICES
 from infogan_fast.errors import UserError
@@ -22,12 +22,23 @@ from infogan_fast.step import MI_GRADIENTS, SCHEDULES, Objective
 RECIPES = ("default", "paper")
 #: Beside consistency. With a larger lambda, codes that the generator has hit upon hold on to what they mean
 #: before Q has seen enough of the images to know better; with a faster Q it does so in time. Without balance,
-#: or with that of every batch by itself, two classes may come to share a value for good. Invariance is of one
-#: of several uniform or normal codes.
-_CONSISTENT = {"lambda_categorical": 0.1, "lr_q": 1e-3, "balance": 1.0, "joint_ema": 0.9, "invariance": 0.02}
-#: Of drawings, where the styles of a digit are as distinct as digits, 0.1 lets the generator put two digits
-#: in a category, told apart by a continuous code.
-_CONSISTENT_STROKES = _CONSISTENT | {"lambda_categorical": 0.3}
+#: or with that of every batch by itself, two classes may come to share a value for good. Equivariance and
+#: invariance are of two of several uniform or normal codes.
+_CONSISTENT = {
+    "lambda_categorical": 0.1,
+    "lr_q": 1e-3,
+    "balance": 1.0,
+    "joint_ema": 0.9,
+    "equivariance": 0.0,
+    "invariance": 0.02,
+}
+#: What leans is told apart by its slant, else slant may tell apart two values of a categorical code. Of
+#: drawings, where the styles of a digit are as distinct as digits, a lambda of 0.1 lets the generator put two
+#: digits in a category, told apart by a continuous code.
+_CONSISTENT_BY_DATA = {
+    "mnist": _CONSISTENT | {"equivariance": 0.3},
+    "strokes": _CONSISTENT | {"equivariance": 0.3, "lambda_categorical": 0.3},
+}
 _PAPER = {name: getattr(Objective, name) for name in _CONSISTENT}
 
 
@@ -52,6 +63,7 @@ class Settings:
     consistency: float | None = None
     balance: float | None = None
     joint_ema: float | None = None
+    equivariance: float | None = None
     invariance: float | None = None
     transformation: str | None = None
     lambda_categorical: float | None = None
@@ -126,8 +138,8 @@ class Settings:
                 raise UserError(f"{_flag(name)} is {value}; expected a number above 0")
         if self.fixed_sigma is not None and abs(2 * math.log(self.fixed_sigma)) > 10:
             raise UserError(f"--fixed-sigma is {self.fixed_sigma}; expected a number from 0.0068 to 148")
-        weights = ("lambda_categorical", "lambda_continuous", "consistency", "balance", "invariance")
-        for name in (*weights, "leaky_slope"):
+        weights = ("lambda_categorical", "lambda_continuous", "consistency", "balance")
+        for name in (*weights, "equivariance", "invariance", "leaky_slope"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{_flag(name)} is {value}; expected a number of at least 0")
@@ -176,28 +188,37 @@ class Settings:
                 raise UserError(
                     f"{_flag(name)} {getattr(self, name):g} needs --consistency WEIGHT, such as 1"
                 )
-        ordered = sum(kind != "bernoulli" for kind in spec.continuous_kinds)
-        if self.invariance and not ordered:
+        ordered = len(ordered_codes(spec))
+        asked = [name for name in ("equivariance", "invariance") if getattr(self, name)]
+        if len(asked) > ordered:
+            what = " and ".join(f"{_flag(name)} {getattr(self, name):g}" for name in asked)
             raise UserError(
-                f"--invariance {self.invariance:g}: it is of a uniform or normal code, and --latents {spec} "
-                f"has none; leave it out, or add two, for example --latents {spec},uniform=2"
+                f"{what}: each is of another uniform or normal code, and --latents {spec} has {ordered}; "
+                f"leave it out, or add two, for example --latents {spec},uniform=2"
             )
         decided = _PAPER
         if consistency and self.recipe == "default":
-            decided = _CONSISTENT_STROKES if self.data == "strokes" else _CONSISTENT
+            decided = _CONSISTENT_BY_DATA.get(self.data, _CONSISTENT)
             # What one code is to leave alone, another must be there to take.
             if ordered < 2:
-                decided = decided | {"invariance": 0.0}
+                decided = decided | {"equivariance": 0.0, "invariance": 0.0}
         missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
         result = replace(self, latents=str(spec), consistency=consistency, **missing)
-        if consistency or result.invariance:
+        if consistency or result.equivariance or result.invariance:
             ranges = TRANSFORMATIONS.get(self.data, Transformation())
             if transformation is not None:
                 ranges = Transformation.parse(transformation)
+            if result.equivariance and not ranges.has_slants:
+                raise UserError(
+                    f"--equivariance {result.equivariance:g} is to how far copies are turned, and those of "
+                    f"--transformation {ranges} are mirrored, or not turned; give --equivariance 0, or "
+                    "rotation or shear without flip"
+                )
             return replace(result, transformation=str(ranges))
         if transformation is not None:
             raise UserError(
-                f"--transformation {transformation} needs --consistency WEIGHT, such as 1, or --invariance"
+                f"--transformation {transformation} needs --consistency WEIGHT, such as 1, --equivariance or "
+                "--invariance"
             )
         return result
 
@@ -286,8 +307,8 @@ def parser() -> argparse.ArgumentParser:
         what,
         "lambda_categorical",
         "weight of the mutual information of each categorical code",
-        f"{_CONSISTENT['lambda_categorical']} with the default recipe's consistency, "
-        f"{_CONSISTENT_STROKES['lambda_categorical']} on strokes, else {_PAPER['lambda_categorical']}",
+        f"{_CONSISTENT['lambda_categorical']} with the default recipe's consistency, on strokes "
+        f"{_CONSISTENT_BY_DATA['strokes']['lambda_categorical']}, else {_PAPER['lambda_categorical']}",
         type=float,
         metavar="X",
     )
@@ -347,6 +368,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         what,
+        "equivariance",
+        "weight with which Q reads the first uniform or normal code higher by as much as a copy is turned, "
+        "so that it becomes the slant, the same way in every category",
+        f"{_CONSISTENT_BY_DATA['mnist']['equivariance']} with the default recipe on mnist and strokes and "
+        "two such codes, else 0",
+        type=float,
+        metavar="X",
+    )
+    add(
+        what,
         "invariance",
         "weight with which Q reads the last uniform or normal code alike from an image and its copy, so that "
         "what copies change is left to the other codes",
@@ -359,7 +390,8 @@ def parser() -> argparse.ArgumentParser:
         "transformation",
         "largest change of the copies: rotation=DEGREES, scale, shear, shift=SHARE of the side, "
         "colour=SHARE, flip=0|1; what is left out is 0",
-        f"{TRANSFORMATIONS['mnist']}; on fashion-mnist {TRANSFORMATIONS['fashion-mnist']}",
+        f"{TRANSFORMATIONS['mnist']}; on strokes without shear; on fashion-mnist "
+        f"{TRANSFORMATIONS['fashion-mnist']}",
         metavar="SPEC",
     )
     add(what, "fixed_sigma", "standard deviation of Q's Gaussians", "learned", type=float, metavar="X")
@@ -474,7 +506,7 @@ def resumed(saved: dict[str, Any], given: dict[str, Any]) -> Settings:
     # What was profiled belongs to one sitting, and may lie behind the run by now.
     settings = replace(Settings(**saved), profile=None, profile_phases=False)
     whole = settings
-    if given.get("consistency") == 0 or given.get("invariance") == 0:
+    if any(given.get(name) == 0 for name in ("consistency", "equivariance", "invariance")):
         # What the run has beside them is not what is wrong with that.
         whole = replace(settings, transformation=None, balance=None, joint_ema=None)
     asked = asdict(replace(whole, **given).checked())

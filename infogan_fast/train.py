@@ -6,7 +6,8 @@ RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of t
                      loss, means since the row before (``d_real``, ``d_fake``, ``g``, ``nll_CODE``,
                      ``mse_CODE``; ``logvar_CODE`` where Q learns it; of Q's answers to a real image and its
                      copy, in nats, ``I_CODE``, how well those for a categorical code agree, and ``D_CODE``,
-                     how far those for the code of --invariance lie apart); for each code, in nats,
+                     how far those for the codes of --equivariance and --invariance lie from what these ask
+                     for); for each code, in nats,
                      ``L_CODE``, the lower bound of its mutual information, ``H_CODE``, its entropy, and for
                      uniform and normal codes ``L_fitted_CODE``, the bound that the best single sigma would
                      give; ``diversity`` of generated images beside real ones, in the first row from each
@@ -166,7 +167,7 @@ def _run(request: Request) -> int:
     if settings.transformation is not None:
         print(
             f"copies    {settings.transformation}; weight of their consistency {settings.consistency:g}, of "
-            f"invariance {settings.invariance:g}"
+            f"equivariance {settings.equivariance:g}, of invariance {settings.invariance:g}"
         )
     from_here = f", from update {done:,}" if done else ""
     print(

@@ -224,13 +224,38 @@ def transformed(images: Tensor, transformation: Transformation, seed: int, step:
     return torch.from_numpy(result)
 
 
-def distance(spec: LatentSpec, q_output: Tensor, log_variance: float | None = None) -> Tensor:
+def slants(transformation: Transformation, seed: int, step: int, count: int) -> Tensor:
+    """By what share of the largest angle each copy turns an upright stroke: where its end comes to lie."""
+    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, count)[2].double()
+
+    def angle(turn: float, lean: float) -> float:
+        # Of the stroke from (0, -1) to (0, 1), x to the right and y down: pushed aside, then turned.
+        x, y = transformation.shear * lean, 1.0
+        radians = math.radians(transformation.rotation) * turn
+        end = complex(x, y) * complex(math.cos(radians), -math.sin(radians))
+        return math.atan2(end.real, end.imag)
+
+    return torch.tensor(
+        [angle(d[0].item(), d[2].item()) / angle(1.0, 1.0) for d in draws], dtype=torch.float64
+    )
+
+
+def distance(
+    spec: LatentSpec, q_output: Tensor, log_variance: float | None = None, slant: Tensor | None = None
+) -> Tensor:
     """Of the last uniform or normal code on images and copies: what the means add to the Kullback-Leibler
-    divergence of the two Gaussians, by torch.distributions, halfway between both directions."""
+    divergence of the two Gaussians, by torch.distributions, halfway between both directions. With the slant
+    of the copies of the first such code, moved on in the images by what it asks of the copies."""
     count, normal = len(q_output) // 2, torch.distributions.Normal
-    which = [i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"][-1]
+    ordered = [i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"]
+    which = ordered[-1 if slant is None else 0]
     means = q_output[:, sum(spec.categorical_sizes) + which]
-    logs = q_output[:, -1].clamp(-10, 10) if log_variance is None else torch.full_like(means, log_variance)
+    if slant is not None:
+        means = means + torch.cat([slant.to(means) / 2, torch.zeros(count).to(means)])
+    logs = torch.full_like(means, log_variance or 0.0)
+    if log_variance is None:
+        first = sum(spec.categorical_sizes) + spec.n_continuous
+        logs = q_output[:, first + ordered.index(which)].clamp(-10, 10)
     total = torch.zeros((), dtype=q_output.dtype)
     for i in range(count):
         sigmas = (logs[[i, i + count]] / 2).exp().detach()

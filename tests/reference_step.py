@@ -121,7 +121,7 @@ class ReferenceStep:
         on_real = self.trunk(real)
         agreements: list[Tensor] = []
         disagreement, losses = torch.zeros(()), {}
-        if self.objective.consistency or self.objective.invariance:
+        if self.objective.consistency or self.objective.equivariance or self.objective.invariance:
             changes = self.objective.transformation
             on_copies = self.trunk(reference.transformed(real, changes, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
@@ -129,12 +129,19 @@ class ReferenceStep:
             agreements, entropies, self.joints = reference.agreement(self.spec, pair, self.joints, decay)
             gain = sum(agreements, torch.zeros(())) + self.objective.balance * sum(entropies, torch.zeros(()))
             disagreement = -self.objective.consistency * gain / (1 - decay)
+        kinds = enumerate(self.spec.continuous_kinds)
+        ordered = [self.spec.code_names[self.spec.n_categorical + i] for i, k in kinds if k != "bernoulli"]
+        sigma = self.objective.fixed_sigma
+        log_variance = None if sigma is None else 2 * math.log(sigma)
+        if self.objective.equivariance:
+            slant = reference.slants(self.objective.transformation, self.copy_seed, self.step - 1, len(real))
+            apart = reference.distance(self.spec, pair, log_variance, slant)
+            disagreement = disagreement + self.objective.equivariance * apart
+            losses[f"D_{ordered[0]}"] = apart
         if self.objective.invariance:
-            sigma = self.objective.fixed_sigma
-            apart = reference.distance(self.spec, pair, None if sigma is None else 2 * math.log(sigma))
+            apart = reference.distance(self.spec, pair, log_variance)
             disagreement = disagreement + self.objective.invariance * apart
-            last = max(i for i, kind in enumerate(self.spec.continuous_kinds) if kind != "bernoulli")
-            losses[f"D_{self.spec.code_names[self.spec.n_categorical + last]}"] = apart
+            losses[f"D_{ordered[-1]}"] = apart
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()

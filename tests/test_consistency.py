@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import reference
@@ -17,7 +18,8 @@ from infogan_fast.consistency import (
     agreement,
     average_joints,
     copy_state,
-    last_ordered_code,
+    ordered_codes,
+    slants,
     transformed,
 )
 from infogan_fast.data import BUILT_IN
@@ -196,19 +198,32 @@ def outputs(spec: LatentSpec, rows: int = 24, scale: float = 2.0, learned: bool 
 
 @pytest.mark.parametrize("spec", [DIGITS, SEVERAL, MIXED], ids=str)
 @pytest.mark.parametrize("scale", [0.1, 2.0, 9.0])
-@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (3.0, 0.2)])
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.5, 0.0), (3.0, 0.4, 0.2)])
 @pytest.mark.parametrize("fixed", [None, -1.5])
 def test_agreement_equals_the_statement(
-    spec: LatentSpec, scale: float, weights: tuple[float, float], fixed: float | None
+    spec: LatentSpec, scale: float, weights: tuple[float, float, float], fixed: float | None
 ) -> None:
-    q, (consistency, invariance) = outputs(spec, scale=scale, learned=fixed is None).requires_grad_(), weights
+    consistency, equivariance, invariance = weights
+    if len(ordered_codes(spec)) < 2:  # the two would be of the same code
+        invariance = 0.0 if equivariance else invariance
+    q = outputs(spec, scale=scale, learned=fixed is None).requires_grad_()
+    slant = outputs(LatentSpec.parse("normal=1"), learned=False)[:24, 0]
     information = torch.stack(reference.agreement(spec, q)[0])
-    distance = reference.distance(spec, q, fixed)
-    (gradient,) = torch.autograd.grad(invariance * distance - consistency * information.sum(), q)
-    got = agreement(spec, q, consistency=consistency, invariance=invariance, fixed_log_variance=fixed)
+    distances = torch.stack([reference.distance(spec, q, fixed, slant), reference.distance(spec, q, fixed)])
+    asked = torch.tensor([equivariance, invariance], dtype=torch.float64)
+    loss = asked @ distances - consistency * information.sum()
+    (gradient,) = torch.autograd.grad(loss, q)
+    got = agreement(
+        spec,
+        q,
+        consistency=consistency,
+        equivariance=equivariance,
+        slant=slant,
+        invariance=invariance,
+        fixed_log_variance=fixed,
+    )
     torch.testing.assert_close(got.information, information.detach(), atol=1e-12, rtol=0)
-    wanted = distance.detach() if invariance else torch.zeros((), dtype=torch.float64)
-    torch.testing.assert_close(got.distance, wanted, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(got.distances, distances.detach() * (asked > 0), atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(got.gradient, gradient, atol=1e-12, rtol=1e-12)
     assert not got.gradient.requires_grad
 
@@ -269,15 +284,23 @@ def test_gradient_equals_differences() -> None:
     class Loss(torch.autograd.Function):
         @staticmethod
         def forward(ctx: torch.autograd.function.FunctionCtx, q: Tensor) -> Tensor:
-            found = agreement(SEVERAL, q, consistency=2.0, invariance=0.5, fixed_log_variance=-1.0)
+            weights: dict[str, Any] = {
+                "consistency": 2.0,
+                "equivariance": 0.7,
+                "invariance": 0.5,
+                "fixed_log_variance": -1.0,
+            }
+            found = agreement(DIGITS, q, slant=slant, **weights)
             ctx.save_for_backward(found.gradient)
-            return 0.5 * found.distance - 2.0 * found.information.sum()
+            distances = 0.7 * found.distances[0] + 0.5 * found.distances[1]
+            return distances - 2.0 * found.information.sum()
 
         @staticmethod
         def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
             return gradients[0] * ctx.saved_tensors[0]  # type: ignore[attr-defined]
 
-    assert torch.autograd.gradcheck(Loss.apply, (outputs(SEVERAL, 6, learned=False).requires_grad_(),))
+    slant = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    assert torch.autograd.gradcheck(Loss.apply, (outputs(DIGITS, 6, learned=False).requires_grad_(),))
 
 
 def test_distance_by_hand() -> None:
@@ -287,19 +310,68 @@ def test_distance_by_hand() -> None:
         [[9.0, 1, 5, 0.5, 3, 0, math.log(0.25)], [2.0, 7, 1, -0.5, -8, 0, math.log(4)]], dtype=torch.float64
     )
     got = agreement(spec, answers, consistency=0.0, invariance=2.0)
-    assert got.distance.item() == pytest.approx(1.0**2 * (4 + 0.25) / 4)
+    assert got.distances.tolist() == pytest.approx([0, 1.0**2 * (4 + 0.25) / 4])
     wanted = torch.zeros(2, 7, dtype=torch.float64)
     wanted[:, 3] = torch.tensor([1.0, -1.0]) * 2 * 2 * (4 + 0.25) / 4
     torch.testing.assert_close(got.gradient, wanted)
-    assert agreement(spec, answers[[0, 0]], consistency=0.0, invariance=2.0).distance == 0
+    assert agreement(spec, answers[[0, 0]], consistency=0.0, invariance=2.0).distances[1] == 0
+    # A copy that is turned by all there is shall add half a unit to the first code; here 5 became 1.
+    slant = torch.ones(1, dtype=torch.float64)
+    got = agreement(spec, answers, consistency=0.0, equivariance=2.0, slant=slant)
+    assert got.distances.tolist() == pytest.approx([4.5**2 / 2, 0])
+    wanted = torch.zeros(2, 7, dtype=torch.float64)
+    wanted[:, 2] = torch.tensor([1.0, -1.0]) * 2 * 4.5
+    torch.testing.assert_close(got.gradient, wanted)
 
 
 @pytest.mark.parametrize(
-    ("latents", "position"),
-    [("cat=2", -1), ("bernoulli=3", -1), ("uniform=2,normal=1", 2), ("uniform=2,bernoulli=2", 1)],
+    ("latents", "positions"),
+    [
+        ("cat=2", []),
+        ("bernoulli=3", []),
+        ("uniform=2,normal=1", [0, 1, 2]),
+        ("uniform=2,bernoulli=2", [0, 1]),
+    ],
 )
-def test_last_ordered_code(latents: str, position: int) -> None:
-    assert last_ordered_code(LatentSpec.parse(latents)) == position
+def test_ordered_codes(latents: str, positions: list[int]) -> None:
+    assert ordered_codes(LatentSpec.parse(latents)) == positions
+
+
+def leaning(images: Tensor) -> Tensor:
+    """Of images [N, 1, S, S]: angle of the ink's long axis from upright, anticlockwise, by second moments."""
+    side = images.shape[-1]
+    place = torch.arange(side).to(images) - (side - 1) / 2
+    weight = images[:, 0] / images[:, 0].sum((1, 2), keepdim=True)
+    x, y = (weight.sum(1) * place).sum(1), (weight.sum(2) * place).sum(1)
+    xx, yy = (weight.sum(1) * place**2).sum(1) - x**2, (weight.sum(2) * place**2).sum(1) - y**2
+    xy = (weight * place[:, None] * place).sum((1, 2)) - x * y
+    return 0.5 * torch.atan2(2 * xy, yy - xx)
+
+
+@pytest.mark.parametrize(
+    "ranges", ["rotation=20", "shear=0.4", "rotation=15,scale=0.15,shear=0.2,shift=0.06"]
+)
+def test_slants_are_those_of_the_copies(ranges: str) -> None:
+    transformation, state = Transformation.parse(ranges), copy_state(2)
+    side = 65
+    image = torch.zeros(1, 1, side, side, dtype=torch.float64)
+    image[:, :, 12:53, 32] = 1.0
+    for step in range(2):
+        told = slants(state, 200, transformation)
+        assert state.tolist()[1] == step  # the copies that follow are those meant
+        copies = transformed(state, image.expand(200, -1, -1, -1), transformation)
+        largest = math.radians(transformation.rotation) + math.atan(transformation.shear)
+        torch.testing.assert_close(told.double() * largest, leaning(copies), atol=0.01, rtol=0)
+        wanted = reference.slants(transformation, int(state[0]), step, 200)
+        torch.testing.assert_close(told.double(), wanted, atol=1e-6, rtol=0)
+    assert 0.8 < told.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("ranges", "has"), [("rotation=1", 1), ("shear=0.1", 1), ("scale=0.1", 0), ("shear=0.1,flip=1", 0)]
+)
+def test_has_slants(ranges: str, has: int) -> None:
+    assert Transformation.parse(ranges).has_slants == bool(has)
 
 
 def sure(categories: Tensor, size: int) -> Tensor:
@@ -333,7 +405,7 @@ def test_low_precision_is_read_in_float32(dtype: torch.dtype) -> None:
     with torch.autocast("cpu"):
         got = agreement(SEVERAL, q, consistency=1.0, invariance=1.0)
     wanted = agreement(SEVERAL, q.double(), consistency=1.0, invariance=1.0)
-    assert got.information.dtype == got.distance.dtype == got.gradient.dtype == torch.float32
+    assert got.information.dtype == got.distances.dtype == got.gradient.dtype == torch.float32
     torch.testing.assert_close(got.information.double(), wanted.information, atol=1e-5, rtol=0)
     torch.testing.assert_close(got.gradient.double(), wanted.gradient, atol=1e-6, rtol=0)
 

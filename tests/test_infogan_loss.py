@@ -458,15 +458,25 @@ def test_fake_tensors_get_the_shapes_and_dtypes_of_real_ones(dtype: torch.dtype)
 
 @pytest.mark.gpu
 def test_it_works_under_a_grad_scaler() -> None:
-    case = Case(RICH, 64, torch.float16, "cuda")
-    weight = torch.nn.Parameter(torch.eye(case.q.shape[1], device="cuda"))
-    optimizer = torch.optim.SGD([weight], 0.1)
-    scaler = torch.amp.GradScaler("cuda")
-    with torch.autocast("cuda", torch.float16):
-        total = case.loss(weights_of(RICH, "G"), q_output=case.q @ weight).total
-    scaler.scale(total).backward()
-    scaler.step(optimizer)
-    assert not torch.equal(weight.detach(), torch.eye(case.q.shape[1], device="cuda"))
+    """The update is that of float32, and an overflow skips one."""
+    case, updated = Case(RICH, 64, torch.float16, "cuda"), []
+    for half in (True, False):
+        weight = torch.nn.Parameter(torch.eye(case.q.shape[1], device="cuda"))
+        optimizer = torch.optim.SGD([weight], 0.1)
+        scaler = torch.amp.GradScaler("cuda", init_scale=64.0, enabled=half)
+        with torch.autocast("cuda", torch.float16, enabled=half):
+            q = case.q @ weight if half else case.q.float() @ weight
+            logits = {"real_logits": case.real, "fake_logits": case.fake}
+            if not half:
+                logits = {name: value.float() for name, value in logits.items()}
+            total = case.loss(weights_of(RICH, "G"), q_output=q, **logits).total
+        scaler.scale(total).backward()
+        scaler.step(optimizer)
+        updated.append(weight.detach().clone())
+    identity = torch.eye(case.q.shape[1], device="cuda")
+    (step, wanted) = (identity - each for each in updated)
+    assert step.norm() > 0
+    torch.testing.assert_close(step, wanted, atol=2e-2 * wanted.abs().max().item(), rtol=0)
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ from infogan_fast.step import SCHEDULES, Objective, TrainingStep, Work, calibrat
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 WILD = Transformation(rotation=180, scale=0.5, shear=1, shift=0.3, colour=0.8, flip=True)
+TURNED = Transformation(rotation=60, scale=0.5, shear=0, shift=0.3, colour=0.8)
 EVERYTHING = LatentSpec.parse("noise=3:uniform,cat=3,cat=0.5/0.3/0.2,uniform=1,bernoulli=1,normal=2")
 
 
@@ -69,6 +70,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         (EVERYTHING, Objective(consistency=3.0, mi_gradient="trunk", transformation=WILD), 19, 3, 0.01),
         (EVERYTHING, Objective(consistency=0.5, balance=1.5, joint_ema=0.8, invariance=2.0), 16, 1, 0.1),
         (SPEC, Objective(invariance=2.0, fixed_sigma=0.5), 16, 1, 0.1),
+        (EVERYTHING, Objective(consistency=0.5, equivariance=2.0, invariance=0.3), 16, 1, 0.1),
+        (SPEC, Objective(equivariance=2.0, transformation=TURNED), 19, 3, 0.01),
     ],
     ids=[
         "paper",
@@ -79,6 +82,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         "consistency of two codes, through the trunk",
         "both, with balance",
         "invariance, fixed sigma",
+        "equivariance and invariance",
+        "equivariance",
     ],
 )
 def test_updates_equal_plain_autograd(
@@ -166,19 +171,29 @@ def test_consistency_waits_for_qs_one_update() -> None:
         assert weight.grad is not None, name
 
 
-def test_invariance_alone_makes_copies() -> None:
-    step = make(objective=Objective(invariance=1.0))
+@pytest.mark.parametrize("name", ["equivariance", "invariance"])
+def test_either_alone_makes_copies(name: str) -> None:
+    weight: dict[str, Any] = {name: 1.0}
+    step = make(objective=replace(Objective(), **weight))
     step()
     terms = step.take_terms()
     assert terms["D_c2"] > 0
     assert 0 < terms["I_c1"] < SPEC.entropies[0]
 
 
-def test_invariance_needs_an_ordered_code() -> None:
-    with pytest.raises(
-        ValueError, match="invariance is of uniform and normal codes; noise=1,cat=2,bernoulli=1 has none"
-    ):
-        make(LatentSpec.parse("noise=1,cat=2,bernoulli=1"), Objective(invariance=1.0))
+@pytest.mark.parametrize("name", ["equivariance", "invariance"])
+def test_both_need_ordered_codes(name: str) -> None:
+    weight: dict[str, Any] = {name: 1.0}
+    with pytest.raises(ValueError, match=f"^{name} take 1 uniform or normal codes; .*,bernoulli=1 has 0"):
+        make(LatentSpec.parse("noise=1,cat=2,bernoulli=1"), replace(Objective(), **weight))
+    with pytest.raises(ValueError, match=r"^equivariance and invariance take 2 uniform or .* has 1"):
+        make(LatentSpec.parse("noise=1,cat=2,normal=1"), Objective(equivariance=1.0, invariance=1.0))
+
+
+@pytest.mark.parametrize("ranges", ["rotation=5,flip=1", "scale=0.1,shift=0.1"])
+def test_equivariance_needs_copies_with_slants(ranges: str) -> None:
+    with pytest.raises(ValueError, match="mirrors copies, or does not turn them"):
+        make(objective=Objective(equivariance=1.0, transformation=Transformation.parse(ranges)))
 
 
 def test_consistency_needs_a_categorical_code() -> None:

@@ -295,7 +295,26 @@ def test_diverged_weights_are_not_saved(
         (["--invariance", "-1"], "--invariance is -1.0; expected a number of at least 0"),
         (
             ["--invariance", "2", "--latents", "noise=5,cat=3,bernoulli=1"],
-            "--invariance 2: it is of a uniform or normal code, and --latents noise=5,cat=3,bernoulli=1 has",
+            "--invariance 2: each is of another uniform or normal code, and --latents "
+            "noise=5,cat=3,bernoulli=1 has 0; leave it out",
+        ),
+        (["--equivariance", "nan"], "--equivariance is nan; expected a number of at least 0"),
+        (
+            ["--equivariance", "2", "--latents", "noise=5,cat=3"],
+            "--equivariance 2: each is of another uniform",
+        ),
+        (
+            ["--equivariance", "2", "--invariance", "1", "--latents", "noise=5,cat=3,normal=1"],
+            "--equivariance 2 and --invariance 1: each is of another uniform or normal code, and --latents "
+            "noise=5,cat=3,normal=1 has 1; leave it out, or add two",
+        ),
+        (
+            ["--transformation", "rotation=9,flip=1"],
+            "--equivariance 0.3 is to how far copies are turned, and those of --transformation rotation=9,",
+        ),
+        (
+            ["--transformation", "scale=0.1"],
+            "are mirrored, or not turned; give --equivariance 0, or rotation",
         ),
         (["--recipe", "old"], "--recipe"),
         (["--transformation", "warp=1"], "transformation 'warp=1': cannot read 'warp=1'"),
@@ -468,6 +487,7 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         (["--balance", "2"], "--balance (1.0 in the run, 2.0 given)"),
         (["--joint-ema", "0"], "--joint-ema (0.9 in the run, 0.0 given)"),
         (["--invariance", "1"], "--invariance (0.0 in the run, 1.0 given)"),
+        (["--equivariance", "1"], "--equivariance (0.0 in the run, 1.0 given)"),
         (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
         (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
         (["--steps", "1"], "has 2 updates behind it; --steps is 1"),
@@ -567,12 +587,14 @@ def test_settings_survive_the_round_trip() -> None:
     assert resumed(saved, {"steps": 9}).steps == 9
     own = Settings(invariance=0.0, balance=2.0, transformation="shear=1").checked()
     assert resumed(vars(own), {"invariance": 0.0, "steps": 9}) == replace(own, steps=9)
+    own = Settings(equivariance=0.0, balance=2.0, transformation="flip=1").checked()
+    assert resumed(vars(own), {"equivariance": 0.0, "steps": 9}) == replace(own, steps=9)
 
 
 @pytest.mark.parametrize(
     ("flags", "consistency", "transformation"),
     [
-        ([], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        ([], 1.0, "rotation=15,scale=0.15,shear=0,shift=0.06,colour=0,flip=0"),
         (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
         (["--data", "fashion-mnist"], 1.0, str(TRANSFORMATIONS["fashion-mnist"])),
         (["--data", "pictures"], 0.0, None),
@@ -582,10 +604,10 @@ def test_settings_survive_the_round_trip() -> None:
             2.0,
             "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
         ),
-        (["--transformation", "scale=0.1"], 1.0, "rotation=0,scale=0.1,shear=0,shift=0,colour=0,flip=0"),
+        (["--transformation", "shear=0.1"], 1.0, "rotation=0,scale=0,shear=0.1,shift=0,colour=0,flip=0"),
         (["--consistency", "0"], 0.0, None),
         (["--recipe", "paper"], 0.0, None),
-        (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(Transformation())),
+        (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(TRANSFORMATIONS["strokes"])),
         (["--latents", "noise=5,uniform=2"], 0.0, None),
         (["--latents", "noise=5,uniform=2", "--consistency", "0"], 0.0, None),
     ],
@@ -612,31 +634,34 @@ def test_the_recipe_decides_what_is_not_given(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], (0.3, 1e-3, 1.0, 0.9, 0.02)),
-        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
-        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
-        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
-        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
-        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
-        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.02)),
-        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0)),
-        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.02)),
-        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.02)),
-        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.02)),
-        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.02)),
-        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0)),
-        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 1.0)),
+        ([], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02)),
+        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02)),
+        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02)),
+        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
+        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
+        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
+        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.3, 0.02)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.3, 0.02)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.3, 0.02)),
+        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.3, 0.02)),
+        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.0)),
+        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 1.0)),
+        (["--equivariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.02)),
+        (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0)),
         # One code alone has nobody to leave anything to.
-        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0)),
-        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.02)),
+        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.0)),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02)),
     ],
 )
 def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...]) -> None:
     settings = Settings(**parse(flags).given).checked()
     for found in (settings, settings.objective):
-        decided = found.lambda_categorical, found.lr_q, found.balance, found.joint_ema, found.invariance
-        assert decided == expected
-    assert (settings.transformation is not None) == bool(settings.consistency or settings.invariance)
+        decided = found.lambda_categorical, found.lr_q, found.balance, found.joint_ema
+        assert (*decided, found.equivariance, found.invariance) == expected
+    copies = settings.consistency or settings.equivariance or settings.invariance
+    assert (settings.transformation is not None) == bool(copies)
     again = parse(["--resume", "x", *flags, "--steps", "9000"]).given
     assert resumed(json.loads(json.dumps(vars(settings))), again).steps == 9000
 
@@ -663,7 +688,8 @@ def test_flags_arrive_in_the_objective() -> None:
     flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
     flags += ["--balance", "9", "--joint-ema", ".4"]
-    flags += ["--consistency", "7", "--invariance", "8", "--transformation", "colour=0.5,flip=1"]
+    flags += ["--consistency", "7", "--equivariance", "10", "--invariance", "8"]
+    flags += ["--transformation", "colour=0.5,rotation=1"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
@@ -681,8 +707,9 @@ def test_flags_arrive_in_the_objective() -> None:
         "consistency": 7.0,
         "balance": 9.0,
         "joint_ema": 0.4,
+        "equivariance": 10.0,
         "invariance": 8.0,
-        "transformation": Transformation(0, 0, 0, 0, 0.5, True),
+        "transformation": Transformation(1, 0, 0, 0, 0.5),
     }
 
 
