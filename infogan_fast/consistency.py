@@ -205,9 +205,9 @@ def slants(rng_state: Tensor, count: int, transformation: Transformation) -> Ten
         transformation: of the copies; it must have slants.
 
     Returns:
-        [B], float32, in [-1, 1]: as a share of the largest angle there is, rotation + arctan(shear).
+        [B], float64, in [-1, 1]: as a share of the largest angle there is, rotation + arctan(shear).
     """
-    draws = ops.sample_latents(rng_state, count, _DRAWS, advance=False).continuous
+    draws = ops.sample_latents(rng_state, count, _DRAWS, advance=False).continuous.double()
     rotation = math.radians(transformation.rotation)
     angles = rotation * draws[:, 0] + (transformation.shear * draws[:, 2]).atan()
     return angles / (rotation + math.atan(transformation.shear))
@@ -306,7 +306,7 @@ def agreement(
             change = real - copy
             if i == 0:
                 assert slant is not None
-                change = change + _LARGEST_SLANT * slant
+                change = change + _LARGEST_SLANT * slant.to(dtype)
             distances[i] = (change.square() * precision).mean() / 2
             slope = (weight / len(real)) * change * precision
             gradient[:, column + ordered[which]] = torch.cat([slope, -slope])

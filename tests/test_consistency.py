@@ -361,9 +361,9 @@ def test_slants_are_those_of_the_copies(ranges: str) -> None:
         assert state.tolist()[1] == step  # the copies that follow are those meant
         copies = transformed(state, image.expand(200, -1, -1, -1), transformation)
         largest = math.radians(transformation.rotation) + math.atan(transformation.shear)
-        torch.testing.assert_close(told.double() * largest, leaning(copies), atol=0.01, rtol=0)
+        torch.testing.assert_close(told * largest, leaning(copies), atol=0.01, rtol=0)
         wanted = reference.slants(transformation, int(state[0]), step, 200)
-        torch.testing.assert_close(told.double(), wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(told, wanted, atol=1e-12, rtol=0)
     assert 0.8 < told.abs().max() <= 1
 
 
@@ -405,6 +405,8 @@ def test_low_precision_is_read_in_float32(dtype: torch.dtype) -> None:
     with torch.autocast("cpu"):
         got = agreement(SEVERAL, q, consistency=1.0, invariance=1.0)
     wanted = agreement(SEVERAL, q.double(), consistency=1.0, invariance=1.0)
+    slanted = agreement(SEVERAL, q, consistency=1.0, equivariance=1.0, slant=torch.ones(24).double())
+    assert slanted.distances.dtype == slanted.gradient.dtype == torch.float32
     assert got.information.dtype == got.distances.dtype == got.gradient.dtype == torch.float32
     torch.testing.assert_close(got.information.double(), wanted.information, atol=1e-5, rtol=0)
     torch.testing.assert_close(got.gradient.double(), wanted.gradient, atol=1e-6, rtol=0)
