@@ -228,8 +228,9 @@ def measure(
                 os.environ[key] = value
         context.Process(target=_worker, args=arguments, daemon=True).start()
         end.close()
+        pipes[name].send(5)
+    for name in chosen:
         try:
-            pipes[name].send(5)
             pipes[name].recv()
         except EOFError:
             print(f"{name}: NOT measured, its process failed as shown above")

@@ -11,7 +11,7 @@ import torch
 
 from infogan_fast.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 

@@ -310,6 +310,20 @@ class QHead(nn.Module):
         return y
 
 
+@torch.no_grad()
+def draw_weights(network: nn.Module, seed: int) -> None:
+    """Start a network anew, in place: weights from N(0, 0.02) by the seed alone, whatever the device, scales
+    of batch normalisation 1, biases 0."""
+    draws = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            module.weight.copy_(torch.randn(module.weight.shape, generator=draws) * WEIGHT_STD)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.reset_parameters()
+
+
 class InfoGAN(nn.Module):
     """The four networks: ``generator``, ``trunk``, ``d_head`` and ``q_head``.
 
@@ -342,13 +356,7 @@ class InfoGAN(nn.Module):
         self.trunk = Trunk(image_size, channels, slope)
         self.d_head = nn.Linear(FEATURES, 1)
         self.q_head = QHead(max(spec.q_dim(learned_variance), 1), slope)
-        draws = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for module in self.modules():
-                if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-                    module.weight.copy_(torch.randn(module.weight.shape, generator=draws) * WEIGHT_STD)
-                    if module.bias is not None:
-                        module.bias.zero_()
+        draw_weights(self, seed)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def compile_parts(self) -> None:

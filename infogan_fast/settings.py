@@ -31,6 +31,7 @@ _CONSISTENT = {
     "joint_ema": 0.9,
     "equivariance": 0.0,
     "invariance": 0.02,
+    "restart_q": 500,
 }
 #: What leans is told apart by its slant, else slant may tell apart two values of a categorical code. Of
 #: drawings, where the styles of a digit are as distinct as digits, a lambda of 0.1 lets the generator put two
@@ -66,6 +67,7 @@ class Settings:
     equivariance: float | None = None
     invariance: float | None = None
     transformation: str | None = None
+    restart_q: int | None = None
     lambda_categorical: float | None = None
     lambda_continuous: float = Objective.lambda_continuous
     fixed_sigma: float | None = Objective.fixed_sigma
@@ -130,6 +132,7 @@ class Settings:
         _at_least(self, 1, "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
         _at_least(self, 1, "images", "threads", "steps_per_replay")
         _at_least(self, MIN_SIZE, "image_size")
+        _at_least(self, 0, "restart_q")
         # One image has no batch statistics.
         _at_least(self, 2, "batch_size")
         for name in ("lr_d", "lr_q", "lr_g", "fixed_sigma"):
@@ -204,6 +207,12 @@ class Settings:
                 decided = decided | {"equivariance": 0.0, "invariance": 0.0}
         missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
         result = replace(self, latents=str(spec), consistency=consistency, **missing)
+        assert result.restart_q is not None
+        if result.restart_q % self.steps_per_replay:
+            raise UserError(
+                f"--restart-q is {result.restart_q}; expected a multiple of --steps-per-replay "
+                f"{self.steps_per_replay}"
+            )
         if consistency or result.equivariance or result.invariance:
             ranges = TRANSFORMATIONS.get(self.data, Transformation())
             if transformation is not None:
@@ -393,6 +402,15 @@ def parser() -> argparse.ArgumentParser:
         f"{TRANSFORMATIONS['mnist']}; on strokes without shear; on fashion-mnist "
         f"{TRANSFORMATIONS['fashion-mnist']}",
         metavar="SPEC",
+    )
+    add(
+        what,
+        "restart_q",
+        "updates after which Q's head starts anew, since the features that it found its first categories in "
+        "were poor; 0: never",
+        f"{_CONSISTENT['restart_q']} with the default recipe's consistency, else {_PAPER['restart_q']}",
+        type=int,
+        metavar="N",
     )
     add(what, "fixed_sigma", "standard deviation of Q's Gaussians", "learned", type=float, metavar="X")
 

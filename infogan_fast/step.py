@@ -11,6 +11,10 @@ copy of it shall agree (:mod:`infogan_fast.consistency`), which trains Q and the
 copies run through the trunk beside the real images; Q's part of the gradient waits for Q's one update, with
 the generator's.
 
+Q's head may start anew once: what it first took for the categories it found in the features of the first few
+hundred updates, and would keep, however good they become. That networks which forget their last layers learn
+better ones is known from Zhou et al. 2022 (arXiv 2202.00155).
+
 The same list of phases runs eagerly, or is captured whole as one CUDA graph that Python then only replays.
 """
 
@@ -38,7 +42,7 @@ from infogan_fast.consistency import (
 )
 from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks import Generator, InfoGAN
+from infogan_fast.networks import Generator, InfoGAN, draw_weights
 from infogan_fast.ops import LossWeights
 from infogan_fast.profiling import phase
 
@@ -68,6 +72,7 @@ class Objective:
     invariance: weight with which the last uniform or normal code is read alike from them, in the same losses;
         0 for none. Not in the paper.
     transformation: what makes the copies.
+    restart_q: updates behind the step when Q's head starts anew; 0 for never. Not in the paper.
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
         algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
     lr_d, lr_q, lr_g, beta1, beta2: of Adam.
@@ -84,6 +89,7 @@ class Objective:
     equivariance: float = 0.0
     invariance: float = 0.0
     transformation: Transformation = field(default_factory=Transformation)
+    restart_q: int = 0
     schedule: str = "alternating"
     lr_d: float = 2e-4
     lr_q: float = 2e-4
@@ -174,7 +180,7 @@ class TrainingStep:
         images: uint8 [N, C, S, S], on the device, or in host memory where they do not fit there, from where
             each batch is copied.
         batch_size: B, at least 2; more than N is fine.
-        seed: of the latents, of the order of the images and of their copies.
+        seed: of the latents, of the order of the images, of their copies and of Q's second head.
         amp: None for the networks' own dtype, or the dtype of autocast: bfloat16, or float16, which brings
             one GradScaler a player, so that an overflow of one does not back off the other.
         cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
@@ -182,8 +188,9 @@ class TrainingStep:
         steps_per_replay: updates in one graph.
 
     Raises:
-        ValueError: a graph is asked for and cannot be had; consistency, equivariance or invariance of codes
-            that the spec lacks; or equivariance to copies whose slant it cannot follow.
+        ValueError: a graph is asked for and cannot be had, or would not stop where Q is to start anew;
+            consistency, equivariance or invariance of codes that the spec lacks; or equivariance to copies
+            whose slant it cannot follow.
 
     ``phases`` is the iteration: calling the step runs them in order.
     """
@@ -235,7 +242,10 @@ class TrainingStep:
             )
         if steps_per_replay > 1 and not cuda_graph:
             raise ValueError(f"steps_per_replay is {steps_per_replay}; without a CUDA graph it must be 1")
+        if objective.restart_q % steps_per_replay:
+            raise ValueError(f"restart_q is {objective.restart_q}; expected a multiple of {steps_per_replay}")
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
+        self._seed, self._done = seed, 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self.fixed_log_variance = (
             None
@@ -306,6 +316,7 @@ class TrainingStep:
         if not self.cuda_graph:
             self.run_phases()
             return
+        self._restart_q()
         if self._graph is None:
             with phase("capture"):
                 self._graph = capture(
@@ -314,11 +325,26 @@ class TrainingStep:
         with phase("replay"):
             self._graph.replay()
         self.updates += self.steps_per_replay
+        self._done += self.steps_per_replay
 
     def run_phases(self) -> None:
         """One update of each player, phase by phase, with or without a graph."""
+        self._restart_q()
         self._iterate()
         self.updates += 1
+        self._done += 1
+
+    @torch.no_grad()
+    def _restart_q(self) -> None:
+        """Q's head, what Adam knows of it and the average joints as they were at first, where it is time."""
+        if not self._done == self.objective.restart_q > 0:
+            return
+        draw_weights(self.networks.q_head, ~self._seed)
+        for parameter in self._q_parameters:
+            for value in self.optimizer_g.state[parameter].values():
+                value.zero_()
+        for joint in self.joints:
+            joint.fill_(1.0 / joint.numel())
 
     def _iterate(self) -> None:
         work = Work()
@@ -540,6 +566,7 @@ class TrainingStep:
             "joints": self.joints,
             "terms": self.terms,
             "updates": self.updates,
+            "done": self._done,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -569,7 +596,7 @@ class TrainingStep:
         for joint, saved in zip(self.joints, state["joints"], strict=True):
             joint.copy_(saved)
         self.terms.copy_(state["terms"])
-        self.updates = state["updates"]
+        self.updates, self._done = state["updates"], state["done"]
         self._graph = None  # the optimizers' state lies elsewhere now
 
 

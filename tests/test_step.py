@@ -18,7 +18,7 @@ from infogan_fast.consistency import Transformation, copy_state
 from infogan_fast.graph import capture
 from infogan_fast.latents import LatentSpec
 from infogan_fast.linear import Linear, faster_linear, onednn_missing, set_linear
-from infogan_fast.networks import InfoGAN
+from infogan_fast.networks import InfoGAN, QHead
 from infogan_fast.step import SCHEDULES, Objective, TrainingStep, Work, calibrated, term_names
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
@@ -314,6 +314,76 @@ def test_a_loaded_state_keeps_the_settings_of_the_device() -> None:
     step()
 
 
+def test_q_starts_anew_once() -> None:
+    """After two updates the head is a new one, of which Adam knows nothing; nothing else has changed."""
+    objective = Objective(consistency=1.0, joint_ema=0.9)
+    plain = make(EVERYTHING, objective)
+    step = make(EVERYTHING, replace(objective, restart_q=2))
+    for each in (plain, step):
+        each()
+        each()
+    assert_same(plain.state_dict(), step.state_dict())
+    before = step.state_dict()["optimizer_g"]
+    kept = {k: v.clone() for k, v in step.networks.named_parameters() if not k.startswith("q_head.")}
+    assert all(state["exp_avg"].any() for state in before["state"].values())
+    phases, step.phases = step.phases, []
+    step()
+    fresh = QHead(EVERYTHING.q_dim())
+    for name, weight in step.networks.q_head.named_parameters():
+        if name.endswith("norm.weight"):
+            assert (weight == 1).all()
+        elif name.endswith("bias"):
+            assert (weight == 0).all()
+        else:
+            assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert (weight != plain.networks.q_head.get_parameter(name)).all()
+            assert (weight != make(EVERYTHING).networks.q_head.get_parameter(name)).all()
+        for value in step.optimizer_g.state[weight].values():
+            assert not value.any(), name
+    for name, value in fresh.named_buffers():
+        assert torch.equal(value, step.networks.q_head.get_buffer(name)), name
+    for name, value in kept.items():
+        assert torch.equal(value, step.networks.get_parameter(name)), name
+    assert all(state["exp_avg"].any() for state in step.optimizer_d.state.values())
+    for joint in step.joints:
+        assert (joint == 1 / joint.numel()).all()
+    # Once: what the next updates learn stays.
+    step.phases = phases
+    step()
+    learned = step.networks.q_head.fc2.weight.detach().clone()
+    step.phases = []
+    step()
+    assert torch.equal(learned, step.networks.q_head.fc2.weight)
+    assert learned.abs().max() > 0
+
+
+def test_a_new_head_is_of_the_seed() -> None:
+    heads = []
+    for seed in (7, 7, 8):
+        step = make(objective=Objective(restart_q=1))
+        step._seed = seed
+        step()
+        step.phases = []
+        step()
+        heads.append(step.networks.q_head.fc1.weight.detach())
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize("restart", [1, 2, 3])
+def test_continuation_is_exact_around_a_restart(restart: int) -> None:
+    objective = Objective(consistency=1.0, joint_ema=0.9, restart_q=restart)
+    whole, first, second = (make(EVERYTHING, objective) for _ in "abc")
+    for _ in range(4):
+        whole()
+    for _ in range(2):
+        first()
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):
+        second()
+    assert_same(whole.state_dict(), second.state_dict())
+
+
 def assert_same(a: Any, b: Any, path: str = "") -> None:
     """Bit for bit, through dicts and lists."""
     if isinstance(a, dict):
@@ -541,7 +611,12 @@ def test_an_iteration_reads_nothing_back_to_the_host(
     """Fake tensors have no values: whatever asked for one, to branch on it or to print it, would raise."""
     networks, pixels = InfoGAN(EVERYTHING, 20, 3), images(20, 3)
     objective = Objective(
-        schedule=schedule, mi_gradient="trunk", consistency=consistency, transformation=WILD
+        schedule=schedule,
+        mi_gradient="trunk",
+        consistency=consistency,
+        equivariance=consistency,
+        transformation=TURNED,
+        restart_q=int(consistency),
     )
     mode = FakeTensorMode()
     fake_tensors(networks, mode, device)
@@ -616,7 +691,10 @@ def test_what_a_graph_needs_is_asked_for() -> None:
 def test_a_replay_is_eager_updates(
     schedule: str, amp: torch.dtype | None, unrolled: int, consistency: float
 ) -> None:
-    objective = Objective(schedule=schedule, ema=0.9, consistency=consistency)
+    objective = Objective(schedule=schedule, ema=0.9)
+    if consistency:
+        weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
+        objective = replace(objective, consistency=consistency, restart_q=unrolled, **weights)
 
     def on_device(**how: Any) -> TrainingStep:
         networks = InfoGAN(EVERYTHING, 16, 1, seed=3).cuda()

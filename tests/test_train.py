@@ -298,6 +298,11 @@ def test_diverged_weights_are_not_saved(
             "--invariance 2: each is of another uniform or normal code, and --latents "
             "noise=5,cat=3,bernoulli=1 has 0; leave it out",
         ),
+        (["--restart-q", "-1"], "--restart-q is -1; expected at least 0"),
+        (
+            ["--restart-q", "7", "--steps-per-replay", "2"],
+            "--restart-q is 7; expected a multiple of --steps-per",
+        ),
         (["--equivariance", "nan"], "--equivariance is nan; expected a number of at least 0"),
         (
             ["--equivariance", "2", "--latents", "noise=5,cat=3"],
@@ -488,6 +493,7 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         (["--joint-ema", "0"], "--joint-ema (0.9 in the run, 0.0 given)"),
         (["--invariance", "1"], "--invariance (0.0 in the run, 1.0 given)"),
         (["--equivariance", "1"], "--equivariance (0.0 in the run, 1.0 given)"),
+        (["--restart-q", "0"], "--restart-q (500 in the run, 0 given)"),
         (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
         (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
         (["--steps", "1"], "has 2 updates behind it; --steps is 1"),
@@ -634,32 +640,34 @@ def test_the_recipe_decides_what_is_not_given(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02)),
-        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02)),
-        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02)),
-        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
-        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
-        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
-        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02)),
-        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0)),
-        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.3, 0.02)),
-        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.3, 0.02)),
-        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.3, 0.02)),
-        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.3, 0.02)),
-        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.0)),
-        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 1.0)),
-        (["--equivariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.02)),
-        (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0)),
+        ([], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 500)),
+        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 500)),
+        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 500)),
+        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0)),
+        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0)),
+        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0)),
+        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 500)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.3, 0.02, 500)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 500)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 500)),
+        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.3, 0.02, 500)),
+        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.0, 500)),
+        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 1.0, 0)),
+        (["--equivariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.02, 500)),
+        (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0, 0)),
+        (["--restart-q", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0)),
+        (["--recipe", "paper", "--restart-q", "7"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 7)),
         # One code alone has nobody to leave anything to.
-        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.0)),
-        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02)),
+        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.0, 500)),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 500)),
     ],
 )
 def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...]) -> None:
     settings = Settings(**parse(flags).given).checked()
     for found in (settings, settings.objective):
         decided = found.lambda_categorical, found.lr_q, found.balance, found.joint_ema
-        assert (*decided, found.equivariance, found.invariance) == expected
+        assert (*decided, found.equivariance, found.invariance, found.restart_q) == expected
     copies = settings.consistency or settings.equivariance or settings.invariance
     assert (settings.transformation is not None) == bool(copies)
     again = parse(["--resume", "x", *flags, "--steps", "9000"]).given
@@ -689,7 +697,7 @@ def test_flags_arrive_in_the_objective() -> None:
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
     flags += ["--balance", "9", "--joint-ema", ".4"]
     flags += ["--consistency", "7", "--equivariance", "10", "--invariance", "8"]
-    flags += ["--transformation", "colour=0.5,rotation=1"]
+    flags += ["--transformation", "colour=0.5,rotation=1", "--restart-q", "11"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
@@ -708,6 +716,7 @@ def test_flags_arrive_in_the_objective() -> None:
         "balance": 9.0,
         "joint_ema": 0.4,
         "equivariance": 10.0,
+        "restart_q": 11,
         "invariance": 8.0,
         "transformation": Transformation(1, 0, 0, 0, 0.5),
     }
