@@ -36,8 +36,8 @@ struct LossOutputs {
 inline int64_t check_logits(const std::optional<Tensor>& logits, const char* name) {
   if (!logits) return 0;
   const int64_t rows = logits->dim() > 0 ? logits->size(0) : 0;
-  STD_TORCH_CHECK((logits->dim() == 1 || (logits->dim() == 2 && logits->size(1) == 1)) && rows > 0,
-                  "infogan_loss: ", name, " must have shape [B] or [B, 1] with B >= 1, got ", shape_of(*logits));
+  REQUIRE((logits->dim() == 1 || (logits->dim() == 2 && logits->size(1) == 1)) && rows > 0, "infogan_loss: ", name,
+          " must have shape [B] or [B, 1] with B >= 1, got ", shape_of(*logits));
   return rows;
 }
 
@@ -47,7 +47,7 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
                                         std::vector<double> weights, bool learned_variance, double log_variance,
                                         std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype) {
   LossArguments a;
-  STD_TORCH_CHECK(real || fake || q, "infogan_loss: give at least one of real_logits, fake_logits and q_output");
+  REQUIRE(real || fake || q, "infogan_loss: give at least one of real_logits, fake_logits and q_output");
   a.real_rows = check_logits(real, "real_logits");
   a.fake_rows = check_logits(fake, "fake_logits");
   const Tensor& first = real ? *real : fake ? *fake : *q;
@@ -57,64 +57,59 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
   for (const auto& [name, input] : inputs) {
     if (!*input) continue;
     const ScalarType dtype = (*input)->scalar_type();
-    STD_TORCH_CHECK(is_floating(dtype), "infogan_loss: ", name, " must be float32, float16, bfloat16 or float64, got ",
-                    name_of(dtype));
-    STD_TORCH_CHECK(dtype == a.dtype, "infogan_loss: ", name, " is ", name_of(dtype), " while another input is ",
-                    name_of(a.dtype), "; give all of them the same dtype");
-    STD_TORCH_CHECK(same_device(**input, first), "infogan_loss: ", name, " is on another device than the other inputs");
+    REQUIRE(is_floating(dtype), "infogan_loss: ", name, " must be float32, float16, bfloat16 or float64, got ",
+            name_of(dtype));
+    REQUIRE(dtype == a.dtype, "infogan_loss: ", name, " is ", name_of(dtype), " while another input is ",
+            name_of(a.dtype), "; give all of them the same dtype");
+    REQUIRE(same_device(**input, first), "infogan_loss: ", name, " is on another device than the other inputs");
   }
   a.grad_dtype = grad_dtype.value_or(a.dtype);
-  STD_TORCH_CHECK(a.grad_dtype == a.dtype || (a.grad_dtype == ScalarType::Float && a.dtype != ScalarType::Double),
-                  "infogan_loss: grad_dtype must be the inputs' dtype (", name_of(a.dtype),
-                  ") or float32 where that is not narrower, got ", name_of(a.grad_dtype));
+  REQUIRE(a.grad_dtype == a.dtype || (a.grad_dtype == ScalarType::Float && a.dtype != ScalarType::Double),
+          "infogan_loss: grad_dtype must be the inputs' dtype (", name_of(a.dtype),
+          ") or float32 where that is not narrower, got ", name_of(a.grad_dtype));
 
-  for (int64_t size : sizes)
-    STD_TORCH_CHECK(size >= 2, "infogan_loss: categorical_sizes must be at least 2, got ", size);
+  for (int64_t size : sizes) REQUIRE(size >= 2, "infogan_loss: categorical_sizes must be at least 2, got ", size);
   int64_t gaussians = 0;
   for (int64_t kind : kinds) {
-    STD_TORCH_CHECK(kind >= 0 && kind <= 2,
-                    "infogan_loss: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);
+    REQUIRE(kind >= 0 && kind <= 2,
+            "infogan_loss: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);
     gaussians += kind != static_cast<int64_t>(Continuous::bernoulli);
   }
   a.sizes = std::move(sizes);
   a.kinds = std::move(kinds);
   a.learned_variance = learned_variance;
   a.log_variance = log_variance;
-  STD_TORCH_CHECK(std::fabs(log_variance) <= kLogVarianceLimit, "infogan_loss: log_variance must be in [-",
-                  kLogVarianceLimit, ", ", kLogVarianceLimit, "], got ", log_variance);
+  REQUIRE(std::fabs(log_variance) <= kLogVarianceLimit, "infogan_loss: log_variance must be in [-", kLogVarianceLimit,
+          ", ", kLogVarianceLimit, "], got ", log_variance);
   for (int64_t size : a.sizes) a.q_dim += size;
   a.q_dim += a.n_continuous() + (learned_variance ? gaussians : 0);
 
   const int64_t expected = kAdversarialTerms + a.n_codes();
-  STD_TORCH_CHECK(static_cast<int64_t>(weights.size()) == expected, "infogan_loss: weights must have ", expected,
-                  " entries (D real, D fake, G, then one for each of the ", a.n_codes(), " codes), got ",
-                  weights.size());
-  for (double weight : weights)
-    STD_TORCH_CHECK(std::isfinite(weight), "infogan_loss: weights must be finite, got ", weight);
+  REQUIRE(static_cast<int64_t>(weights.size()) == expected, "infogan_loss: weights must have ", expected,
+          " entries (D real, D fake, G, then one for each of the ", a.n_codes(), " codes), got ", weights.size());
+  for (double weight : weights) REQUIRE(std::isfinite(weight), "infogan_loss: weights must be finite, got ", weight);
   a.weights = std::move(weights);
-  STD_TORCH_CHECK(real || a.weights[0] == 0, "infogan_loss: weights[0] (D real) is not 0 but real_logits is missing");
-  STD_TORCH_CHECK(fake || (a.weights[1] == 0 && a.weights[2] == 0),
-                  "infogan_loss: weights[1] (D fake) or weights[2] (G) is not 0 but fake_logits is missing");
+  REQUIRE(real || a.weights[0] == 0, "infogan_loss: weights[0] (D real) is not 0 but real_logits is missing");
+  REQUIRE(fake || (a.weights[1] == 0 && a.weights[2] == 0),
+          "infogan_loss: weights[1] (D fake) or weights[2] (G) is not 0 but fake_logits is missing");
   for (size_t i = kAdversarialTerms; i < a.weights.size(); ++i)
-    STD_TORCH_CHECK(q || a.weights[i] == 0, "infogan_loss: weights[", i, "] (code c", i - kAdversarialTerms + 1,
-                    ") is not 0 but q_output is missing");
+    REQUIRE(q || a.weights[i] == 0, "infogan_loss: weights[", i, "] (code c", i - kAdversarialTerms + 1,
+            ") is not 0 but q_output is missing");
 
   if (q) {
-    STD_TORCH_CHECK(q->dim() == 2 && q->size(1) == a.q_dim && q->size(0) > 0,
-                    "infogan_loss: q_output must have shape [B, ", a.q_dim,
-                    "] with B >= 1 for this latent specification, got ", shape_of(*q));
-    STD_TORCH_CHECK(a.n_codes() > 0, "infogan_loss: q_output is given but the latent specification has no codes");
+    REQUIRE(q->dim() == 2 && q->size(1) == a.q_dim && q->size(0) > 0, "infogan_loss: q_output must have shape [B, ",
+            a.q_dim, "] with B >= 1 for this latent specification, got ", shape_of(*q));
+    REQUIRE(a.n_codes() > 0, "infogan_loss: q_output is given but the latent specification has no codes");
     a.q_rows = q->size(0);
     const auto check_codes = [&](std::optional<Tensor>& codes, const char* name, ScalarType dtype, int64_t columns) {
       if (columns == 0) return;
-      STD_TORCH_CHECK(codes.has_value(), "infogan_loss: ", name,
-                      " is missing; q_output needs the codes it is scored on");
-      STD_TORCH_CHECK(codes->scalar_type() == dtype, "infogan_loss: ", name, " must be ", name_of(dtype), ", got ",
-                      name_of(codes->scalar_type()));
-      STD_TORCH_CHECK(codes->dim() == 2 && codes->size(0) == a.q_rows && codes->size(1) == columns,
-                      "infogan_loss: ", name, " must have shape [", a.q_rows, ", ", columns,
-                      "] as q_output and the latent specification have it, got ", shape_of(*codes));
-      STD_TORCH_CHECK(same_device(*codes, first), "infogan_loss: ", name, " is on another device than q_output");
+      REQUIRE(codes.has_value(), "infogan_loss: ", name, " is missing; q_output needs the codes it is scored on");
+      REQUIRE(codes->scalar_type() == dtype, "infogan_loss: ", name, " must be ", name_of(dtype), ", got ",
+              name_of(codes->scalar_type()));
+      REQUIRE(codes->dim() == 2 && codes->size(0) == a.q_rows && codes->size(1) == columns, "infogan_loss: ", name,
+              " must have shape [", a.q_rows, ", ", columns, "] as q_output and the latent specification have it, got ",
+              shape_of(*codes));
+      REQUIRE(same_device(*codes, first), "infogan_loss: ", name, " is on another device than q_output");
       if (!codes->is_contiguous()) codes = torch::stable::contiguous(*codes);
     };
     check_codes(categorical, "categorical", ScalarType::Int, a.n_categorical());
@@ -122,7 +117,7 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
     if (q->stride(1) != 1 && a.q_dim > 1) q = torch::stable::contiguous(*q);
   }
   if (grad_scale)
-    STD_TORCH_CHECK(
+    REQUIRE(
         grad_scale->scalar_type() == ScalarType::Float && grad_scale->numel() == 1 && same_device(*grad_scale, first),
         "infogan_loss: grad_scale must be one float32 value on the inputs' device, got ",
         name_of(grad_scale->scalar_type()), " of shape ", shape_of(*grad_scale));

@@ -20,49 +20,46 @@ struct SampleOutputs {
 
 // [seed, step], as every operator that draws keeps its place.
 inline void check_state(const char* op, const char* name, const Tensor& state) {
-  STD_TORCH_CHECK(
-      state.scalar_type() == ScalarType::Long && state.dim() == 1 && state.numel() == 2 && state.is_contiguous(), op,
-      ": ", name, " must be a contiguous int64 tensor [seed, step] of shape [2], got ", name_of(state.scalar_type()),
-      " of shape ", shape_of(state), "; make it with ops.rng_state(seed)");
+  REQUIRE(state.scalar_type() == ScalarType::Long && state.dim() == 1 && state.numel() == 2 && state.is_contiguous(),
+          op, ": ", name, " must be a contiguous int64 tensor [seed, step] of shape [2], got ",
+          name_of(state.scalar_type()), " of shape ", shape_of(state), "; make it with ops.rng_state(seed)");
 }
 
 inline SampleArguments check_sample_latents(const Tensor& rng_state, int64_t batch_size, int64_t noise_dim,
                                             bool uniform_noise, std::vector<int64_t> sizes, std::vector<int64_t> kinds,
                                             const std::optional<Tensor>& cdf, int64_t sample_offset, bool advance) {
   check_state("sample_latents", "rng_state", rng_state);
-  STD_TORCH_CHECK(batch_size > 0, "sample_latents: batch_size must be at least 1, got ", batch_size);
-  STD_TORCH_CHECK(noise_dim >= 0 && noise_dim < (int64_t{1} << 28),
-                  "sample_latents: noise_dim must be in [0, 2^28), got ", noise_dim);
-  STD_TORCH_CHECK(sample_offset >= 0 && sample_offset <= kCounterLimit - batch_size,
-                  "sample_latents: sample_offset must be in [0, 2^48 - batch_size], got ", sample_offset);
+  REQUIRE(batch_size > 0, "sample_latents: batch_size must be at least 1, got ", batch_size);
+  REQUIRE(noise_dim >= 0 && noise_dim < (int64_t{1} << 28), "sample_latents: noise_dim must be in [0, 2^28), got ",
+          noise_dim);
+  REQUIRE(sample_offset >= 0 && sample_offset <= kCounterLimit - batch_size,
+          "sample_latents: sample_offset must be in [0, 2^48 - batch_size], got ", sample_offset);
   int64_t categories = 0;
   for (int64_t size : sizes) {
-    STD_TORCH_CHECK(size >= 2 && size < (int64_t{1} << 24),
-                    "sample_latents: categorical_sizes must lie in [2, 2^24), got ", size);
+    REQUIRE(size >= 2 && size < (int64_t{1} << 24), "sample_latents: categorical_sizes must lie in [2, 2^24), got ",
+            size);
     categories += size;
   }
   for (int64_t kind : kinds)
-    STD_TORCH_CHECK(kind >= 0 && kind <= 2,
-                    "sample_latents: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);
+    REQUIRE(kind >= 0 && kind <= 2,
+            "sample_latents: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);
   const float* cdf_data = nullptr;
   if (cdf.has_value()) {
-    STD_TORCH_CHECK(cdf->scalar_type() == ScalarType::Float && cdf->is_contiguous() && cdf->numel() == categories,
-                    "sample_latents: categorical_cdf must be a contiguous float32 tensor of ", categories,
-                    " elements (the sum of categorical_sizes), got ", name_of(cdf->scalar_type()), " with ",
-                    cdf->numel());
-    STD_TORCH_CHECK(same_device(*cdf, rng_state),
-                    "sample_latents: categorical_cdf and rng_state must be on the same device");
+    REQUIRE(cdf->scalar_type() == ScalarType::Float && cdf->is_contiguous() && cdf->numel() == categories,
+            "sample_latents: categorical_cdf must be a contiguous float32 tensor of ", categories,
+            " elements (the sum of categorical_sizes), got ", name_of(cdf->scalar_type()), " with ", cdf->numel());
+    REQUIRE(same_device(*cdf, rng_state), "sample_latents: categorical_cdf and rng_state must be on the same device");
     cdf_data = static_cast<const float*>(cdf->const_data_ptr());
   }
   const int64_t latent_dim = noise_dim + categories + static_cast<int64_t>(kinds.size());
-  STD_TORCH_CHECK(latent_dim > 0, "sample_latents: the latents are empty: noise_dim is 0 and there are no codes");
+  REQUIRE(latent_dim > 0, "sample_latents: the latents are empty: noise_dim is 0 and there are no codes");
   return SampleArguments{batch_size,    noise_dim, sample_offset,    categories,       latent_dim,
                          uniform_noise, advance,   std::move(sizes), std::move(kinds), cdf_data};
 }
 
 inline SampleOutputs allocate_sample(const SampleArguments& a, const Tensor& rng_state, ScalarType dtype) {
-  STD_TORCH_CHECK(is_floating(dtype), "sample_latents: dtype must be float32, float16, bfloat16 or float64, got ",
-                  name_of(dtype));
+  REQUIRE(is_floating(dtype), "sample_latents: dtype must be float32, float16, bfloat16 or float64, got ",
+          name_of(dtype));
   return SampleOutputs{allocate(rng_state, {a.batch_size, a.latent_dim}, dtype),
                        allocate(rng_state, {a.batch_size, static_cast<int64_t>(a.sizes.size())}, ScalarType::Int),
                        allocate(rng_state, {a.batch_size, static_cast<int64_t>(a.kinds.size())}, ScalarType::Float)};

@@ -10,6 +10,8 @@
 #include <tuple>
 #include <vector>
 
+#include "check.h"
+
 namespace infogan_fast {
 
 using torch::headeronly::ScalarType;

@@ -582,7 +582,7 @@ class TrainingStep:
         ):
             # The device and the settings of this step, whatever the state was saved on.
             own = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            optimizer.load_state_dict(values)
+            optimizer.load_state_dict(copy.deepcopy(values))  # it keeps tensors that need no conversion
             for group, kept in zip(optimizer.param_groups, own, strict=True):
                 group.update(kept)
         for scaler, values in ((self.scaler_d, state["scaler_d"]), (self.scaler_g, state["scaler_g"])):

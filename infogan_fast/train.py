@@ -32,6 +32,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -89,6 +90,9 @@ def _run(request: Request) -> int:
         _check_free(folder, request.overwrite)
 
     device = choose_device(settings.device)
+    if device.type == "cuda":
+        # Said where the first thing that autograd's thread does is a matrix product; nothing is wrong then.
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
     amp = amp_dtype(device) if settings.amp else None
     torch.set_num_threads(settings.threads or usable_threads())
     linear = faster_linear() if settings.linear == "auto" else settings.linear

@@ -578,7 +578,8 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(RuntimeError, match=message):
+    # And nothing of the machine that compiled the check.
+    with pytest.raises(RuntimeError, match=f"^infogan_loss: {'' if message[0].islower() else '.*'}{message}"):
         ops.infogan_loss(MNIST, **{**GOOD, **change})
 
 

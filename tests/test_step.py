@@ -301,6 +301,17 @@ def test_continuation_is_exact() -> None:
     assert_same(whole.state_dict(), second.state_dict())
 
 
+def test_a_loaded_state_is_not_shared() -> None:
+    """Both go on from it, each by itself, to the same place."""
+    first, second = make(EVERYTHING), make(EVERYTHING)
+    first()
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):
+        first()
+        second()
+    assert_same(first.state_dict(), second.state_dict())
+
+
 def test_a_loaded_state_keeps_the_settings_of_the_device() -> None:
     """A state of another device has its own way to run Adam, which must not come with it."""
     step, state = make(), make().state_dict()

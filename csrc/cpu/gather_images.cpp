@@ -50,8 +50,8 @@ std::tuple<Tensor, Tensor> gather_images_cpu(Tensor order_state, Tensor images, 
   const GatherArguments a = check_gather_images(order_state, images, batch_size);
   const GatherOutputs out = allocate_gather(a, images, dtype);
   int64_t* state = static_cast<int64_t*>(order_state.mutable_data_ptr());
-  STD_TORCH_CHECK(state[1] >= 0 && state[1] < kCounterLimit / batch_size - 1,
-                  "gather_images: the step in order_state must be in [0, 2^48 / batch_size - 1), got ", state[1]);
+  REQUIRE(state[1] >= 0 && state[1] < kCounterLimit / batch_size - 1,
+          "gather_images: the step in order_state must be in [0, 2^48 / batch_size - 1), got ", state[1]);
   switch (dtype) {
     case ScalarType::Float: gather<float>(a, state, images, out); break;
     case ScalarType::Double: gather<double>(a, state, images, out); break;

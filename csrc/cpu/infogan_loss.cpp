@@ -204,9 +204,9 @@ void compute(const LossArguments& a, const LossOutputs& out) {
 
   if (const int64_t at = bad_category.load(); at >= 0) {
     const int64_t row = at / a.n_categorical(), code = at % a.n_categorical();
-    STD_TORCH_CHECK(false, "infogan_loss: categorical[", row, ", ", code, "] is ",
-                    static_cast<const int32_t*>(a.categorical->const_data_ptr())[at], "; code c", code + 1,
-                    " takes values in [0, ", a.sizes[code], ")");
+    REQUIRE(false, "infogan_loss: categorical[", row, ", ", code, "] is ",
+            static_cast<const int32_t*>(a.categorical->const_data_ptr())[at], "; code c", code + 1,
+            " takes values in [0, ", a.sizes[code], ")");
   }
   A* terms = static_cast<A*>(out.terms.mutable_data_ptr());
   double total = 0;

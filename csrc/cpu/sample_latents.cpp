@@ -140,8 +140,8 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cpu(Tensor rng_state, int64_t 
                            std::move(continuous_kinds), categorical_cdf, sample_offset, advance);
   const SampleOutputs out = allocate_sample(a, rng_state, dtype);
   int64_t* state = static_cast<int64_t*>(rng_state.mutable_data_ptr());
-  STD_TORCH_CHECK(state[1] >= 0 && state[1] < kCounterLimit - 1,
-                  "sample_latents: the step in rng_state must be in [0, 2^48 - 1), got ", state[1]);
+  REQUIRE(state[1] >= 0 && state[1] < kCounterLimit - 1,
+          "sample_latents: the step in rng_state must be in [0, 2^48 - 1), got ", state[1]);
   const Stream stream = make_stream(state[0], state[1]);
   switch (dtype) {
     case ScalarType::Float: sample_rows<float>(a, stream, out); break;

@@ -32,11 +32,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cuda(
       check_infogan_loss(std::move(real_logits), std::move(fake_logits), std::move(q_output), std::move(categorical),
                          std::move(continuous), std::move(categorical_sizes), std::move(continuous_kinds),
                          std::move(weights), learned_variance, log_variance, std::move(grad_scale), grad_dtype);
-  STD_TORCH_CHECK(a.n_categorical() <= kMaxCodesOfAKind && a.n_continuous() <= kMaxCodesOfAKind,
-                  "infogan_loss: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ",
-                  kMaxCodesOfAKind, " continuous codes, got ", a.n_categorical(), " and ", a.n_continuous());
-  STD_TORCH_CHECK(a.q_dim < (int64_t{1} << 24), "infogan_loss: q_output has ", a.q_dim,
-                  " columns; the CUDA kernel takes fewer than 2^24");
+  REQUIRE(a.n_categorical() <= kMaxCodesOfAKind && a.n_continuous() <= kMaxCodesOfAKind,
+          "infogan_loss: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ", kMaxCodesOfAKind,
+          " continuous codes, got ", a.n_categorical(), " and ", a.n_continuous());
+  REQUIRE(a.q_dim < (int64_t{1} << 24), "infogan_loss: q_output has ", a.q_dim,
+          " columns; the CUDA kernel takes fewer than 2^24");
   const Range range("infogan_loss");
   const torch::stable::accelerator::DeviceGuard guard(a.any_input().get_device_index());
   const LossOutputs out = allocate_loss(a);

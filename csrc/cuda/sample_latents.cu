@@ -15,9 +15,9 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cuda(Tensor rng_state, int64_t
   const SampleArguments a =
       check_sample_latents(rng_state, batch_size, noise_dim, uniform_noise, std::move(categorical_sizes),
                            std::move(continuous_kinds), categorical_cdf, sample_offset, advance);
-  STD_TORCH_CHECK(a.sizes.size() <= kMaxCodesOfAKind && a.kinds.size() <= kMaxCodesOfAKind,
-                  "sample_latents: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ",
-                  kMaxCodesOfAKind, " continuous codes, got ", a.sizes.size(), " and ", a.kinds.size());
+  REQUIRE(a.sizes.size() <= kMaxCodesOfAKind && a.kinds.size() <= kMaxCodesOfAKind,
+          "sample_latents: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ", kMaxCodesOfAKind,
+          " continuous codes, got ", a.sizes.size(), " and ", a.kinds.size());
   const Range range("sample_latents");
   const torch::stable::accelerator::DeviceGuard guard(rng_state.get_device_index());
   const SampleOutputs out = allocate_sample(a, rng_state, dtype);
