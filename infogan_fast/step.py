@@ -33,7 +33,9 @@ from torch import Tensor, nn
 from infogan_fast import ops
 from infogan_fast.consistency import (
     Transformation,
+    adversarial,
     agreement,
+    answer_gradient,
     average_joints,
     copy_state,
     ordered_codes,
@@ -71,6 +73,8 @@ class Objective:
         turned, in the same losses; 0 for none. Not in the paper.
     invariance: weight with which the last uniform or normal code is read alike from them, in the same losses;
         0 for none. Not in the paper.
+    smoothness: weight with which Q's categorical answers are those to adversarial copies too, of a quarter of
+        the real images, in the same losses; 0 for none. Not in the paper.
     transformation: what makes the copies.
     restart_q: updates behind the step when Q's head starts anew; 0 for never. Not in the paper.
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
@@ -88,6 +92,7 @@ class Objective:
     joint_ema: float = 0.0
     equivariance: float = 0.0
     invariance: float = 0.0
+    smoothness: float = 0.0
     transformation: Transformation = field(default_factory=Transformation)
     restart_q: int = 0
     schedule: str = "alternating"
@@ -110,6 +115,7 @@ class Work:
     real: Tensor = field(init=False)
     copies: Tensor = field(init=False)
     slant: Tensor | None = None
+    adversarial: Tensor = field(init=False)
     latents: ops.Latents = field(init=False)
     fake: Tensor = field(init=False)
     """[B, C, S, S] in [0, 1], as ``real``."""
@@ -220,9 +226,12 @@ class TrainingStep:
         self.copy_rng = copy_state(seed, self.device)
         precise = torch.promote_types(parameter.dtype, torch.float32)
         self.joints = average_joints(spec, precise, self.device)
-        self._consistent = max(objective.consistency, objective.equivariance, objective.invariance) > 0
-        if objective.consistency and not spec.n_categorical:
-            raise ValueError(f"consistency is of categorical codes; {spec} has none")
+        weights = (objective.consistency, objective.equivariance, objective.invariance, objective.smoothness)
+        self._consistent = max(weights) > 0
+        self._adversarial_rows = max(2, batch_size // 4)
+        for name in ("consistency", "smoothness"):
+            if getattr(objective, name) and not spec.n_categorical:
+                raise ValueError(f"{name} is of categorical codes; {spec} has none")
         asked, ordered = (
             [n for n in ("equivariance", "invariance") if getattr(objective, n)],
             ordered_codes(spec),
@@ -295,6 +304,8 @@ class TrainingStep:
         ]
         if self._consistent:
             self.phases.insert(1, ("transform", self._transform))
+        if objective.smoothness:
+            self.phases.insert(1, ("adversary", self._adversary))
         if objective.schedule == "one-stage":
             self.phases += [
                 ("gradients of both", self._gradients_of_both),
@@ -403,6 +414,17 @@ class TrainingStep:
             work.slant = slants(self.copy_rng, self.batch_size, self.objective.transformation)
         work.copies = transformed(self.copy_rng, work.real, self.objective.transformation)
 
+    def _adversary(self, work: Work) -> None:
+        nets, count = self.networks, self._adversarial_rows
+
+        def q_of(images: Tensor) -> Tensor:
+            with self._autocast(), frozen(nets.trunk, nets.q_head):
+                q: Tensor = nets.q_head(nets.trunk(images, parts=2), parts=2)
+            return q
+
+        real, offset = work.real[:count], self.batch_size
+        work.adversarial = adversarial(self.copy_rng, real, self.spec, q_of, sample_offset=offset)
+
     def _sample(self, work: Work) -> None:
         work.latents = ops.sample_latents(self.rng, self.batch_size, self.spec, dtype=self.dtype)
 
@@ -413,6 +435,8 @@ class TrainingStep:
     def _discriminator_gradients(self, work: Work) -> None:
         nets, batches = self.networks, [*self._seen(work), work.fake.detach()]
         with self._autocast():
+            if self.objective.smoothness:
+                near = nets.q_head(nets.trunk(work.adversarial))
             features = nets.trunk(torch.cat(batches), parts=len(batches))
             real_logits, *_, fake_logits = nets.d_head(features).split(self.batch_size)
             if self._consistent:
@@ -432,12 +456,19 @@ class TrainingStep:
             torch.autograd.backward([pair], [for_q], inputs=self._q_parameters, retain_graph=True)
             outputs.append(pair)
             gradients.append(for_d)
+        if self.objective.smoothness:
+            for_d, for_q = self._smoothness_gradients(near, pair)
+            torch.autograd.backward([near], [for_q], inputs=self._q_parameters, retain_graph=True)
+            outputs.append(near)
+            gradients.append(for_d)
         with frozen(nets.q_head):
             torch.autograd.backward(outputs, gradients, inputs=self._d_parameters)
 
     def _gradients_of_both(self, work: Work) -> None:
         nets, seen = self.networks, self._seen(work)
         with self._autocast(reuse=True):
+            if self.objective.smoothness:
+                near = nets.q_head(nets.trunk(work.adversarial))
             features = nets.trunk(torch.cat(seen), parts=len(seen))
             real_logits = nets.d_head(features[: self.batch_size])
             if self._consistent:
@@ -456,6 +487,12 @@ class TrainingStep:
             outputs.append(pair)
             gradients.append(for_d)
             g_outputs.append(pair)
+            g_gradients.append(for_q)
+        if self.objective.smoothness:
+            for_d, for_q = self._smoothness_gradients(near, pair)
+            outputs.append(near)
+            gradients.append(for_d)
+            g_outputs.append(near)
             g_gradients.append(for_q)
         torch.autograd.backward(outputs, gradients, retain_graph=True, inputs=self._d_parameters)
         with frozen(nets.trunk, nets.d_head):
@@ -535,8 +572,16 @@ class TrainingStep:
         first = self._n_losses + self._n_variances
         self.terms[first : first + len(information)] += information
         self.terms[first + len(information) :] += distances[self._distances]
+        return self._for_both(gradient, pair.dtype)
+
+    def _smoothness_gradients(self, near: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Of smoothness with respect to Q's outputs for adversarial copies, at both scales."""
+        gradient = answer_gradient(self.spec, near, pair[: len(near)])
+        return self._for_both(gradient * (self.objective.smoothness / len(near)), near.dtype)
+
+    def _for_both(self, gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         scales = self._scale(self.scaler_d), self._scale(self.scaler_g)
-        for_d, for_g = ((gradient if s is None else gradient * s).to(pair.dtype) for s in scales)
+        for_d, for_g = ((gradient if s is None else gradient * s).to(dtype) for s in scales)
         return for_d, for_g
 
     def _codes(self, work: Work, q: Tensor) -> dict[str, Any]:

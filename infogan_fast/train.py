@@ -171,7 +171,8 @@ def _run(request: Request) -> int:
     if settings.transformation is not None:
         print(
             f"copies    {settings.transformation}; weight of their consistency {settings.consistency:g}, of "
-            f"equivariance {settings.equivariance:g}, of invariance {settings.invariance:g}"
+            f"equivariance {settings.equivariance:g}, of invariance {settings.invariance:g}, of smoothness "
+            f"{settings.smoothness:g}"
         )
     from_here = f", from update {done:,}" if done else ""
     print(

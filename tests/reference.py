@@ -5,6 +5,7 @@ against.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -265,6 +266,31 @@ def distance(
             divergence = torch.distributions.kl_divergence
             total = total + (divergence(pair[a], pair[b]) - divergence(level[a], level[b])) / 2
     return total / count
+
+
+def adversarial(
+    spec: LatentSpec, q_of: Callable[[Tensor], Tensor], images: Tensor, noise: Tensor
+) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """Virtual adversarial copies (Miyato et al. 2018) of images [B, C, S, S], in steps of one image's own
+    length, from noise of their shape, and the divergence that they are to raise: of Q's outputs near the
+    images from those at them."""
+    sizes = spec.categorical_sizes
+
+    def divergence(q: Tensor, near: Tensor) -> Tensor:
+        codes = (
+            F.kl_div(b.log_softmax(1), a.detach().log_softmax(1), reduction="none", log_target=True).sum()
+            for a, b in zip(q.split(sizes, 1), near.split(sizes, 1), strict=True)
+        )
+        return sum(codes, torch.zeros((), dtype=q.dtype)) / len(q)
+
+    def unit(vectors: Tensor) -> Tensor:
+        return torch.stack([v / v.norm() for v in vectors])
+
+    count, radius = sum(sizes), math.sqrt(images[0].numel()) / 14
+    probes = (images + radius / 4 * unit(noise)).requires_grad_()
+    moved = divergence(q_of(images)[:, :count], q_of(probes)[:, :count])
+    (gradient,) = torch.autograd.grad(moved, probes)
+    return images + radius * unit(gradient), lambda q, near: divergence(q[:, :count], near[:, :count])
 
 
 def agreement(

@@ -118,10 +118,20 @@ class ReferenceStep:
         self.step += 1
         fake = self.generator(latents.inputs)
         one_stage = self.objective.schedule == "one-stage"
+        if self.objective.smoothness:
+            rows, state = max(2, len(real) // 4), ops.rng_state(self.copy_seed, self.step - 1)
+            pixels = LatentSpec(noise_dim=real[0].numel(), categorical_sizes=(), continuous_kinds=())
+            drawn = ops.sample_latents(state, rows, pixels, dtype=real.dtype, sample_offset=len(real))
+            noise = drawn.inputs.view(real[:rows].shape)
+            near, divergence = reference.adversarial(
+                self.spec, lambda x: self.q_head(self.trunk(x)), real[:rows], noise
+            )
+            nearby = self.q_head(self.trunk(near))
         on_real = self.trunk(real)
         agreements: list[Tensor] = []
         disagreement, losses = torch.zeros(()), {}
-        if self.objective.consistency or self.objective.equivariance or self.objective.invariance:
+        o = self.objective
+        if o.consistency or o.equivariance or o.invariance or o.smoothness:
             changes = self.objective.transformation
             on_copies = self.trunk(reference.transformed(real, changes, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
@@ -142,6 +152,8 @@ class ReferenceStep:
             apart = reference.distance(self.spec, pair, log_variance)
             disagreement = disagreement + self.objective.invariance * apart
             losses[f"D_{ordered[-1]}"] = apart
+        if o.smoothness:
+            disagreement = disagreement + o.smoothness * divergence(pair[:rows], nearby)
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()

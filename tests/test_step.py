@@ -72,6 +72,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         (SPEC, Objective(invariance=2.0, fixed_sigma=0.5), 16, 1, 0.1),
         (EVERYTHING, Objective(consistency=0.5, equivariance=2.0, invariance=0.3), 16, 1, 0.1),
         (SPEC, Objective(equivariance=2.0, transformation=TURNED), 19, 3, 0.01),
+        (SPEC, Objective(smoothness=2.0), 16, 1, 0.1),
+        (EVERYTHING, Objective(consistency=0.5, smoothness=3.0), 19, 3, 0.01),
     ],
     ids=[
         "paper",
@@ -84,6 +86,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         "invariance, fixed sigma",
         "equivariance and invariance",
         "equivariance",
+        "smoothness",
+        "consistency and smoothness of two codes",
     ],
 )
 def test_updates_equal_plain_autograd(
@@ -626,6 +630,7 @@ def test_an_iteration_reads_nothing_back_to_the_host(
         mi_gradient="trunk",
         consistency=consistency,
         equivariance=consistency,
+        smoothness=consistency,
         transformation=TURNED,
         restart_q=int(consistency),
     )
@@ -705,6 +710,7 @@ def test_a_replay_is_eager_updates(
     objective = Objective(schedule=schedule, ema=0.9)
     if consistency:
         weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
+        weights["smoothness"] = 0.5
         objective = replace(objective, consistency=consistency, restart_q=unrolled, **weights)
 
     def on_device(**how: Any) -> TrainingStep:
