@@ -17,6 +17,7 @@ sigmoid outputs beside data divided by 255. Layers that batch normalisation foll
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -230,13 +231,13 @@ class _UpConv(nn.ConvTranspose2d):
         return super().forward(x, output_size)
 
 
-def _normalised(norm: nn.Module, x: Tensor, parts: int) -> Tensor:
-    """Batch normalisation with the statistics of each of the equal parts of the batch: real and fake are not
-    mixed."""
-    if parts == 1 or not norm.training:
+def _normalised(norm: nn.Module, x: Tensor, parts: Sequence[int]) -> Tensor:
+    """Batch normalisation with the statistics of each of the parts of the batch, of so many rows: real and
+    fake are not mixed."""
+    if len(parts) < 2 or not norm.training:
         y: Tensor = norm(x)
         return y
-    return torch.cat([norm(part) for part in x.chunk(parts)])
+    return torch.cat([norm(part) for part in x.split(list(parts))])
 
 
 class Generator(nn.Module):
@@ -282,9 +283,9 @@ class Trunk(nn.Module):
         self.fc = Linear(side[-1] * side[-1] * width[-1], FEATURES, bias=False)
         self.fc_norm = nn.BatchNorm1d(FEATURES)
 
-    def forward(self, images: Tensor, parts: int = 1) -> Tensor:
-        """[B, C, S, S] -> [B, 1024]; batch normalisation takes the statistics of each of ``parts`` equal
-        parts of B, and each moves the running statistics in turn."""
+    def forward(self, images: Tensor, parts: Sequence[int] = ()) -> Tensor:
+        """[B, C, S, S] -> [B, 1024]; batch normalisation takes the statistics of each of the ``parts`` of the
+        batch, given as numbers of rows, and each moves the running statistics in turn."""
         # Not in place: on a CPU the image layer's output is a view, which autograd would copy back and forth.
         x = functional.leaky_relu(self.image(images), self.slope)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
@@ -303,7 +304,7 @@ class QHead(nn.Module):
         self.fc1_norm = nn.BatchNorm1d(_Q_FEATURES)
         self.fc2 = nn.Linear(_Q_FEATURES, q_dim)
 
-    def forward(self, features: Tensor, parts: int = 1) -> Tensor:
+    def forward(self, features: Tensor, parts: Sequence[int] = ()) -> Tensor:
         """[B, 1024] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
         x = _normalised(self.fc1_norm, self.fc1(features), parts)
         y: Tensor = self.fc2(functional.leaky_relu_(x, self.slope))

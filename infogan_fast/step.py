@@ -419,7 +419,7 @@ class TrainingStep:
 
         def q_of(images: Tensor) -> Tensor:
             with self._autocast(), frozen(nets.trunk, nets.q_head):
-                q: Tensor = nets.q_head(nets.trunk(images, parts=2), parts=2)
+                q: Tensor = nets.q_head(nets.trunk(images, parts=(count, count)), parts=(count, count))
             return q
 
         real, offset = work.real[:count], self.batch_size
@@ -433,46 +433,36 @@ class TrainingStep:
             work.fake = self.networks.generator(work.latents.inputs)
 
     def _discriminator_gradients(self, work: Work) -> None:
-        nets, batches = self.networks, [*self._seen(work), work.fake.detach()]
+        nets, seen = self.networks, self._seen(work)
+        parts = [len(images) for images in seen]
         with self._autocast():
-            if self.objective.smoothness:
-                near = nets.q_head(nets.trunk(work.adversarial))
-            features = nets.trunk(torch.cat(batches), parts=len(batches))
-            real_logits, *_, fake_logits = nets.d_head(features).split(self.batch_size)
-            if self._consistent:
-                pair = nets.q_head(features[: 2 * self.batch_size], parts=2)
+            features = nets.trunk(torch.cat([*seen, work.fake.detach()]), parts=(*parts, self.batch_size))
+            fake_features = features[-self.batch_size :]
+            fake_logits = nets.d_head(fake_features)
+            real_logits, answers = self._on_real(features[: sum(parts)], parts)
             q = None
             if self._through_trunk:
                 with frozen(nets.q_head):
-                    q = nets.q_head(features[-self.batch_size :])
+                    q = nets.q_head(fake_features)
         loss = self._discriminator_loss(work, real_logits, fake_logits, q)
         outputs, gradients = [real_logits, fake_logits], [loss.grad_real, loss.grad_fake]
         if q is not None:
             outputs.append(q)
             gradients.append(loss.grad_q)
-        if self._consistent:
-            for_d, for_q = self._agreement_gradients(work, pair)
+        if answers is not None:
+            for_d, for_q = self._agreement_gradients(work, answers)
             # Back through Q's head once for each player, since each has its own scale.
-            torch.autograd.backward([pair], [for_q], inputs=self._q_parameters, retain_graph=True)
-            outputs.append(pair)
-            gradients.append(for_d)
-        if self.objective.smoothness:
-            for_d, for_q = self._smoothness_gradients(near, pair)
-            torch.autograd.backward([near], [for_q], inputs=self._q_parameters, retain_graph=True)
-            outputs.append(near)
+            torch.autograd.backward([answers], [for_q], inputs=self._q_parameters, retain_graph=True)
+            outputs.append(answers)
             gradients.append(for_d)
         with frozen(nets.q_head):
             torch.autograd.backward(outputs, gradients, inputs=self._d_parameters)
 
     def _gradients_of_both(self, work: Work) -> None:
         nets, seen = self.networks, self._seen(work)
+        parts = [len(images) for images in seen]
         with self._autocast(reuse=True):
-            if self.objective.smoothness:
-                near = nets.q_head(nets.trunk(work.adversarial))
-            features = nets.trunk(torch.cat(seen), parts=len(seen))
-            real_logits = nets.d_head(features[: self.batch_size])
-            if self._consistent:
-                pair = nets.q_head(features, parts=2)
+            real_logits, answers = self._on_real(nets.trunk(torch.cat(seen), parts=parts), parts)
             features = nets.trunk(work.fake)
             fake_logits, q = nets.d_head(features), nets.q_head(features)
         d_loss = self._discriminator_loss(work, real_logits, fake_logits, q if self._through_trunk else None)
@@ -482,17 +472,11 @@ class TrainingStep:
         if self._through_trunk:
             outputs.append(q)
             gradients.append(d_loss.grad_q)
-        if self._consistent:
-            for_d, for_q = self._agreement_gradients(work, pair)
-            outputs.append(pair)
+        if answers is not None:
+            for_d, for_q = self._agreement_gradients(work, answers)
+            outputs.append(answers)
             gradients.append(for_d)
-            g_outputs.append(pair)
-            g_gradients.append(for_q)
-        if self.objective.smoothness:
-            for_d, for_q = self._smoothness_gradients(near, pair)
-            outputs.append(near)
-            gradients.append(for_d)
-            g_outputs.append(near)
+            g_outputs.append(answers)
             g_gradients.append(for_q)
         torch.autograd.backward(outputs, gradients, retain_graph=True, inputs=self._d_parameters)
         with frozen(nets.trunk, nets.d_head):
@@ -550,13 +534,25 @@ class TrainingStep:
         return loss
 
     def _seen(self, work: Work) -> list[Tensor]:
-        """What the trunk sees of the data, in parts with batch statistics of their own."""
-        return [work.real, work.copies] if self._consistent else [work.real]
+        """What the trunk sees of the data, in parts with batch statistics of their own: adversarial copies,
+        real images, transformed copies."""
+        seen = [work.adversarial] if self.objective.smoothness else []
+        seen.append(work.real)
+        return [*seen, work.copies] if self._consistent else seen
 
-    def _agreement_gradients(self, work: Work, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """Of consistency, equivariance and invariance with respect to Q's outputs for real images and copies,
-        at the discriminator's scale and at the generator's; how well the outputs agree is counted."""
+    def _on_real(self, features: Tensor, parts: list[int]) -> tuple[Tensor, Tensor | None]:
+        """The discriminator's logits for the real images, and Q's answers to all that it is asked about: from
+        the features of these parts, as :meth:`_seen` lists them."""
+        nets = self.networks
+        first = parts[0] if self.objective.smoothness else 0
+        real_logits: Tensor = nets.d_head(features[first : first + self.batch_size])
+        return real_logits, nets.q_head(features, parts=parts) if self._consistent else None
+
+    def _agreement_gradients(self, work: Work, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """Of consistency, equivariance, invariance and smoothness with respect to Q's answers, at the
+        discriminator's scale and at the generator's; how well the answers agree is counted."""
         objective = self.objective
+        near, pair = answers.split([len(answers) - 2 * self.batch_size, 2 * self.batch_size])
         information, distances, gradient = agreement(
             self.spec,
             pair,
@@ -572,16 +568,11 @@ class TrainingStep:
         first = self._n_losses + self._n_variances
         self.terms[first : first + len(information)] += information
         self.terms[first + len(information) :] += distances[self._distances]
-        return self._for_both(gradient, pair.dtype)
-
-    def _smoothness_gradients(self, near: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """Of smoothness with respect to Q's outputs for adversarial copies, at both scales."""
-        gradient = answer_gradient(self.spec, near, pair[: len(near)])
-        return self._for_both(gradient * (self.objective.smoothness / len(near)), near.dtype)
-
-    def _for_both(self, gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        if objective.smoothness:
+            smooth = answer_gradient(self.spec, near, pair[: len(near)])
+            gradient = torch.cat([smooth * (objective.smoothness / len(near)), gradient])
         scales = self._scale(self.scaler_d), self._scale(self.scaler_g)
-        for_d, for_g = ((gradient if s is None else gradient * s).to(dtype) for s in scales)
+        for_d, for_g = ((gradient if s is None else gradient * s).to(answers.dtype) for s in scales)
         return for_d, for_g
 
     def _codes(self, work: Work, q: Tensor) -> dict[str, Any]:

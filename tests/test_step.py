@@ -286,7 +286,7 @@ def test_real_and_fake_do_not_share_statistics() -> None:
     alone = make(dtype=torch.float64)
     work = run_until(step, "discriminator gradients")
     real, fake = alone.networks.trunk(work.real), alone.networks.trunk(work.fake.detach())
-    joint = step.networks.trunk(torch.cat([work.real, work.fake.detach()]), parts=2)
+    joint = step.networks.trunk(torch.cat([work.real, work.fake.detach()]), parts=(len(work.real),) * 2)
     torch.testing.assert_close(joint, torch.cat([real, fake]), atol=1e-12, rtol=0)
     mixed = step.networks.trunk(torch.cat([work.real, work.fake.detach()]))
     assert (mixed - joint).abs().max() > 0.1
