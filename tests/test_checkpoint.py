@@ -63,7 +63,7 @@ def test_damaged(tmp_path: Path, damage: str) -> None:
         torch.save({"state_dict": {}}, path)
     else:
         torch.save({"format": 99}, path)
-        remedy = "checkpoint format 99, expected 2; use the version"
+        remedy = "checkpoint format 99, expected 3; use the version"
     with pytest.raises(UserError, match=remedy) as caught:
         checkpoint.load(path)
     assert str(path) in str(caught.value)

@@ -179,7 +179,7 @@ def other_run(folder: Path) -> None:
         (no_folder, "config.json; give the folder of a run"),
         (not_a_run, "config.json; give the folder of a run"),
         (damaged_config, "config.json: cannot be read"),
-        (old_config, "config.json: format 0, expected 2"),
+        (old_config, "config.json: format 0, expected 3"),
         (other_version, "another version of infogan_fast: warp"),
         (incomplete_config, "does not belong to the run in"),
         (no_checkpoint, "there is no checkpoint in"),

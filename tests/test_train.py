@@ -56,7 +56,7 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "strokes: 40 images",
         "16 x 16 grey",
         "noise=4,cat=3,uniform=1",
-        f"copies    {Transformation()}; weight of their consistency 1",
+        f"copies    {TRANSFORMATIONS['strokes']}; weight of their consistency 1",
         "L_I/H nats: c1 ",
         "/1.10",
         " | on copies ",
@@ -305,7 +305,7 @@ def test_diverged_weights_are_not_saved(
         ),
         (["--restart-q", "-1"], "--restart-q is -1; expected at least 0"),
         (
-            ["--restart-q", "7", "--steps-per-replay", "2"],
+            ["--restart-q", "7", "--steps-per-replay", "5"],
             "--restart-q is 7; expected a multiple of --steps-per",
         ),
         (["--equivariance", "nan"], "--equivariance is nan; expected a number of at least 0"),
@@ -518,7 +518,7 @@ def test_contradictory_resume(
 def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
     out = copy_of(finished, tmp_path)
     same = ["--batch-size", "8", "--latents", "noise=4, cat=3, uniform=1", "--no-amp", "--seed", "0"]
-    same += ["--recipe", "default", "--consistency", "1", "--transformation", str(Transformation())]
+    same += ["--recipe", "default", "--consistency", "1", "--transformation", str(TRANSFORMATIONS["strokes"])]
     assert train.main(["--resume", str(out), *same, "--steps", "3", "--log-every", "1"]) == 0
     assert rows(out)[-1]["step"] == 3
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 3
@@ -567,7 +567,7 @@ def other_networks(out: Path) -> None:
     ("damage", "message"),
     [
         (damage_config, "config.json: cannot be read"),
-        (old_config, "config.json: format 0, expected 2"),
+        (old_config, "config.json: format 0, expected 3"),
         (other_settings, "another version of infogan_fast: warp"),
         (other_data, "was trained on strokes: 40 images"),
         (no_checkpoint, "there is no checkpoint in"),
