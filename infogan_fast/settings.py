@@ -32,6 +32,7 @@ _CONSISTENT = {
     "equivariance": 0.0,
     "invariance": 0.02,
     "smoothness": 0.0,
+    "smoothness_until": 1500,
     "restart_q": 500,
 }
 #: What leans is told apart by its slant, else slant may tell apart two values of a categorical code. Of
@@ -68,6 +69,7 @@ class Settings:
     equivariance: float | None = None
     invariance: float | None = None
     smoothness: float | None = None
+    smoothness_until: int | None = None
     transformation: str | None = None
     restart_q: int | None = None
     lambda_categorical: float | None = None
@@ -134,7 +136,7 @@ class Settings:
         _at_least(self, 1, "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
         _at_least(self, 1, "images", "threads", "steps_per_replay")
         _at_least(self, MIN_SIZE, "image_size")
-        _at_least(self, 0, "restart_q")
+        _at_least(self, 0, "restart_q", "smoothness_until")
         # One image has no batch statistics.
         _at_least(self, 2, "batch_size")
         for name in ("lr_d", "lr_q", "lr_g", "fixed_sigma"):
@@ -210,12 +212,12 @@ class Settings:
                 decided = decided | {"equivariance": 0.0, "invariance": 0.0}
         missing: dict[str, Any] = {n: value for n, value in decided.items() if getattr(self, n) is None}
         result = replace(self, latents=str(spec), consistency=consistency, **missing)
-        assert result.restart_q is not None
-        if result.restart_q % self.steps_per_replay:
-            raise UserError(
-                f"--restart-q is {result.restart_q}; expected a multiple of --steps-per-replay "
-                f"{self.steps_per_replay}"
-            )
+        for name in ("restart_q", "smoothness_until"):
+            if getattr(result, name) % self.steps_per_replay:
+                raise UserError(
+                    f"{_flag(name)} is {getattr(result, name)}; expected a multiple of --steps-per-replay "
+                    f"{self.steps_per_replay}"
+                )
         if consistency or result.equivariance or result.invariance or result.smoothness:
             ranges = TRANSFORMATIONS.get(self.data, Transformation())
             if transformation is not None:
@@ -401,10 +403,20 @@ def parser() -> argparse.ArgumentParser:
         what,
         "smoothness",
         "weight with which Q's categorical codes are read alike from a real image and a copy near it that "
-        "is made to be read otherwise; takes about a sixth more time",
+        "is made to be read otherwise; takes about a sixth more time as long as it lasts",
         f"{_CONSISTENT_BY_DATA['mnist']['smoothness']} with the default recipe on mnist, else 0",
         type=float,
         metavar="X",
+    )
+    add(
+        what,
+        "smoothness_until",
+        "updates after which smoothness ends, since what it is to prevent is decided early, and what it "
+        "keeps together may have to be told apart later; 0: never",
+        f"{_CONSISTENT['smoothness_until']} with the default recipe's consistency, else "
+        f"{_PAPER['smoothness_until']}",
+        type=int,
+        metavar="N",
     )
     add(
         what,

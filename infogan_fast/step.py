@@ -75,6 +75,7 @@ class Objective:
         0 for none. Not in the paper.
     smoothness: weight with which Q's categorical answers are those to adversarial copies too, of a quarter of
         the real images, in the same losses; 0 for none. Not in the paper.
+    smoothness_until: updates behind the step when smoothness ends; 0 for never.
     transformation: what makes the copies.
     restart_q: updates behind the step when Q's head starts anew; 0 for never. Not in the paper.
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
@@ -93,6 +94,7 @@ class Objective:
     equivariance: float = 0.0
     invariance: float = 0.0
     smoothness: float = 0.0
+    smoothness_until: int = 0
     transformation: Transformation = field(default_factory=Transformation)
     restart_q: int = 0
     schedule: str = "alternating"
@@ -194,8 +196,8 @@ class TrainingStep:
         steps_per_replay: updates in one graph.
 
     Raises:
-        ValueError: a graph is asked for and cannot be had, or would not stop where Q is to start anew;
-            consistency, equivariance or invariance of codes that the spec lacks; or equivariance to copies
+        ValueError: a graph is asked for and cannot be had, or would not stop where Q is to start anew or
+            smoothness to end; consistency, equivariance or invariance of codes that the spec lacks; or equivariance to copies
             whose slant it cannot follow.
 
     ``phases`` is the iteration: calling the step runs them in order.
@@ -251,11 +253,15 @@ class TrainingStep:
             )
         if steps_per_replay > 1 and not cuda_graph:
             raise ValueError(f"steps_per_replay is {steps_per_replay}; without a CUDA graph it must be 1")
-        if objective.restart_q % steps_per_replay:
-            raise ValueError(f"restart_q is {objective.restart_q}; expected a multiple of {steps_per_replay}")
+        for name in ("restart_q", "smoothness_until"):
+            if getattr(objective, name) % steps_per_replay:
+                raise ValueError(
+                    f"{name} is {getattr(objective, name)}; expected a multiple of {steps_per_replay}"
+                )
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
         self._seed, self._done = seed, 0
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph_smooth = False
         self.fixed_log_variance = (
             None
             if objective.fixed_sigma is None
@@ -328,7 +334,8 @@ class TrainingStep:
             self.run_phases()
             return
         self._restart_q()
-        if self._graph is None:
+        if self._graph is None or self._graph_smooth != self._smooth:
+            self._graph_smooth = self._smooth
             with phase("capture"):
                 self._graph = capture(
                     self._captured, self._state_tensors, (self.scaler_d, self.scaler_g), self.device
@@ -344,6 +351,12 @@ class TrainingStep:
         self._iterate()
         self.updates += 1
         self._done += 1
+
+    @property
+    def _smooth(self) -> bool:
+        """Whether smoothness is asked for in the next update."""
+        until = self.objective.smoothness_until
+        return self.objective.smoothness > 0 and (until == 0 or self._done < until)
 
     @torch.no_grad()
     def _restart_q(self) -> None:
@@ -415,6 +428,8 @@ class TrainingStep:
         work.copies = transformed(self.copy_rng, work.real, self.objective.transformation)
 
     def _adversary(self, work: Work) -> None:
+        if not self._smooth:
+            return
         nets, count = self.networks, self._adversarial_rows
 
         def q_of(images: Tensor) -> Tensor:
@@ -536,7 +551,7 @@ class TrainingStep:
     def _seen(self, work: Work) -> list[Tensor]:
         """What the trunk sees of the data, in parts with batch statistics of their own: adversarial copies,
         real images, transformed copies."""
-        seen = [work.adversarial] if self.objective.smoothness else []
+        seen = [work.adversarial] if self._smooth else []
         seen.append(work.real)
         return [*seen, work.copies] if self._consistent else seen
 
@@ -544,7 +559,7 @@ class TrainingStep:
         """The discriminator's logits for the real images, and Q's answers to all that it is asked about: from
         the features of these parts, as :meth:`_seen` lists them."""
         nets = self.networks
-        first = parts[0] if self.objective.smoothness else 0
+        first = parts[0] if self._smooth else 0
         real_logits: Tensor = nets.d_head(features[first : first + self.batch_size])
         return real_logits, nets.q_head(features, parts=parts) if self._consistent else None
 
@@ -568,7 +583,7 @@ class TrainingStep:
         first = self._n_losses + self._n_variances
         self.terms[first : first + len(information)] += information
         self.terms[first + len(information) :] += distances[self._distances]
-        if objective.smoothness:
+        if self._smooth:
             smooth = answer_gradient(self.spec, near, pair[: len(near)])
             gradient = torch.cat([smooth * (objective.smoothness / len(near)), gradient])
         scales = self._scale(self.scaler_d), self._scale(self.scaler_g)

@@ -118,7 +118,10 @@ class ReferenceStep:
         self.step += 1
         fake = self.generator(latents.inputs)
         one_stage = self.objective.schedule == "one-stage"
-        if self.objective.smoothness:
+        smooth = self.objective.smoothness > 0
+        if self.objective.smoothness_until:
+            smooth = smooth and self.step <= self.objective.smoothness_until
+        if smooth:
             rows, state = max(2, len(real) // 4), ops.rng_state(self.copy_seed, self.step - 1)
             pixels = LatentSpec(noise_dim=real[0].numel(), categorical_sizes=(), continuous_kinds=())
             drawn = ops.sample_latents(state, rows, pixels, dtype=real.dtype, sample_offset=len(real))
@@ -152,7 +155,7 @@ class ReferenceStep:
             apart = reference.distance(self.spec, pair, log_variance)
             disagreement = disagreement + self.objective.invariance * apart
             losses[f"D_{ordered[-1]}"] = apart
-        if o.smoothness:
+        if smooth:
             disagreement = disagreement + o.smoothness * divergence(pair[:rows], nearby)
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())

@@ -73,7 +73,7 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
         (EVERYTHING, Objective(consistency=0.5, equivariance=2.0, invariance=0.3), 16, 1, 0.1),
         (SPEC, Objective(equivariance=2.0, transformation=TURNED), 19, 3, 0.01),
         (SPEC, Objective(smoothness=2.0), 16, 1, 0.1),
-        (EVERYTHING, Objective(consistency=0.5, smoothness=3.0), 19, 3, 0.01),
+        (EVERYTHING, Objective(consistency=0.5, smoothness=3.0, smoothness_until=3), 19, 3, 0.01),
     ],
     ids=[
         "paper",
@@ -385,9 +385,11 @@ def test_a_new_head_is_of_the_seed() -> None:
     assert not torch.equal(heads[0], heads[2])
 
 
-@pytest.mark.parametrize("restart", [1, 2, 3])
-def test_continuation_is_exact_around_a_restart(restart: int) -> None:
-    objective = Objective(consistency=1.0, joint_ema=0.9, restart_q=restart)
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_continuation_is_exact_around_a_change(when: int) -> None:
+    objective = Objective(
+        consistency=1.0, joint_ema=0.9, restart_q=when, smoothness=1.0, smoothness_until=when
+    )
     whole, first, second = (make(EVERYTHING, objective) for _ in "abc")
     for _ in range(4):
         whole()
@@ -710,7 +712,7 @@ def test_a_replay_is_eager_updates(
     objective = Objective(schedule=schedule, ema=0.9)
     if consistency:
         weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
-        weights["smoothness"] = 0.5
+        weights |= {"smoothness": 0.5, "smoothness_until": 3 * unrolled}
         objective = replace(objective, consistency=consistency, restart_q=unrolled, **weights)
 
     def on_device(**how: Any) -> TrainingStep:

@@ -303,6 +303,11 @@ def test_diverged_weights_are_not_saved(
             ["--smoothness", "1", "--latents", "noise=5,uniform=2"],
             "--smoothness 1: it is of categorical codes, and",
         ),
+        (["--smoothness-until", "-1"], "--smoothness-until is -1; expected at least 0"),
+        (
+            ["--smoothness-until", "7", "--steps-per-replay", "5"],
+            "--smoothness-until is 7; expected a multiple of",
+        ),
         (["--restart-q", "-1"], "--restart-q is -1; expected at least 0"),
         (
             ["--restart-q", "7", "--steps-per-replay", "5"],
@@ -499,6 +504,7 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
         (["--invariance", "1"], "--invariance (0.0 in the run, 1.0 given)"),
         (["--equivariance", "1"], "--equivariance (0.0 in the run, 1.0 given)"),
         (["--smoothness", "1"], "--smoothness (0.0 in the run, 1.0 given)"),
+        (["--smoothness-until", "0"], "--smoothness-until (1500 in the run, 0 given)"),
         (["--restart-q", "0"], "--restart-q (500 in the run, 0 given)"),
         (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
         (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
@@ -646,36 +652,41 @@ def test_the_recipe_decides_what_is_not_given(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 500)),
-        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 1.0, 500)),
-        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 500)),
-        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0)),
-        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0)),
-        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0)),
-        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 500)),
-        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0)),
-        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.3, 0.02, 0.0, 500)),
-        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 500)),
-        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 500)),
-        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.3, 0.02, 0.0, 500)),
-        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.0, 0.0, 500)),
-        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 1.0, 0.0, 0)),
-        (["--equivariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 500)),
-        (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0, 0.0, 0)),
-        (["--restart-q", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 0)),
-        (["--recipe", "paper", "--restart-q", "7"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 7)),
-        (["--data", "mnist", "--smoothness", "0"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 500)),
-        (["--recipe", "paper", "--smoothness", "2"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 2.0, 0)),
+        ([], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 1.0, 1500, 500)),
+        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 1500, 500)),
+        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 1500, 500)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.0, 0.0, 1500, 500)),
+        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 1.0, 0.0, 0, 0)),
+        (["--equivariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 1500, 500)),
+        (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0, 0.0, 0, 0)),
+        (["--restart-q", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 0)),
+        (["--recipe", "paper", "--restart-q", "7"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 7)),
+        (["--data", "mnist", "--smoothness", "0"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--recipe", "paper", "--smoothness", "2"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 2.0, 0, 0)),
+        (["--smoothness-until", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 0, 500)),
         # One code alone has nobody to leave anything to.
-        (["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.0, 0.0, 500)),
-        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 500)),
+        (
+            ["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"],
+            (0.3, 1e-3, 1.0, 0.9, 0.0, 0.0, 0.0, 1500, 500),
+        ),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
     ],
 )
 def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...]) -> None:
     settings = Settings(**parse(flags).given).checked()
     for found in (settings, settings.objective):
         decided: tuple[Any, ...] = found.lambda_categorical, found.lr_q, found.balance, found.joint_ema
-        decided += found.equivariance, found.invariance, found.smoothness, found.restart_q
+        decided += found.equivariance, found.invariance, found.smoothness
+        decided += found.smoothness_until, found.restart_q
         assert decided == expected
     copies = settings.consistency or settings.equivariance or settings.invariance or settings.smoothness
     assert (settings.transformation is not None) == bool(copies)
@@ -707,7 +718,7 @@ def test_flags_arrive_in_the_objective() -> None:
     flags += ["--balance", "9", "--joint-ema", ".4"]
     flags += ["--consistency", "7", "--equivariance", "10", "--invariance", "8"]
     flags += ["--transformation", "colour=0.5,rotation=1", "--restart-q", "11"]
-    flags += ["--smoothness", "12"]
+    flags += ["--smoothness", "12", "--smoothness-until", "13"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Settings(**request.given).checked().objective
     assert vars(objective) == {
@@ -728,6 +739,7 @@ def test_flags_arrive_in_the_objective() -> None:
         "equivariance": 10.0,
         "restart_q": 11,
         "smoothness": 12.0,
+        "smoothness_until": 13,
         "invariance": 8.0,
         "transformation": Transformation(1, 0, 0, 0, 0.5),
     }
