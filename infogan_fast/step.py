@@ -197,8 +197,8 @@ class TrainingStep:
 
     Raises:
         ValueError: a graph is asked for and cannot be had, or would not stop where Q is to start anew or
-            smoothness to end; consistency, equivariance or invariance of codes that the spec lacks; or equivariance to copies
-            whose slant it cannot follow.
+            smoothness to end; consistency, equivariance, invariance or smoothness of codes that the spec
+            lacks; or equivariance to copies whose slant it cannot follow.
 
     ``phases`` is the iteration: calling the step runs them in order.
     """
