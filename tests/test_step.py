@@ -329,6 +329,23 @@ def test_a_loaded_state_keeps_the_settings_of_the_device() -> None:
     step()
 
 
+def test_cudnn_is_asked_for_a_fixed_order_during_an_update_alone() -> None:
+    step, seen, before = make(), [], torch.backends.cudnn.deterministic
+
+    def look(work: Work) -> None:
+        seen.append(torch.backends.cudnn.deterministic)
+        if len(seen) == 2:
+            raise KeyError
+
+    step.phases.append(("look", look))
+    step()
+    assert torch.backends.cudnn.deterministic == before
+    with pytest.raises(KeyError):
+        step()
+    assert torch.backends.cudnn.deterministic == before
+    assert seen == [True, True]
+
+
 def test_q_starts_anew_once() -> None:
     """After two updates the head is a new one, of which Adam knows nothing; nothing else has changed."""
     objective = Objective(consistency=1.0, joint_ema=0.9)
