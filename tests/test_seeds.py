@@ -184,6 +184,7 @@ def test_threads_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares(None, 10) == [1] * 7
     assert shares(None, 3) == [3, 2, 2]
     assert shares(2, 10) == [4, 3]
+    assert shares(7, 10) == [1] * 7
     assert shares(5, 1) == [7]
     with pytest.raises(UserError, match="may use 7 CPU threads, give at most that"):
         seeds.slots(8, 10, cpu)
@@ -207,13 +208,15 @@ def test_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_program_gets_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "program"))
+    # The sixth of its figures is a process's session: one of its own gets no signal of our terminal.
     (tmp_path / "program").write_text(
-        "#!/bin/sh\necho $@ $OMP_NUM_THREADS $CUDA_VISIBLE_DEVICES $PWD; exit 4\n"
+        "#!/bin/sh\necho $@ $OMP_NUM_THREADS $CUDA_VISIBLE_DEVICES $PWD\n"
+        "[ $(cut -d' ' -f6 /proc/$$/stat) = $$ ] && echo alone; exit 4\n"
     )
     os.chmod(tmp_path / "program", 0o700)
     slot = seeds.Slot(3, {"CUDA_VISIBLE_DEVICES": "7"})
     assert seeds.Programs().run("train", ["--amp"], slot, tmp_path / "log") == 4
-    assert (tmp_path / "log").read_text() == f"-m infogan_fast.train --amp 3 7 {Path.cwd()}\n"
+    assert (tmp_path / "log").read_text() == f"-m infogan_fast.train --amp 3 7 {Path.cwd()}\nalone\n"
 
 
 def test_programs_run_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
