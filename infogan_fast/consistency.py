@@ -39,9 +39,7 @@ from infogan_fast.latents import LatentSpec
 _DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 9)
 # The latents are drawn by the same operator; with their seed the copies would follow the codes.
 _SEED = 0x636F_7069_6573
-_LARGEST_SLANT = (
-    0.5  # what the copy that is turned most adds to the first ordered code: U(-1, 1) spans four of it
-)
+_LARGEST_SLANT = 0.5  # what the copy that is turned most adds to the first ordered code
 _RADIUS = 1 / 14  # of adversarial copies, in root mean square of a pixel: 2 for an image of 28 x 28
 _PROBE = 0.25  # of the radius: how far away the change of the answers is measured
 _LEAST = 1e-30  # of a probability whose logarithm is taken: within float32's normal numbers
