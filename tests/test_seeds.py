@@ -121,6 +121,7 @@ def test_cut_off_runs_go_on(pictures: Path, tmp_path: Path) -> None:
 
     (out / "seed-1").mkdir()
     (out / "seed-1" / "config.json").write_text("{")
+    (out / "seed-0.json").write_text("{}")  # an evaluation after fewer updates
     assert seeds.main([*command[3:], "--steps", str(done + 1)]) == 0
     result = json.loads((out / "seeds.json").read_text())
     assert [r["updates"] for r in result["seeds"]] == [done + 1] * 2
