@@ -340,23 +340,35 @@ def test_summary() -> None:
 def test_agreement_chooses_and_labels_do_not(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run that reads most as the others do is chosen, though its accuracy is the worst."""
+    """The run that reads most as the others do is chosen, though its accuracy is the worst, and though the
+    others are the same in codes that hold next to nothing."""
     draws = np.random.default_rng(0)
-    truth = draws.integers(2, size=(500, 1))
+    truth, common = draws.integers(2, size=(500, 1)), draws.normal(size=(500, 2))
     moved = {5: 0.05, 6: 0.0, 7: 0.05}
 
     def read(run: Any, encoder: Any, images: Any) -> Any:
-        flipped = draws.random((500, 1)) < moved[run.settings.seed]
-        answers = np.where(flipped, 1 - truth, truth)
-        return type("Reading", (), {"categorical": answers, "continuous": draws.normal(size=(500, 2))})
+        seed = run.settings.seed
+        answers = np.where(draws.random((500, 1)) < moved[seed], 1 - truth, truth)
+        continuous = draws.normal(size=(500, 2)) if seed == 6 else common
+        return type("Reading", (), {"categorical": answers, "continuous": continuous})
 
     monkeypatch.setattr(seeds, "read_images", read)
-    rows = json.loads((finished / "seeds.json").read_text())["seeds"]
+    out = shutil.copytree(finished, tmp_path / "out")
+    rows = json.loads((out / "seeds.json").read_text())["seeds"]
     for r in rows:
         r["figures"]["c1 accuracy"] = moved[r["seed"]]  # 6 has the worst
-    seeds.rank(rows, finished, "cpu")
-    result = seeds._write(tmp_path, {}, {r["seed"]: r for r in rows})
-    assert result["selected"] == 6
+    for least, selected in ((0.009, 6), (0.011, 5)):
+        for r in rows:
+            path = out / f"seed-{r['seed']}.json"
+            evaluation = json.loads(path.read_text())
+            for name, code in evaluation["codes"].items():
+                code["L"] = 1.0 if name == "c1" else 0.0
+                if name != "c1":
+                    code["L_fitted"] = least
+            path.write_text(json.dumps(evaluation))
+        seeds.rank(rows, out, "cpu")
+        result = seeds._write(tmp_path, {}, {r["seed"]: r for r in rows})
+        assert result["selected"] == selected
 
 
 def test_alarms_and_failures_are_reported() -> None:
