@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -705,6 +706,34 @@ def test_what_a_graph_needs_is_asked_for() -> None:
         TrainingStep(SPEC, networks, Objective(), images(), 4, cuda_graph=True)
     with pytest.raises(ValueError, match="steps_per_replay is 5; without a CUDA graph it must be 1"):
         TrainingStep(SPEC, networks, Objective(), images(), 4, steps_per_replay=5)
+
+
+@pytest.mark.parametrize("unrolled", [1, 2])
+def test_a_graph_is_captured_anew_when_smoothness_ends(
+    unrolled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With something in place of a graph that, like one, holds what was to be done at its capture."""
+    objective = Objective(consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, restart_q=unrolled)
+    eager, step = make(objective=objective), make(objective=objective)
+    captures: list[int] = []
+
+    class Replay:
+        def __init__(self, run: Callable[[], None], *_: Any) -> None:
+            self.run, self.smooth = run, step._smooth
+            captures.append(step._done)
+
+        def replay(self) -> None:
+            assert step._smooth == self.smooth
+            self.run()
+
+    monkeypatch.setattr("infogan_fast.step.capture", Replay)
+    step.cuda_graph, step.steps_per_replay = True, unrolled
+    for _ in range(4):
+        step()
+        for _ in range(unrolled):
+            eager()
+        assert_same(eager.state_dict(), step.state_dict())
+    assert captures == [0, 2 * unrolled]
 
 
 @pytest.mark.gpu
