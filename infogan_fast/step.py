@@ -81,7 +81,9 @@ class Objective:
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
         algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
     lr_d, lr_q, lr_g, beta1, beta2: of Adam.
-    ema: decay an update of the generator's exponential moving average; 0 for none.
+    ema: decay an update of the generator's exponential moving average, which makes better images (Yazici et
+        al. 2019, arXiv 1806.04498); 0 for none. At update t the decay is at most (1 + t) / (10 + t), so that
+        the first weights are soon forgotten, as TensorFlow's averages do.
     """
 
     lambda_categorical: float = 1.0
@@ -513,9 +515,10 @@ class TrainingStep:
 
     def _moving_average(self, work: Work) -> None:
         assert self.ema is not None
-        torch._foreach_lerp_(
-            list(self.ema.parameters()), list(self.networks.generator.parameters()), 1.0 - self.objective.ema
-        )
+        # The latents' step counts the updates where a graph can read it.
+        share = (9.0 / (self.rng[1] + 10.0)).clamp_min(1.0 - self.objective.ema)
+        for average, weight in zip(self.ema.parameters(), self.networks.generator.parameters(), strict=True):
+            average.lerp_(weight.detach(), share.to(weight.dtype))
 
     def _discriminator_loss(
         self, work: Work, real_logits: Tensor, fake_logits: Tensor, q: Tensor | None
