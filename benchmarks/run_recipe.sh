@@ -20,3 +20,6 @@ cp "$out/mnist-paper/seeds.json" $results/mnist-paper-recipe-seeds.json
 "$python" -m infogan_fast.seeds --n 5 --steps 2000 --amp --out "$out/strokes"
 cp "$out/strokes/seeds.json" $results/strokes-five-seeds.json
 "$python" benchmarks/image_quality.py "$out"/mnist/seed-? "$out"/mnist-paper/seed-? --json $results/image-quality.json
+# The run that was chosen, with an average of the generator's weights.
+"$python" -m infogan_fast.seeds --n 1 --first-seed 4 "${mnist[@]}" --ema 0.999 --out "$out/mnist-ema"
+"$python" benchmarks/image_quality.py "$out"/mnist{,-ema}/seed-4 --json $results/image-quality-moving-average.json
