@@ -458,7 +458,7 @@ def parser() -> argparse.ArgumentParser:
         how,
         "ema",
         "decay an update of an average of the generator's weights, used for pictures; smaller at first. "
-        "0.999 makes them better and takes a fiftieth more time",
+        "0.999 makes them better",
         "0: none",
         type=float,
         metavar="X",
