@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What the recipe is worth: ten seeds of MNIST with it, three with the paper's objective, what a classifier says of
-# their images, also with averaged weights, and five seeds of strokes. Leaves seeds.json of each in benchmarks/results/. About three hours on two CPU
-# threads; stopped, the same command goes on. Needs this package installed, or PYTHONPATH=. beside a build in place.
+# their images, also with averaged weights, and five seeds of strokes. Leaves seeds.json of each in benchmarks/results/.
+# About three hours on two CPU threads; stopped, the same command goes on. Needs this package installed, or PYTHONPATH=.
+# beside a build in place.
 #
 #   benchmarks/run_recipe.sh OUT      INFOGAN_FAST_MNIST=DIR for the MNIST files, else they are downloaded
 set -euo pipefail
