@@ -237,7 +237,9 @@ def cores() -> int:
 
 def csrc_digest() -> str:
     """The digest that the package compares, defined there once: the module imports no torch."""
-    digest: str = runpy.run_path(str(ROOT / "infogan_fast" / "_native.py"))["csrc_digest"](ROOT / "csrc")
+    digest: str = runpy.run_path(str(ROOT / "infogan_fast" / "runtime" / "native.py"))["csrc_digest"](
+        ROOT / "csrc"
+    )
     return digest
 
 

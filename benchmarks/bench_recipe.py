@@ -1,9 +1,9 @@
 """What a setting does to the codes on MNIST: python benchmarks/bench_recipe.py --data-dir DIR --set lr_q=1e-3
 
 Trains with the default recipe's objective, changed by each --set FIELD=VALUE (fields of
-infogan_fast.step.Objective; transformation as on the command line), and every --every updates says how well
-the digit code that Q reads from the 10,000 test images agrees with the labels, which training does not see;
-at the end also what each continuous code moves in generated images. With --threads 1 several can run side by
+infogan_fast.training.step.Objective; transformation as on the command line), and every --every updates
+says how well the digit code that Q reads from the 10,000 test images agrees with the labels, which training
+does not see; at the end also what each continuous code moves in generated images. With --threads 1 several can run side by
 side.
 """
 
@@ -19,15 +19,15 @@ import torch
 from baselines import assigned
 from timing import machine, write_json
 
-from infogan_fast.consistency import Transformation
-from infogan_fast.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.analysis.metrics import match_clusters
+from infogan_fast.config import Settings
 from infogan_fast.evaluate import sweep_scores
 from infogan_fast.latents import LatentSpec
-from infogan_fast.linear import faster_linear, set_linear
-from infogan_fast.metrics import match_clusters
-from infogan_fast.networks import InfoGAN
-from infogan_fast.settings import Settings
-from infogan_fast.step import Objective, TrainingStep, calibrated, code_bounds
+from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.networks.linear import faster_linear, set_linear
+from infogan_fast.objective.consistency import Transformation
+from infogan_fast.runtime.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.training.step import Objective, TrainingStep, calibrated, code_bounds
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 

@@ -36,14 +36,14 @@ from timing import copy_bandwidth, machine, median_seconds, write_json
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from infogan_fast.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.config import Settings
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.linear import Linear, faster_linear, set_linear
-from infogan_fast.networks import InfoGAN
-from infogan_fast.openmp import SPINS
-from infogan_fast.settings import Settings
-from infogan_fast.step import TrainingStep
+from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.networks.linear import Linear, faster_linear, set_linear
+from infogan_fast.runtime.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.runtime.threads import SPINS
+from infogan_fast.training.step import TrainingStep
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 IMAGES = 20_000

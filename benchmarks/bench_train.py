@@ -24,14 +24,14 @@ from baselines import Plain, ThreeOptimizers, assigned
 from timing import machine, write_json
 from torch import Tensor, nn
 
-from infogan_fast.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.analysis.metrics import match_clusters
+from infogan_fast.config import Settings
 from infogan_fast.latents import LatentSpec
-from infogan_fast.linear import faster_linear, set_linear
-from infogan_fast.metrics import match_clusters
-from infogan_fast.networks import InfoGAN
-from infogan_fast.openmp import SPINS
-from infogan_fast.settings import Settings
-from infogan_fast.step import TrainingStep
+from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.networks.linear import faster_linear, set_linear
+from infogan_fast.runtime.device import amp_dtype, choose_device, tune_allocator
+from infogan_fast.runtime.threads import SPINS
+from infogan_fast.training.step import TrainingStep
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 TARGETS = (0.95, 0.98)

@@ -25,10 +25,10 @@ from timing import machine, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infogan_fast import morphology
+from infogan_fast.analysis import morphology
+from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.evaluate import match_labels
-from infogan_fast.run import Run, load_run
-from infogan_fast.samples import draw_inputs, make_images, with_codes
+from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
 
 NEIGHBOURS = 5
 MEASURES = (morphology.slant, morphology.thickness)

@@ -8,7 +8,7 @@ itself slows small operators; the unprofiled time stands beside.
 
 from __future__ import annotations
 
-import infogan_fast.openmp  # noqa: F401 -- before PyTorch, as in the trainer
+import infogan_fast.runtime.threads  # noqa: F401 -- before PyTorch, as in the trainer
 
 # isort: split
 import argparse
@@ -22,7 +22,7 @@ import torch
 from bench_step import Variant, matmul_flops
 from timing import machine, write_json
 
-from infogan_fast.device import amp_dtype, tune_allocator
+from infogan_fast.runtime.device import amp_dtype, tune_allocator
 
 #: What an operator does, by the first of these that its name contains.
 GROUPS = {

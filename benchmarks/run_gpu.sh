@@ -51,7 +51,7 @@ export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
 step build build
 
 # Only files that have GPU tests: the others may import what such a machine lacks.
-mapfile -t files < <(grep -lE 'mark\.gpu|device: torch\.device' tests/test_*.py)
+mapfile -t files < <(grep -lE 'mark\.gpu|device: torch\.device' -r tests --include='test_*.py')
 pytest=("$python" -m pytest -q -m gpu -p no:cacheprovider --continue-on-collection-errors)
 if [ "$what" = all ] || [ "$what" = tests ]; then step tests "${pytest[@]}" "${files[@]}" & fi
 

@@ -27,14 +27,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infogan_fast import metrics, morphology, ops
+from infogan_fast import ops
+from infogan_fast.analysis import metrics, morphology
+from infogan_fast.analysis.run import Run, add_data_arguments, add_run_arguments, in_batches, load_run
 from infogan_fast.cli import Parser
 from infogan_fast.data import ImageSet
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.run import Run, add_data_arguments, add_run_arguments, in_batches, load_run
-from infogan_fast.samples import draw_inputs, make_images, with_codes
-from infogan_fast.step import code_bounds, term_names
+from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
+from infogan_fast.training.step import code_bounds, term_names
 
 SAMPLES = 10_000
 SWEEP_REACH, SWEEP_STEPS, SWEEP_NOISES = 2.0, 11, 10
@@ -305,7 +306,7 @@ def evaluate(
     :func:`sweep_scores` (as ``sweeps``); ``disentanglement`` the scores of :func:`factor_scores` or None.
 
     Args:
-        run: see :func:`infogan_fast.run.load_run`.
+        run: see :func:`infogan_fast.analysis.run.load_run`.
         data, data_dir: images to read instead of the run's, as :meth:`Run.load_images` takes them.
         images: how many; by default all, and 15,000 strokes.
         samples: generated images for :func:`information`.

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from infogan_fast import figures, samples
+from infogan_fast.analysis.run import Run, add_run_arguments, load_run
 from infogan_fast.cli import Parser
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.run import Run, add_run_arguments, load_run
+from infogan_fast.pictures import figures, samples
 
 
 @dataclass

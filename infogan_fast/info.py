@@ -10,28 +10,28 @@ from collections.abc import Sequence
 import torch
 
 import infogan_fast
-from infogan_fast import _native
 from infogan_fast.errors import NativeError
+from infogan_fast.runtime import native
 
 
 def report() -> list[tuple[str, str]]:
     """The lines of the report as (name, value)."""
     lines = [
-        ("infogan_fast", f"{infogan_fast.__version__} ({_native.source_tree() or _native.PACKAGE.parent})"),
+        ("infogan_fast", f"{infogan_fast.__version__} ({native.source_tree() or native.PACKAGE.parent})"),
         ("python", f"{platform.python_version()}, {platform.platform()}"),
         ("torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"),
         ("cpu", f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"),
         ("gpu", ", ".join(_devices()) or "none found"),
     ]
     try:
-        config = _native.load().build_config()
+        config = native.load().build_config()
     except NativeError as error:
         return [*lines, ("CPU half", f"MISSING: {error}"), ("CUDA half", "MISSING: it needs the CPU half")]
     built = f"built against torch {config['torch_version']} by {config['compiler']}"
     if config["version"] != infogan_fast.__version__:
         built += f" from version {config['version']}"
-    lines.append(("CPU half", f"loaded, {built} ({_native.load().__file__})"))
-    missing = _native.cuda_missing()
+    lines.append(("CPU half", f"loaded, {built} ({native.load().__file__})"))
+    missing = native.cuda_missing()
     lines.append(("CUDA half", "loaded" if missing is None else f"MISSING: {missing}"))
     if config["cuda_version"]:
         lines.append(("", f"built with CUDA {config['cuda_version']} for {config['cuda_arches']}"))

@@ -11,8 +11,8 @@ The same command again goes on with what is not finished.
 
 The run that is chosen is the one whose codes agree best with those of the other runs, on the same real
 images: what several runs found by themselves is likelier to be a property of the data than of a seed. See
-:func:`infogan_fast.metrics.udr`. Neither training nor the choice reads a label; the accuracies are there to
-judge them by.
+:func:`infogan_fast.analysis.metrics.udr`. Neither training nor the choice reads a label; the accuracies are
+there to judge them by.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from infogan_fast import checkpoint, metrics
+from infogan_fast.analysis import metrics
+from infogan_fast.analysis.run import load_run, read_config
 from infogan_fast.cli import Parser
-from infogan_fast.device import choose_device, usable_threads
+from infogan_fast.config import CHANGEABLE, Settings
+from infogan_fast.config import parse as parse_training
 from infogan_fast.errors import UserError
 from infogan_fast.evaluate import aligned, number, read_images
-from infogan_fast.run import load_run, read_config
-from infogan_fast.settings import CHANGEABLE, Settings
-from infogan_fast.settings import parse as parse_training
+from infogan_fast.runtime.device import choose_device, usable_threads
+from infogan_fast.training import checkpoint
 
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -11,7 +11,7 @@ RUN/metrics.jsonl    a row every --log-every updates: ``step``; ``seconds`` of t
                      ``L_CODE``, the lower bound of its mutual information, ``H_CODE``, its entropy, and for
                      uniform and normal codes ``L_fitted_CODE``, the bound that the best single sigma would
                      give; ``diversity`` of generated images beside real ones, in the first row from each
-                     sample on; ``alarms``, the names of those that hold (:mod:`infogan_fast.alarms`)
+                     sample on; ``alarms``, the names of those that hold (:mod:`infogan_fast.training.alarms`)
 RUN/samples/         a grid every --sample-every updates, always of the same latents
 RUN/checkpoints/     the last --keep-checkpoints
 RUN/traversal.png    at the end, what each code does
@@ -20,7 +20,7 @@ RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 
 from __future__ import annotations
 
-import infogan_fast.openmp  # before anything that loads PyTorch
+import infogan_fast.runtime.threads  # before anything that loads PyTorch
 
 # isort: split
 import contextlib
@@ -43,17 +43,18 @@ import torch
 from tqdm import tqdm
 
 import infogan_fast
-from infogan_fast import alarms, checkpoint, samples
+from infogan_fast.analysis.run import CONFIG_FORMAT, read_config
+from infogan_fast.config import Request, Settings, parse, resumed
 from infogan_fast.data import load_images
-from infogan_fast.device import amp_dtype, choose_device, describe, tune_allocator, usable_threads
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.linear import faster_linear, set_linear
-from infogan_fast.networks import Generator, InfoGAN, stage_channels
-from infogan_fast.profiling import Bracket
-from infogan_fast.run import CONFIG_FORMAT, read_config
-from infogan_fast.settings import Request, Settings, parse, resumed
-from infogan_fast.step import TrainingStep, calibrated, code_bounds
+from infogan_fast.networks.infogan import Generator, InfoGAN, stage_channels
+from infogan_fast.networks.linear import faster_linear, set_linear
+from infogan_fast.pictures import samples
+from infogan_fast.runtime.device import amp_dtype, choose_device, describe, tune_allocator, usable_threads
+from infogan_fast.runtime.profiling import Bracket
+from infogan_fast.training import alarms, checkpoint
+from infogan_fast.training.step import TrainingStep, calibrated, code_bounds
 
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LINES = 10.0

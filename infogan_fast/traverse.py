@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image, features
 
-from infogan_fast import samples
+from infogan_fast.analysis.run import Run, add_data_arguments, add_run_arguments, load_run
 from infogan_fast.cli import Parser
 from infogan_fast.errors import UserError
 from infogan_fast.evaluate import match_labels
-from infogan_fast.run import Run, add_data_arguments, add_run_arguments, load_run
+from infogan_fast.pictures import samples
 
 FORMATS = (".png", ".gif", ".webp")
 _FRAME_MS = 80

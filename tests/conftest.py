@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from infogan_fast import _native, train
+from infogan_fast import train
 from infogan_fast.errors import NativeError
+from infogan_fast.runtime import native
 
 
 def pytest_report_header() -> list[str]:
     try:
-        half = _native.load().__file__
-        cuda = _native.cuda_missing() or "loaded"
+        half = native.load().__file__
+        cuda = native.cuda_missing() or "loaded"
     except NativeError as error:
         half, cuda = f"MISSING: {error}", "MISSING: it needs the CPU half"
     return [f"torch: {torch.__version__}", f"CPU half: {half}", f"CUDA half: {cuda}"]
@@ -43,7 +44,7 @@ _without_gpu = pytest.StashKey[int]()
 
 
 def _compiled() -> Any:
-    return _native.load()
+    return native.load()
 
 
 @pytest.fixture(params=["portable", "avx2", "avx512"])

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from infogan_fast.consistency import Transformation
 from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.consistency import Transformation
 from infogan_fast.ops import LossWeights
 
 U64 = NDArray[np.uint64]

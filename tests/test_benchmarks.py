@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import baselines
 
 from infogan_fast import LatentSpec, ops
-from infogan_fast.networks import InfoGAN
+from infogan_fast.networks.infogan import InfoGAN
 
 CPU = torch.device("cpu")
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")

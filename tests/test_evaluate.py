@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, distributions, nn
 
 from infogan_fast import evaluate, ops
+from infogan_fast.analysis.run import Run, load_run
+from infogan_fast.config import Settings
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.latents import LatentSpec
-from infogan_fast.run import Run, load_run
-from infogan_fast.settings import Settings
 
 SIZE = 16
 HELD_OUT, TRAINED = 400, 40

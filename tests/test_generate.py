@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from infogan_fast import generate, ops
+from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.run import Run, load_run
 
 SPEC = LatentSpec.parse("noise=2,cat=4,cat=3,uniform=1,normal=1,bernoulli=1")
 

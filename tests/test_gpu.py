@@ -35,7 +35,8 @@ from cuda_on_cpu.checks import (
     score,
 )
 
-from infogan_fast import LatentSpec, _native, ops
+from infogan_fast import LatentSpec, ops
+from infogan_fast.runtime import native
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="this build of PyTorch has no CUDA")
@@ -44,7 +45,7 @@ cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="this build o
 @cuda_build
 @pytest.mark.parametrize("operator", ["sample_latents", "gather_images", "infogan_loss"])
 def test_the_operators_are_registered_for_cuda(operator: str) -> None:
-    if missing := _native.cuda_missing():
+    if missing := native.cuda_missing():
         pytest.skip(f"the CUDA half is missing: {missing}")
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"infogan_fast::{operator}", "CUDA")
 

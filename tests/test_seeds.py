@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from infogan_fast import checkpoint, seeds
-from infogan_fast.device import usable_threads
+from infogan_fast import seeds
+from infogan_fast.analysis.run import load_run
+from infogan_fast.config import parse
 from infogan_fast.errors import UserError
-from infogan_fast.run import load_run
-from infogan_fast.settings import parse
+from infogan_fast.runtime.device import usable_threads
+from infogan_fast.training import checkpoint
 
 FLAGS = ["--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=2,uniform=2", "--device", "cpu"]
 

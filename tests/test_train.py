@@ -21,13 +21,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from infogan_fast import checkpoint, train
-from infogan_fast.consistency import TRANSFORMATIONS, Transformation
+from infogan_fast import train
+from infogan_fast.config import CHANGEABLE, Settings, parse, parser, resumed
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks import InfoGAN
-from infogan_fast.settings import CHANGEABLE, Settings, parse, parser, resumed
-from infogan_fast.step import Objective, TrainingStep
+from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.objective.consistency import TRANSFORMATIONS, Transformation
+from infogan_fast.training import checkpoint
+from infogan_fast.training.step import Objective, TrainingStep
 
 #: Small images and few of them.
 SMALL = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=3,uniform=1"]
@@ -116,7 +117,7 @@ def test_checkpoints_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("amp", [[], ["--amp"]], ids=["float32", "amp"])
 def test_continuation_is_exact(tmp_path: Path, amp: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infogan_fast.device.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_has_bf16", lambda: True)
     flags = [*amp, "--log-every", "4", "--ema", "0.9"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(whole, *flags, "--steps", "12") == 0
@@ -177,7 +178,7 @@ def test_second_interruption_ends_at_once(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from infogan_fast import train\n"
-        "from infogan_fast.step import TrainingStep\n"
+        "from infogan_fast.training.step import TrainingStep\n"
         "def call(self):\n"
         "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
         "    print('went on')\n"
@@ -386,7 +387,7 @@ def test_cuda_without_its_kernels(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
-        "infogan_fast._native.cuda_missing", lambda: "no _C_cuda here; build it: pip install ."
+        "infogan_fast.runtime.native.cuda_missing", lambda: "no _C_cuda here; build it: pip install ."
     )
     for device in ("auto", "cuda"):
         assert train.main([*SMALL, "--device", device, "--out", str(tmp_path / "run")]) == 2
@@ -396,17 +397,17 @@ def test_cuda_without_its_kernels(
 def test_amp_without_bfloat16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("infogan_fast.device.cpu_description", lambda: {"flags": "fpu avx2 avx512f"})
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_description", lambda: {"flags": "fpu avx2 avx512f"})
     assert run(tmp_path / "run", "--amp") == 2
     assert "--amp: this CPU has no bfloat16 instructions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["flags", "Features"])
 def test_bfloat16_is_found(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    from infogan_fast.device import amp_dtype
+    from infogan_fast.runtime.device import amp_dtype
 
     flag = {"flags": "avx512f avx512_bf16", "Features": "fp asimd bf16"}[key]
-    monkeypatch.setattr("infogan_fast.device.cpu_description", lambda: {key: flag})
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_description", lambda: {key: flag})
     assert amp_dtype(torch.device("cpu")) == torch.bfloat16
 
 
@@ -787,7 +788,7 @@ def test_every_phase_has_its_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             ranges.append((domain, name))
             return contextlib.nullcontext()
 
-    monkeypatch.setattr("infogan_fast.profiling.nvtx", Nvtx)
+    monkeypatch.setattr("infogan_fast.runtime.profiling.nvtx", Nvtx)
     assert run(tmp_path, "--steps", "2") == 0
     phases = ["gather", "transform", "sample", "generate", "discriminator gradients", "discriminator update"]
     phases += ["generator gradients", "generator update"]
@@ -797,7 +798,7 @@ def test_every_phase_has_its_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_without_the_nvtx_package_there_are_no_ranges(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("infogan_fast.profiling.nvtx", None)
+    monkeypatch.setattr("infogan_fast.runtime.profiling.nvtx", None)
     assert run(tmp_path, "--steps", "1") == 0
 
 

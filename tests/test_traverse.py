@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from torch import Tensor, nn
 
-from infogan_fast import samples, traverse
+from infogan_fast import traverse
+from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.run import Run, load_run
+from infogan_fast.pictures import samples
 
 
 class Recorder(nn.Module):
@@ -210,7 +211,7 @@ def test_a_picture_needs_no_data(
         def absent(*args: object, **how: object) -> None:
             raise UserError("data.npz: gone")
 
-        patch.setattr("infogan_fast.run.load_images", absent)
+        patch.setattr("infogan_fast.analysis.run.load_images", absent)
         assert traverse.main([str(folder), "--device", "cpu"]) == 0
         said = capsys.readouterr()
         assert "rows are not named by labels: data.npz: gone" in said.err

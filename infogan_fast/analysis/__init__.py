@@ -1,0 +1,1 @@
+"""A loaded run, its evaluation, and one module a metric."""

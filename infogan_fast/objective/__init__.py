@@ -1,0 +1,1 @@
+"""The terms of the objective beyond the paper's, one module a term."""

@@ -1,0 +1,1 @@
+"""Grids of images and traversals of codes."""

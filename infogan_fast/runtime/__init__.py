@@ -1,0 +1,1 @@
+"""The device, threads, CUDA graph, profiling, and the loading of the compiled libraries."""

@@ -1,0 +1,100 @@
+"""Which device a run uses, in which precision, and how the process is set up for it."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from infogan_fast.errors import UserError
+from infogan_fast.networks.linear import cpu_description
+from infogan_fast.runtime import native
+
+DEVICE_CHOICES = ("auto", "cpu", "cuda")
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # the last is ARM's
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: CUDA is asked for and absent, or this package's CUDA kernels are.
+    """
+    if name not in DEVICE_CHOICES:
+        raise UserError(f"device is {name!r}; expected one of {', '.join(DEVICE_CHOICES)}")
+    available = torch.cuda.is_available()
+    if name == "cpu" or (name == "auto" and not available):
+        return torch.device("cpu")
+    missing = native.cuda_missing()
+    if not available:
+        why = missing if torch.version.cuda is None else "PyTorch finds no CUDA device; look at nvidia-smi"
+        raise UserError(f"--device cuda: {why}; or train with --device cpu")
+    if missing is not None:
+        raise UserError(f"the CUDA kernels are missing: {missing}; or train with --device cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def describe(device: torch.device) -> str:
+    """The processor or card in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = cpu_description().get("model name") or platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor has bfloat16 instructions; False where the system does not tell."""
+    described = cpu_description()
+    return bool(_BF16_FLAGS & {*described.get("flags", "").split(), *described.get("Features", "").split()})
+
+
+def amp_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of mixed precision: bfloat16 where the hardware has it, float16 on other CUDA devices.
+
+    Raises:
+        UserError: a CPU without bfloat16 instructions, on which mixed precision would be slower than none.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if cpu_has_bf16():
+        return torch.bfloat16
+    raise UserError(
+        "--amp: this CPU has no bfloat16 instructions (AVX512_BF16, AMX or AVX_NE_CONVERT), so mixed "
+        "precision would be slower than float32; leave --amp out"
+    )
+
+
+def usable_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """PyTorch's number of threads, or fewer where a container's share of the processors (cpu.max) is smaller:
+    threads past it would only take turns.
+
+    Args:
+        cgroup: where control groups are mounted.
+    """
+    threads = torch.get_num_threads()
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return max(1, min(threads, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or no limit ("max")
+        return threads
+
+
+def tune_allocator() -> None:
+    """Have the C library keep what the step frees, and PyTorch ask for huge pages; before the first tensor.
+
+    Gradients of 26 MB freed and allocated again cost thousands of page faults an update otherwise (7 % of the
+    step, and 3 % more for small pages). Linux with glibc; elsewhere nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    libc.mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -1,0 +1,200 @@
+"""Finding and loading the compiled halves, and what is said when one is missing."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import infogan_fast
+from infogan_fast import cli, info
+from infogan_fast.errors import NativeError, UserError
+from infogan_fast.runtime import native
+
+SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
+SOURCE = Path(__file__).resolve().parent.parent
+CONFIG = {"cuda_version": "13.0", "cuda_arches": "8.0;9.0+PTX", "cuda_absent": ""}
+
+
+def make_source_tree(root: Path) -> Path:
+    """A source tree without a compiled half; returns its package."""
+    (root / "csrc" / "cpu").mkdir(parents=True)
+    (root / "csrc" / "cpu" / "op.cpp").write_text("int f() { return 1; }\n")
+    (root / "setup.py").touch()
+    (root / "infogan_fast").mkdir()
+    return root / "infogan_fast"
+
+
+def make_installed(folder: Path) -> Path:
+    (folder / "infogan_fast").mkdir(parents=True)
+    half = folder / "infogan_fast" / f"_C{SUFFIX}"
+    half.touch()
+    return half
+
+
+def test_loading_twice_is_harmless() -> None:
+    module = native.load()
+    assert native.load() is module
+    assert set(module.build_config()) >= {
+        "version", "torch_version", "compiler", "cuda_version", "cuda_arches", "cuda_absent", "csrc_digest",
+    }  # fmt: skip
+    assert hasattr(torch.ops.infogan_fast, "sample_latents")
+
+
+def test_the_loaded_half_was_built_from_these_sources() -> None:
+    assert native.load().build_config()["csrc_digest"] == native.csrc_digest(SOURCE / "csrc")
+    assert native.load().build_config()["version"] == infogan_fast.__version__
+
+
+def test_digest_sees_every_source_and_nothing_else(tmp_path: Path) -> None:
+    csrc = make_source_tree(tmp_path).parent / "csrc"
+    first = native.csrc_digest(csrc)
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    (csrc / "notes.txt").touch()
+    assert native.csrc_digest(csrc) == first
+    (csrc / "cpu" / "op.cpp").write_text("int f() { return 2; }\n")
+    second = native.csrc_digest(csrc)
+    (csrc / "cpu" / "op.cpp").rename(csrc / "cpu" / "other.cpp")
+    third = native.csrc_digest(csrc)
+    (csrc / "cpu" / "new.h").touch()
+    assert len({first, second, third, native.csrc_digest(csrc)}) == 4
+
+
+def test_a_half_beside_the_package_goes_first(tmp_path: Path) -> None:
+    package = make_source_tree(tmp_path / "tree")
+    installed = make_installed(tmp_path / "site-packages")
+    search = [str(package.parent), str(tmp_path / "nothing"), str(tmp_path / "site-packages")]
+    assert native.find(package, search) == installed
+    (package / f"_C{SUFFIX}").touch()
+    assert native.find(package, search) == package / f"_C{SUFFIX}"
+
+
+def test_an_installed_package_takes_no_half_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a" / "infogan_fast").mkdir(parents=True)
+    make_installed(tmp_path / "b")
+    assert native.find(tmp_path / "a" / "infogan_fast", [str(tmp_path / "a"), str(tmp_path / "b")]) is None
+
+
+def test_a_half_built_from_other_sources_is_refused(tmp_path: Path) -> None:
+    package = make_source_tree(tmp_path / "tree")
+    half = make_installed(tmp_path / "site-packages")
+    digest = native.csrc_digest(tmp_path / "tree" / "csrc")
+    native.check_digest(half, digest, package)
+    with pytest.raises(ImportError, match=r"built from other sources.*pip install"):
+        native.check_digest(half, "0" * 16, package)
+    with pytest.warns(UserWarning, match="build_ext --inplace"):
+        native.check_digest(package / half.name, "0" * 16, package)
+    native.check_digest(half, "0" * 16, half.parent)  # installed: there are no sources to differ from
+
+
+@pytest.mark.parametrize(
+    ("arches", "capability", "runs"),
+    [
+        ("8.0;9.0+PTX", (8, 6), True),
+        ("8.0;9.0+PTX", (7, 5), False),
+        ("8.6;9.0", (8, 0), False),
+        ("8.0;9.0", (10, 0), False),
+        ("8.0;9.0+PTX", (12, 0), True),
+        ("8.0+PTX;9.0", (12, 0), True),
+        ("9.0a", (9, 0), True),
+    ],
+)
+def test_which_devices_the_architectures_cover(arches: str, capability: tuple[int, int], runs: bool) -> None:
+    assert native.covers(arches, capability) is runs
+
+
+def test_a_missing_cuda_half_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "build without CUDA" in str(native._load_cuda(tmp_path, CONFIG))
+
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    why = str(native._load_cuda(tmp_path, {**CONFIG, "cuda_absent": "no CUDA compiler"}))
+    assert why.startswith("no CUDA compiler; build it: ")
+    assert "INFOGAN_FAST_CUDA=1 pip install" in why
+    assert f"no _C_cuda in {tmp_path}" in str(native._load_cuda(tmp_path, CONFIG))
+
+    half = tmp_path / f"_C_cuda{SUFFIX}"
+    half.write_bytes(b"not a library")
+    assert "CUDA 13.0, and PyTorch" in str(native._load_cuda(tmp_path, CONFIG))
+    monkeypatch.setattr(torch.version, "cuda", "13.1")
+    why = str(native._load_cuda(tmp_path, CONFIG))
+    assert f"{half} cannot be loaded" in why
+    assert "INFOGAN_FAST_CUDA=1 pip install" in why
+
+
+def test_the_cuda_half_is_loaded_or_explained() -> None:
+    missing = native.cuda_missing()
+    if torch.version.cuda is None:
+        assert missing is not None and "build without CUDA" in missing
+    elif native.load().build_config()["cuda_version"]:
+        assert missing is None
+    else:
+        assert missing is not None and "INFOGAN_FAST_CUDA=1" in missing
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(native.PACKAGE.parent), *sys.path])},
+    )
+
+
+def test_the_package_loads_before_torch_is_imported(tmp_path: Path) -> None:
+    done = run("-c", "from infogan_fast.runtime import native; print(native.load().__name__)", cwd=tmp_path)
+    assert done.stdout.strip() == "infogan_fast._C", done.stderr
+
+
+def test_importing_the_package_is_light(tmp_path: Path) -> None:
+    code = "import sys, infogan_fast; print(infogan_fast.__version__, 'torch' in sys.modules)"
+    assert run("-c", code, cwd=tmp_path).stdout.split() == [infogan_fast.__version__, "False"]
+
+
+def test_info_prints_versions_and_halves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert info.main([]) == 0
+    printed = capsys.readouterr().out
+    for expected in (infogan_fast.__version__, torch.__version__, "CPU half     loaded", "CUDA half    "):
+        assert expected in printed
+    missing = native.cuda_missing()
+    assert missing is None or f"MISSING: {missing}" in printed
+
+
+def test_info_survives_a_missing_half(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> None:
+        raise NativeError("infogan_fast has no compiled half; build it: pip install .")
+
+    monkeypatch.setattr(native, "load", load)
+    assert info.main([]) == 0
+    assert "CPU half     MISSING: infogan_fast has no compiled half; build it: pip install ." in (
+        capsys.readouterr().out
+    )
+
+
+def test_command_line_dispatches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info"]) == 0
+    assert "CPU half" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["no-such-command"])
+    assert stop.value.code == 2
+
+
+def test_a_user_error_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> int:
+        raise UserError(f"no such thing: {argv}")
+
+    monkeypatch.setattr(info, "main", fail)
+    assert cli.main(["info", "--x"]) == 2
+    assert capsys.readouterr().err == "infogan-fast info: no such thing: ['--x']\n"

@@ -1,0 +1,780 @@
+"""The iteration against plain autograd, and each of its promises by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import reference
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.nn import functional
+from training.reference_step import D_PREFIXES, ReferenceStep
+
+from infogan_fast import ops
+from infogan_fast.latents import LatentSpec
+from infogan_fast.networks import linear
+from infogan_fast.networks.infogan import InfoGAN, QHead
+from infogan_fast.networks.linear import Linear, faster_linear, onednn_missing, set_linear
+from infogan_fast.objective.consistency import Transformation, copy_state
+from infogan_fast.runtime.cuda_graph import capture
+from infogan_fast.training.step import SCHEDULES, Objective, TrainingStep, Work, calibrated, term_names
+
+SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
+WILD = Transformation(rotation=180, scale=0.5, shear=1, shift=0.3, colour=0.8, flip=True)
+TURNED = Transformation(rotation=60, scale=0.5, shear=0, shift=0.3, colour=0.8)
+EVERYTHING = LatentSpec.parse("noise=3:uniform,cat=3,cat=0.5/0.3/0.2,uniform=1,bernoulli=1,normal=2")
+
+
+def make(
+    spec: LatentSpec = SPEC,
+    objective: Objective | None = None,
+    *,
+    size: int = 16,
+    channels: int = 1,
+    dtype: torch.dtype = torch.float32,
+    amp: torch.dtype | None = None,
+    slope: float = 0.1,
+    rows: int = 6,
+) -> TrainingStep:
+    objective = objective or Objective()
+    learned = objective.fixed_sigma is None
+    networks = InfoGAN(spec, size, channels, learned_variance=learned, slope=slope, seed=3).to(dtype)
+    return TrainingStep(spec, networks, objective, images(size, channels), rows, seed=7, amp=amp)
+
+
+def images(size: int = 16, channels: int = 1) -> Tensor:
+    draws = torch.Generator().manual_seed(size)
+    return torch.randint(0, 256, (50, channels, size, size), generator=draws, dtype=torch.uint8)
+
+
+def real_batch(step: TrainingStep) -> Tensor:
+    """What the next update's "gather" phase will give, by plain indexing."""
+    pixels, _ = reference.gather_images(step.images, 7, int(step.order[1]), step.batch_size)
+    return pixels.float().double().permute(0, 3, 1, 2).contiguous()  # the operator rounds to float32
+
+
+schedules = pytest.mark.parametrize("schedule", SCHEDULES)
+
+
+@schedules
+@pytest.mark.parametrize(
+    ("spec", "objective", "size", "channels", "slope"),
+    [
+        (SPEC, Objective(), 16, 1, 0.1),
+        (SPEC, Objective(fixed_sigma=0.5, lambda_continuous=0.7), 19, 3, 0.01),
+        (EVERYTHING, Objective(mi_gradient="trunk", lambda_categorical=0.6), 18, 1, 0.2),
+        (EVERYTHING, Objective(lr_d=1e-3, lr_q=3e-3, lr_g=5e-4, beta1=0.9, beta2=0.99), 36, 1, 0.1),
+        (SPEC, Objective(consistency=1.0), 16, 1, 0.1),
+        (EVERYTHING, Objective(consistency=3.0, mi_gradient="trunk", transformation=WILD), 19, 3, 0.01),
+        (EVERYTHING, Objective(consistency=0.5, balance=1.5, joint_ema=0.8, invariance=2.0), 16, 1, 0.1),
+        (SPEC, Objective(invariance=2.0, fixed_sigma=0.5), 16, 1, 0.1),
+        (EVERYTHING, Objective(consistency=0.5, equivariance=2.0, invariance=0.3), 16, 1, 0.1),
+        (SPEC, Objective(equivariance=2.0, transformation=TURNED), 19, 3, 0.01),
+        (SPEC, Objective(smoothness=2.0), 16, 1, 0.1),
+        (EVERYTHING, Objective(consistency=0.5, smoothness=3.0, smoothness_until=3), 19, 3, 0.01),
+    ],
+    ids=[
+        "paper",
+        "colour, odd sides, fixed sigma",
+        "every code, through the trunk",
+        "three stages",
+        "consistency",
+        "consistency of two codes, through the trunk",
+        "both, with balance",
+        "invariance, fixed sigma",
+        "equivariance and invariance",
+        "equivariance",
+        "smoothness",
+        "consistency and smoothness of two codes",
+    ],
+)
+def test_updates_equal_plain_autograd(
+    spec: LatentSpec, objective: Objective, size: int, channels: int, slope: float, schedule: str
+) -> None:
+    """Every phase's results over 20 updates, or 5 of larger networks."""
+    updates = 20 if size < 30 else 5
+    objective = replace(objective, schedule=schedule)
+    # Where a gradient is smaller than Adam's epsilon of 1e-8, the weight moves by up to lr / 1e-8 times the
+    # gradient's rounding, which batch normalisation over few images makes large.
+    step = make(
+        spec,
+        objective,
+        size=size,
+        channels=channels,
+        dtype=torch.float64,
+        slope=slope,
+        rows=64 if size < 30 else 16,
+    )
+    plain = ReferenceStep(spec, step.networks, objective, size, slope, seed=7)
+    for _ in range(updates):
+        real = real_batch(step)
+        step()
+        terms, wanted = step.take_terms(), plain(real)
+        assert {k: terms[k] for k in wanted} == pytest.approx(wanted, abs=1e-9)
+
+    for name, buffer in step.networks.named_buffers():
+        torch.testing.assert_close(buffer, plain.buffers[name], atol=1e-9, rtol=0, msg=name)
+    states = {**step.optimizer_d.state, **step.optimizer_g.state}
+    assert len(states) == len(plain.weights)
+    for name, weight in step.networks.named_parameters():
+        for got, want in (
+            (weight, plain.weights[name]),
+            (states[weight]["exp_avg"], plain.mean[name]),
+            (states[weight]["exp_avg_sq"], plain.variance[name]),
+        ):
+            torch.testing.assert_close(got, want, atol=1e-9, rtol=0, msg=name)
+        assert states[weight]["step"] == updates
+    assert torch.equal(step.rng, plain.rng)
+    assert step.order.tolist() == [7, updates]
+
+
+def run_until(step: TrainingStep, last: str) -> Work:
+    work = Work()
+    for name, run in step.phases:
+        run(work)
+        if name == last:
+            return work
+    raise AssertionError(f"no phase {last}")
+
+
+def test_generator_step_gives_the_discriminator_no_gradient() -> None:
+    step = make()
+    run_until(step, "generator gradients")
+    for name, weight in step.networks.named_parameters():
+        assert (weight.grad is None) == name.startswith(D_PREFIXES), name
+        assert weight.requires_grad, name
+
+
+@schedules
+def test_consistency_trains_trunk_and_q_but_neither_the_discriminators_head_nor_the_generator(
+    schedule: str,
+) -> None:
+    phase = "gradients of both" if schedule == "one-stage" else "discriminator gradients"
+    gradients = []
+    for consistency in (1e-9, 1.0):
+        step = make(objective=Objective(schedule=schedule, consistency=consistency))
+        run_until(step, phase)
+        if schedule == "alternating":
+            assert all(p.grad is None for p in step.networks.generator.parameters())
+        gradients.append({k: p.grad for k, p in step.networks.named_parameters() if p.grad is not None})
+    assert {k.split(".")[0] for k in gradients[0]} >= {"trunk", "d_head", "q_head"}
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        moved = name.startswith(("trunk.", "q_head."))
+        assert torch.equal(gradient, gradients[1][name]) != moved, name
+
+
+def test_consistency_waits_for_qs_one_update() -> None:
+    step = make(objective=Objective(consistency=1.0))
+    before = {k: p.detach().clone() for k, p in step.networks.q_head.named_parameters()}
+    run_until(step, "discriminator update")
+    for name, weight in step.networks.q_head.named_parameters():
+        assert torch.equal(weight, before[name]), name
+        assert weight.grad is not None, name
+
+
+@pytest.mark.parametrize("name", ["equivariance", "invariance"])
+def test_either_alone_makes_copies(name: str) -> None:
+    weight: dict[str, Any] = {name: 1.0}
+    step = make(objective=replace(Objective(), **weight))
+    step()
+    terms = step.take_terms()
+    assert terms["D_c2"] > 0
+    assert 0 < terms["I_c1"] < SPEC.entropies[0]
+
+
+@pytest.mark.parametrize("name", ["equivariance", "invariance"])
+def test_both_need_ordered_codes(name: str) -> None:
+    weight: dict[str, Any] = {name: 1.0}
+    with pytest.raises(ValueError, match=f"^{name} take 1 uniform or normal codes; .*,bernoulli=1 has 0"):
+        make(LatentSpec.parse("noise=1,cat=2,bernoulli=1"), replace(Objective(), **weight))
+    with pytest.raises(ValueError, match=r"^equivariance and invariance take 2 uniform or .* has 1"):
+        make(LatentSpec.parse("noise=1,cat=2,normal=1"), Objective(equivariance=1.0, invariance=1.0))
+
+
+@pytest.mark.parametrize("ranges", ["rotation=5,flip=1", "scale=0.1,shift=0.1"])
+def test_equivariance_needs_copies_with_slants(ranges: str) -> None:
+    with pytest.raises(ValueError, match="mirrors copies, or does not turn them"):
+        make(objective=Objective(equivariance=1.0, transformation=Transformation.parse(ranges)))
+
+
+def test_consistency_needs_a_categorical_code() -> None:
+    with pytest.raises(ValueError, match="consistency is of categorical codes; noise=1,uniform=1 has none"):
+        make(LatentSpec.parse("noise=1,uniform=1"), Objective(consistency=1.0))
+
+
+def test_copies_follow_the_real_images_and_not_the_latents() -> None:
+    step = make(objective=Objective(consistency=1.0, transformation=WILD), size=19, channels=3)
+    for update in range(3):
+        work = run_until(step, "transform")
+        wanted = reference.transformed(work.real, WILD, int(step.copy_rng[0]), update)
+        torch.testing.assert_close(work.copies.double(), wanted, atol=1e-5, rtol=0)
+    drawn = ops.sample_latents(ops.rng_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
+    copies = ops.sample_latents(copy_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
+    assert (drawn != copies).all()
+
+
+@pytest.mark.parametrize("mi_gradient", ["generator", "trunk"])
+def test_mutual_information_reaches_the_trunk_only_when_asked(mi_gradient: str) -> None:
+    gradients = []
+    for weight in (0.0, 5.0):
+        step = make(objective=Objective(mi_gradient=mi_gradient, lambda_categorical=weight))
+        run_until(step, "discriminator gradients")
+        assert all(p.grad is None for p in step.networks.q_head.parameters())
+        assert all(p.grad is None for p in step.networks.generator.parameters())
+        weights = (step.networks.trunk.fc.weight, step.networks.d_head.weight)
+        gradients.append([w.grad for w in weights if w.grad is not None])
+    (trunk, head), (trunk_mi, head_mi) = gradients
+    assert torch.equal(trunk, trunk_mi) == (mi_gradient == "generator")
+    assert torch.equal(head, head_mi)
+
+
+def test_both_gradients_of_one_stage_go_to_their_own_weights() -> None:
+    step = make(objective=Objective(schedule="one-stage"))
+    run_until(step, "gradients of both")
+    assert all(p.grad is not None and p.requires_grad for p in step.networks.parameters())
+    # The discriminator's gradients hold nothing of the generator's loss, and the other way round.
+    other = make(objective=Objective(schedule="one-stage", lambda_categorical=7.0, lambda_continuous=3.0))
+    run_until(other, "gradients of both")
+    for (name, a), b in zip(step.networks.named_parameters(), other.networks.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert torch.equal(a.grad, b.grad) == name.startswith(D_PREFIXES), name
+
+
+@pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
+def test_one_stage_computes_no_weight_gradient_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, calls = make(objective=Objective(schedule="one-stage")), []
+    set_linear(step.networks, "onednn")
+    original = linear._product
+
+    def product(x: Tensor, weight: Tensor) -> Tensor:
+        calls.append((tuple(x.shape), tuple(weight.shape)))
+        return original(x, weight)
+
+    monkeypatch.setattr(linear, "_product", product)
+    step()
+    inputs = step.networks.trunk.fc.in_features
+    # One gradient of the trunk's linear weight for the real and one for the fake images.
+    assert calls.count(((1024, 6), (inputs, 6))) == 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("alternating", [("generator", 6), ("trunk", 12), ("trunk", 6)]),
+        ("one-stage", [("generator", 6), ("trunk", 6), ("trunk", 6)]),
+    ],
+)
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_generator_runs_once_and_trunk_as_seldom_as_can_be(
+    schedule: str, expected: list[tuple[str, int]], consistency: float
+) -> None:
+    if consistency:  # the copies run beside the real images
+        expected = [expected[0], ("trunk", expected[1][1] + 6), expected[2]]
+    step, calls = make(objective=Objective(schedule=schedule, consistency=consistency)), []
+    for name in ("generator", "trunk"):
+        module: nn.Module = getattr(step.networks, name)
+        module.register_forward_hook(lambda _, inputs, __, name=name: calls.append((name, len(inputs[0]))))
+    step()
+    assert calls == expected
+
+
+def test_real_and_fake_do_not_share_statistics() -> None:
+    step = make(dtype=torch.float64)
+    alone = make(dtype=torch.float64)
+    work = run_until(step, "discriminator gradients")
+    real, fake = alone.networks.trunk(work.real), alone.networks.trunk(work.fake.detach())
+    joint = step.networks.trunk(torch.cat([work.real, work.fake.detach()]), parts=(len(work.real),) * 2)
+    torch.testing.assert_close(joint, torch.cat([real, fake]), atol=1e-12, rtol=0)
+    mixed = step.networks.trunk(torch.cat([work.real, work.fake.detach()]))
+    assert (mixed - joint).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("change", [None, 1, 2, 3])
+def test_continuation_is_exact(change: int | None) -> None:
+    """Before, at and after the update where Q's head starts anew and smoothness ends, too."""
+    objective = Objective(ema=0.9, consistency=1.0, joint_ema=0.9)
+    if change is not None:
+        objective = replace(objective, restart_q=change, smoothness=1.0, smoothness_until=change)
+    whole, first, second = (make(EVERYTHING, objective) for _ in "abc")
+    for _ in range(4):
+        whole()
+    for _ in range(2):
+        first()
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):
+        second()
+    assert_same(whole.state_dict(), second.state_dict())
+
+
+def test_a_loaded_state_is_not_shared() -> None:
+    """Both go on from it, each by itself, to the same place."""
+    first, second = make(EVERYTHING), make(EVERYTHING)
+    first()
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):
+        first()
+        second()
+    assert_same(first.state_dict(), second.state_dict())
+
+
+def test_a_loaded_state_keeps_the_settings_of_the_device() -> None:
+    """A state of another device has its own way to run Adam, which must not come with it."""
+    step, state = make(), make().state_dict()
+    for name in ("optimizer_d", "optimizer_g"):
+        for group in state[name]["param_groups"]:
+            group.update(capturable=True, fused=False, lr=torch.tensor(7.0))
+    step.load_state_dict(state)
+    for optimizer in (step.optimizer_d, step.optimizer_g):
+        for group in optimizer.param_groups:
+            assert not group["capturable"] and group["fused"] and group["lr"] < 1
+    step()
+
+
+def test_cudnn_is_asked_for_a_fixed_order_during_an_update_alone() -> None:
+    step, seen, before = make(), [], torch.backends.cudnn.deterministic
+
+    def look(work: Work) -> None:
+        seen.append(torch.backends.cudnn.deterministic)
+        if len(seen) == 2:
+            raise KeyError
+
+    step.phases.append(("look", look))
+    step()
+    assert torch.backends.cudnn.deterministic == before
+    with pytest.raises(KeyError):
+        step()
+    assert torch.backends.cudnn.deterministic == before
+    assert seen == [True, True]
+
+
+def test_q_starts_anew_once() -> None:
+    """After two updates the head is a new one, of which Adam knows nothing; nothing else has changed."""
+    objective = Objective(consistency=1.0, joint_ema=0.9)
+    plain = make(EVERYTHING, objective)
+    step = make(EVERYTHING, replace(objective, restart_q=2))
+    for each in (plain, step):
+        each()
+        each()
+    assert_same(plain.state_dict(), step.state_dict())
+    before = step.state_dict()["optimizer_g"]
+    kept = {k: v.clone() for k, v in step.networks.named_parameters() if not k.startswith("q_head.")}
+    assert all(state["exp_avg"].any() for state in before["state"].values())
+    phases, step.phases = step.phases, []
+    step()
+    fresh = QHead(EVERYTHING.q_dim())
+    for name, weight in step.networks.q_head.named_parameters():
+        if name.endswith("norm.weight"):
+            assert (weight == 1).all()
+        elif name.endswith("bias"):
+            assert (weight == 0).all()
+        else:
+            assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert (weight != plain.networks.q_head.get_parameter(name)).all()
+            assert (weight != make(EVERYTHING).networks.q_head.get_parameter(name)).all()
+        for value in step.optimizer_g.state[weight].values():
+            assert not value.any(), name
+    for name, value in fresh.named_buffers():
+        assert torch.equal(value, step.networks.q_head.get_buffer(name)), name
+    for name, value in kept.items():
+        assert torch.equal(value, step.networks.get_parameter(name)), name
+    assert all(state["exp_avg"].any() for state in step.optimizer_d.state.values())
+    for joint in step.joints:
+        assert (joint == 1 / joint.numel()).all()
+    # Once: what the next updates learn stays.
+    step.phases = phases
+    step()
+    learned = step.networks.q_head.fc2.weight.detach().clone()
+    step.phases = []
+    step()
+    assert torch.equal(learned, step.networks.q_head.fc2.weight)
+    assert learned.abs().max() > 0
+
+
+def test_a_new_head_is_of_the_seed() -> None:
+    heads = []
+    for seed in (7, 7, 8):
+        step = make(objective=Objective(restart_q=1))
+        step._seed = seed
+        step()
+        step.phases = []
+        step()
+        heads.append(step.networks.q_head.fc1.weight.detach())
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def assert_same(a: Any, b: Any, path: str = "") -> None:
+    """Bit for bit, through dicts and lists."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{i}]")
+    elif isinstance(a, Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def test_moving_average_follows_the_generator() -> None:
+    """With a decay that is smaller at first, so that the weights before training do not stay in it."""
+    step = make(objective=Objective(ema=0.3), dtype=torch.float64)
+    assert step.ema is not None
+    average = step.networks.generator.fc1.weight.detach().clone()
+    for decay in (2 / 11, 3 / 12, 0.3, 0.3):
+        step()
+        average = decay * average + (1 - decay) * step.networks.generator.fc1.weight.detach()
+        torch.testing.assert_close(step.ema.fc1.weight, average, atol=1e-7, rtol=0)
+
+
+@schedules
+def test_compiled_networks_train_as_eager_ones(schedule: str) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    eager, compiled = (
+        make(objective=Objective(schedule=schedule), dtype=torch.float64, rows=16) for _ in "ab"
+    )
+    compiled.networks.compile_parts()
+    for _ in range(2):
+        eager()
+        compiled()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3
+    assert compiled.take_terms() == pytest.approx(eager.take_terms(), abs=1e-9)
+    wanted = eager.networks.state_dict()
+    for name, value in compiled.networks.state_dict().items():
+        torch.testing.assert_close(value, wanted[name], atol=1e-9, rtol=0, msg=name)
+
+
+def set_scale(scale: float, *scalers: torch.amp.GradScaler) -> None:
+    for scaler in scalers:
+        scaler.load_state_dict({**scaler.state_dict(), "scale": scale})
+
+
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_half_precision_scales_each_player_by_itself(consistency: float) -> None:
+    step = make(objective=Objective(consistency=consistency), amp=torch.float16, rows=8)
+    set_scale(256.0, step.scaler_d, step.scaler_g)
+    step()
+    assert step.scaler_d.get_scale() == step.scaler_g.get_scale() == 256.0
+    assert all(torch.isfinite(v).all() for v in step.networks.state_dict().values())
+
+    # Past the range of float16, so every gradient of the generator's update overflows, and only those.
+    set_scale(2.0**40, step.scaler_g)
+    before = {k: v.clone() for k, v in step.networks.named_parameters()}
+    step()
+    for name, weight in step.networks.named_parameters():
+        assert torch.equal(weight, before[name]) != name.startswith(D_PREFIXES), name
+    assert step.scaler_d.get_scale() == 256.0
+    assert step.scaler_g.get_scale() == 2.0**39
+
+    set_scale(256.0, step.scaler_g)
+    set_scale(2.0**40, step.scaler_d)
+    before = {k: v.clone() for k, v in step.networks.named_parameters()}
+    step()
+    for name, weight in step.networks.named_parameters():
+        assert torch.equal(weight, before[name]) == name.startswith(D_PREFIXES), name
+    assert step.scaler_d.get_scale() == 2.0**39
+    assert step.scaler_g.get_scale() == 256.0
+
+
+@schedules
+def test_half_precision_scales_the_consistency_of_each_player_by_its_own(schedule: str) -> None:
+    phase = "gradients of both" if schedule == "one-stage" else "discriminator gradients"
+    objective = Objective(schedule=schedule, consistency=30.0)
+    exact, scaled = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.float16))
+    set_scale(64.0, scaled.scaler_d)
+    set_scale(1024.0, scaled.scaler_g)
+    for step in (exact, scaled):
+        run_until(step, phase)
+    for part, scale in (("trunk.fc", 64.0), ("q_head.fc1", 1024.0)):
+        a, b = (step.networks.get_parameter(f"{part}.weight").grad for step in (exact, scaled))
+        assert a is not None and b is not None
+        # Both directions: the consistency outweighs the rest, and is most of what either holds.
+        assert functional.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.95, part
+        assert b.norm() / a.norm() == pytest.approx(scale, rel=0.1), part
+
+
+def test_half_precision_scale_cancels() -> None:
+    exact, scaled = make(rows=16), make(amp=torch.float16, rows=16)
+    set_scale(256.0, scaled.scaler_d, scaled.scaler_g)
+    for step in (exact, scaled):
+        step()
+    # Adam's first moment is of the size of the gradient, whatever it was multiplied by on the way.
+    a, b = (s.optimizer_d.state[s.networks.trunk.fc.weight]["exp_avg"].norm() for s in (exact, scaled))
+    assert b / a == pytest.approx(1.0, abs=0.2)
+
+
+@schedules
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_bfloat16_stays_near_float32(schedule: str, consistency: float) -> None:
+    objective = Objective(schedule=schedule, consistency=consistency)
+    exact, rounded = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.bfloat16))
+    for step in (exact, rounded):
+        for _ in range(3):
+            step()
+    wanted = exact.take_terms()
+    assert rounded.take_terms() == pytest.approx(wanted, abs=0.05)
+    assert all(p.dtype == torch.float32 for p in rounded.networks.parameters())
+
+
+def test_terms_are_means_since_they_were_taken() -> None:
+    step, other = make(), make()
+    single = []
+    for _ in range(3):
+        step()
+        other()
+        single.append(other.take_terms())
+    assert term_names(SPEC) == ("d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2")
+    assert tuple(single[0]) == (*term_names(SPEC), "logvar_c2")
+    means = step.take_terms()
+    assert means == pytest.approx({k: sum(t[k] for t in single) / 3 for k in means})
+    assert step.updates == 0
+    assert set(step.take_terms().values()) == {0.0}
+
+
+@schedules
+@pytest.mark.parametrize(("given", "measured"), [(-50.0, -10.0), (50.0, 10.0), (-3.0, -3.0)])
+def test_log_variances_are_measured_as_the_loss_takes_them(
+    schedule: str, given: float, measured: float
+) -> None:
+    step = make(objective=Objective(schedule=schedule, consistency=1.0))
+    with torch.no_grad():
+        step.networks.q_head.fc2.weight[-1] = 0
+        step.networks.q_head.fc2.bias[-1] = given
+    step()
+    assert step.take_terms()["logvar_c2"] == pytest.approx(measured)
+
+
+@pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
+def test_onednn_linear_equals_the_matrix_product() -> None:
+    layers = [Linear(300, 200, bias=False) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    set_linear(layers[1], "onednn")
+    results = []
+    for layer in layers:
+        x = torch.linspace(-1, 1, 37 * 300).view(37, 300).sin().requires_grad_()
+        y = layer(x)
+        y.backward(torch.linspace(-1, 1, y.numel()).view_as(y).cos())
+        results.append((y, x.grad, layer.weight.grad))
+    for got, want in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-5)
+    assert "_OneDNN" in type(results[1][0].grad_fn).__name__
+    assert "_OneDNN" not in type(results[0][0].grad_fn).__name__
+
+
+def test_choice_of_linear_is_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infogan_fast.networks.linear.cpu_description", lambda: {"vendor_id": "AuthenticAMD"})
+    assert faster_linear() == ("onednn" if onednn_missing() is None else "mkl")
+    monkeypatch.setattr("infogan_fast.networks.linear.cpu_description", lambda: {"vendor_id": "GenuineIntel"})
+    monkeypatch.setattr("platform.processor", lambda: "x86_64")
+    assert faster_linear() == "mkl"
+
+
+def test_calibration_measures_the_batch_statistics() -> None:
+    step = make(rows=16)
+    for _ in range(3):
+        step()
+    generator = step.networks.generator
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    ready = calibrated(generator, SPEC, batches=8)
+    assert not ready.training
+    assert generator.training
+    inputs = ops.sample_latents(ops.rng_state(5), 2048, SPEC).inputs
+    with torch.no_grad():
+        measured = ready(inputs)
+        lagging = generator.eval()(inputs)
+        generator.load_state_dict(before)
+        batch = generator.train()(inputs)
+    assert (measured - batch).abs().mean() < 0.02
+    assert (lagging - batch).abs().mean() > 2 * (measured - batch).abs().mean()
+    generator.load_state_dict(before)
+    assert_same(before, generator.state_dict())
+
+
+def test_images_are_read_in_their_shuffled_order() -> None:
+    step = make(size=19, channels=3, rows=7)
+    for _ in range(9):  # 63 of 50 images: into the second epoch
+        wanted = real_batch(step)
+        work = run_until(step, "gather")
+        assert work.real.shape == (7, 3, 19, 19)
+        assert work.real.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(work.real.double(), wanted)
+
+
+def faked(tensor: Tensor, mode: FakeTensorMode, device: torch.device) -> Tensor:
+    with mode:
+        return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)
+
+
+def fake_tensors(module: nn.Module, mode: FakeTensorMode, device: torch.device) -> None:
+    """Put fake tensors of a device in the place of a module's own."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            part._parameters[name] = nn.Parameter(faked(parameter, mode, device))
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = faked(buffer, mode, device)
+
+
+@schedules
+@pytest.mark.parametrize("amp", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_an_iteration_reads_nothing_back_to_the_host(
+    request: pytest.FixtureRequest,
+    schedule: str,
+    device: torch.device,
+    amp: torch.dtype | None,
+    consistency: float,
+) -> None:
+    """Fake tensors have no values: whatever asked for one, to branch on it or to print it, would raise."""
+    networks, pixels = InfoGAN(EVERYTHING, 20, 3), images(20, 3)
+    objective = Objective(
+        schedule=schedule,
+        mi_gradient="trunk",
+        consistency=consistency,
+        equivariance=consistency,
+        smoothness=consistency,
+        transformation=TURNED,
+        restart_q=int(consistency),
+    )
+    mode = FakeTensorMode()
+    fake_tensors(networks, mode, device)
+    pixels = faked(pixels, mode, device)
+    ops._cdf_tensor.cache_clear()  # holds real tensors, and must not keep fake ones
+    request.addfinalizer(ops._cdf_tensor.cache_clear)
+    with mode:
+        step = TrainingStep(EVERYTHING, networks, objective, pixels, 6, amp=amp)
+        for _ in range(2):
+            step()
+        assert all(tensor.device.type == device.type for tensor in step._state_tensors())
+        with pytest.raises(DataDependentOutputException):
+            step.take_terms()
+
+
+class _OnTheCPU:
+    """Stands in for torch.cuda's streams and graphs, so that what :func:`capture` does around them runs."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.replays = 0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_stream(self, other: object) -> None:
+        pass
+
+
+@schedules
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("amp", [None, torch.float16], ids=str)
+def test_the_warm_up_of_a_capture_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch, schedule: str, before: int, amp: torch.dtype | None
+) -> None:
+    for name in ("Stream", "stream", "current_stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, _OnTheCPU)
+    objective = Objective(schedule=schedule, ema=0.9, consistency=1.0)
+    step, other = (make(EVERYTHING, objective, amp=amp) for _ in "ab")
+    for _ in range(before):
+        step()
+        other()
+    addresses = [tensor.data_ptr() for tensor in step._state_tensors()]
+    scalers = (step.scaler_d, step.scaler_g)
+    if amp is not None:  # a scale that overflows at once, so that the scalers change too
+        set_scale(2.0**40, *scalers, other.scaler_d, other.scaler_g)
+    capture(step._captured, step._state_tensors, scalers, step.device)
+    assert_same(step.networks.state_dict(), other.networks.state_dict())
+    if before:
+        assert addresses == [tensor.data_ptr() for tensor in step._state_tensors()]
+    for one in (step, other):
+        one.run_phases()
+        one.run_phases()
+    assert_same(step.state_dict(), other.state_dict())
+    assert amp is None or step.scaler_g.get_scale() < 2.0**40
+
+
+def test_what_a_graph_needs_is_asked_for() -> None:
+    networks = InfoGAN(SPEC, 16, 1)
+    with pytest.raises(ValueError, match="a CUDA graph needs networks and images on a CUDA device"):
+        TrainingStep(SPEC, networks, Objective(), images(), 4, cuda_graph=True)
+    with pytest.raises(ValueError, match="steps_per_replay is 5; without a CUDA graph it must be 1"):
+        TrainingStep(SPEC, networks, Objective(), images(), 4, steps_per_replay=5)
+
+
+@pytest.mark.parametrize("unrolled", [1, 2])
+def test_a_graph_is_captured_anew_when_smoothness_ends(
+    unrolled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With something in place of a graph that, like one, holds what was to be done at its capture."""
+    objective = Objective(consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, restart_q=unrolled)
+    eager, step = make(objective=objective), make(objective=objective)
+    captures: list[int] = []
+
+    class Replay:
+        def __init__(self, run: Callable[[], None], *_: Any) -> None:
+            self.run, self.smooth = run, step._smooth
+            captures.append(step._done)
+
+        def replay(self) -> None:
+            assert step._smooth == self.smooth
+            self.run()
+
+    monkeypatch.setattr("infogan_fast.training.step.capture", Replay)
+    step.cuda_graph, step.steps_per_replay = True, unrolled
+    for _ in range(4):
+        step()
+        for _ in range(unrolled):
+            eager()
+        assert_same(eager.state_dict(), step.state_dict())
+    assert captures == [0, 2 * unrolled]
+
+
+@pytest.mark.gpu
+@schedules
+@pytest.mark.parametrize("amp", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("unrolled", "consistency"), [(1, 0.0), (1, 1.0), (3, 1.0)])
+def test_a_replay_is_eager_updates(
+    schedule: str, amp: torch.dtype | None, unrolled: int, consistency: float
+) -> None:
+    objective = Objective(schedule=schedule, ema=0.9)
+    if consistency:
+        weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
+        weights |= {"smoothness": 0.5, "smoothness_until": 3 * unrolled}
+        objective = replace(objective, consistency=consistency, restart_q=unrolled, **weights)
+
+    def on_device(**how: Any) -> TrainingStep:
+        networks = InfoGAN(EVERYTHING, 16, 1, seed=3).cuda()
+        pixels = images().cuda()
+        return TrainingStep(EVERYTHING, networks, objective, pixels, 8, seed=7, amp=amp, **how)
+
+    eager, graph = on_device(), on_device(cuda_graph=True, steps_per_replay=unrolled)
+    for round_ in range(4):
+        if round_ == 2:  # a state from elsewhere, captured anew, with a scale that overflows
+            graph.load_state_dict(eager.state_dict())
+            for step in (eager, graph):
+                if step.scaler_g.is_enabled():
+                    set_scale(2.0**40, step.scaler_g)
+        graph()
+        for _ in range(unrolled):
+            eager()
+        assert_same(eager.state_dict(), graph.state_dict())
+
+
+@pytest.mark.gpu
+def test_replays_allocate_nothing() -> None:
+    networks = InfoGAN(SPEC, 16, 1).cuda()
+    step = TrainingStep(SPEC, networks, Objective(), images().cuda(), 8, cuda_graph=True)
+    step()
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    for _ in range(5):
+        step()
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
