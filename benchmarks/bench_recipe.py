@@ -3,8 +3,8 @@
 Trains with the default recipe's objective, changed by each --set FIELD=VALUE (fields of
 infogan_fast.training.step.Objective; transformation as on the command line), and every --every updates
 says how well the digit code that Q reads from the 10,000 test images agrees with the labels, which training
-does not see; at the end also what each continuous code moves in generated images. With --threads 1 several can run side by
-side.
+does not see; at the end also what each continuous code moves in generated images. With --threads 1 several
+can run side by side.
 """
 
 from __future__ import annotations

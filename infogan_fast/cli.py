@@ -1,11 +1,12 @@
-"""``infogan-fast COMMAND ...``: the same programs as ``python -m infogan_fast.COMMAND ...``."""
+"""The command line: ``infogan-fast COMMAND ...``, the same as ``python -m infogan_fast.COMMAND ...``."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import infogan_fast
@@ -21,15 +22,38 @@ COMMANDS = {
     "info": "print what is installed and what was built",
 }
 
+Main = Callable[[Sequence[str] | None], int]
+
+
+def command(name: str) -> Callable[[Main], Main]:
+    """Make a function from arguments to an exit status the ``main`` of a command.
+
+    This is the one place that handles errors which the user can correct: it prints one line on stderr and
+    returns 2. A compiled library that is missing or stale is such an error.
+    """
+
+    def decorate(run: Main) -> Main:
+        @functools.wraps(run)
+        def main(argv: Sequence[str] | None = None) -> int:
+            try:
+                return run(argv)
+            except UserError as error:
+                print(f"infogan_fast.{name}: {error}", file=sys.stderr)
+                return 2
+
+        return main
+
+    return decorate
+
 
 class Parser(argparse.ArgumentParser):
-    """Flags of a command, which are written out in full; what cannot be read raises UserError."""
+    """A parser that takes only flags written out in full, and raises UserError for what it cannot read."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
 
     def error(self, message: str) -> Any:
-        """Called by argparse with what is wrong."""
+        """Called by argparse with the problem."""
         raise UserError(f"{message}; --help lists the options")
 
 
@@ -39,23 +63,18 @@ class _Help(argparse.HelpFormatter):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; an error that the user can mend is one line on stderr and status 2."""
+    """Run a command and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="infogan-fast",
-        description="InfoGAN training, fast.",
-        epilog="commands: " + "; ".join(f"{name}: {what}" for name, what in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Fast InfoGAN training.",
+        epilog="\n".join(["commands:", *(f"  {name:10}{purpose}" for name, purpose in COMMANDS.items())]),
     )
     parser.add_argument("--version", action="version", version=infogan_fast.__version__)
-    parser.add_argument("command", choices=COMMANDS, help="infogan-fast COMMAND --help tells more")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the command takes")
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="COMMAND", help="infogan-fast COMMAND --help lists its options"
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own arguments")
     args = parser.parse_args(argv)
-    try:
-        status: int = importlib.import_module(f"infogan_fast.{args.command}").main(args.arguments)
-    except UserError as error:
-        print(f"infogan-fast {args.command}: {error}", file=sys.stderr)
-        return 2
+    status: int = importlib.import_module(f"infogan_fast.{args.command}").main(args.arguments)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

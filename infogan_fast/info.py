@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 import infogan_fast
+from infogan_fast.cli import command
 from infogan_fast.errors import NativeError
 from infogan_fast.runtime import native
 
@@ -43,8 +44,9 @@ def _devices() -> list[str]:
     return [f"{device.name} (compute capability {device.major}.{device.minor})" for device in properties]
 
 
+@command("info")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the report; returns 0 whatever it says."""
+    """Print the report; the status is 0 whatever it says."""
     argparse.ArgumentParser(
         prog="infogan-fast info",
         description="Versions, the architectures built in and, for a missing half, what mends it.",

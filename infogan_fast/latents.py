@@ -26,6 +26,72 @@ _GRAMMAR = (
 
 
 @dataclass(frozen=True)
+class Code:
+    """One structured code c of a :class:`LatentSpec`, and the columns where it lies.
+
+    name: ``"c1"``, ``"c2"``, ...
+    kind: ``"categorical"``, ``"uniform"``, ``"normal"`` or ``"bernoulli"``.
+    index: its position among the categorical codes, or among the other codes.
+    size: number of categories; 1 for the other kinds.
+    entropy: of its prior in nats; the differential entropy for uniform and normal codes.
+    input_columns: where the generator's input has its one-hot vector or its value.
+    q_columns: where Q's output has its logits, or its mean (the logit of a Bernoulli code).
+    log_variance_column: of Q's output, for a uniform or normal code whose variance Q learns; else None.
+    probabilities: the prior of a categorical code; None for a uniform one, and for other kinds.
+    """
+
+    name: str
+    kind: str
+    index: int
+    size: int
+    entropy: float
+    input_columns: slice
+    q_columns: slice
+    log_variance_column: int | None = None
+    probabilities: tuple[float, ...] | None = None
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether its value is one of several categories."""
+        return self.kind == "categorical"
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values are real numbers: uniform and normal codes, for which Q gives a Gaussian."""
+        return self.kind in ("uniform", "normal")
+
+    @property
+    def accepts(self) -> str:
+        """The values that the code takes, in words."""
+        return {
+            "categorical": f"a categorical code and takes a whole number, 0 to {self.size - 1}",
+            "uniform": "a uniform code and takes a number, from -1 to 1 in training",
+            "normal": "a normal code and takes a number, mostly from -2 to 2 in training",
+            "bernoulli": "a Bernoulli code and takes 0 or 1",
+        }[self.kind]
+
+    def value(self, value: str | float) -> int | float:
+        """Check a value for this code: an int for a categorical code, else a float.
+
+        Raises:
+            UserError: the code does not take this value.
+        """
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        valid = math.isfinite(number)
+        if self.is_categorical:
+            written_whole = not isinstance(value, str) or value.strip().isdecimal()
+            valid = valid and written_whole and number in range(self.size)
+        elif self.kind == "bernoulli":
+            valid = number in (0, 1)
+        if not valid:
+            raise UserError(f"{self.name} is {self.accepts}; {value!r} is not one")
+        return int(number) if self.is_categorical else number
+
+
+@dataclass(frozen=True)
 class LatentSpec:
     """Noise z and structured codes c of an InfoGAN (Chen et al. 2016, arXiv 1606.03657, sections 3 and 5).
 
@@ -172,26 +238,53 @@ class LatentSpec:
         """Number of codes."""
         return self.n_categorical + self.n_continuous
 
+    @property
+    def code_names(self) -> tuple[str, ...]:
+        """``("c1", "c2", ...)``, categorical codes first."""
+        return tuple(code.name for code in self.codes)
+
     @cached_property
     def latent_dim(self) -> int:
         """Columns of the generator's input."""
         return self.noise_dim + sum(self.categorical_sizes) + self.n_continuous
 
     @cached_property
-    def code_names(self) -> tuple[str, ...]:
-        """``("c1", "c2", ...)``, categorical codes first."""
-        return tuple(f"c{i + 1}" for i in range(self.n_codes))
+    def codes(self) -> tuple[Code, ...]:
+        """The codes c1, c2, ..., categorical ones first."""
+        codes: list[Code] = []
+        offset = 0
+        for i, (size, prior) in enumerate(
+            zip(self.categorical_sizes, self.categorical_probabilities, strict=True)
+        ):
+            entropy = math.log(size) if prior is None else -math.fsum(p * math.log(p) for p in prior if p > 0)
+            columns = slice(offset, offset + size)
+            inputs = slice(self.noise_dim + offset, self.noise_dim + offset + size)
+            name = f"c{len(codes) + 1}"
+            codes.append(Code(name, "categorical", i, size, entropy, inputs, columns, None, prior))
+            offset += size
+        log_variance = offset + len(self.continuous_kinds)
+        for i, kind in enumerate(self.continuous_kinds):
+            column = log_variance if kind != "bernoulli" else None
+            log_variance += kind != "bernoulli"
+            columns = slice(offset + i, offset + i + 1)
+            inputs = slice(self.noise_dim + offset + i, self.noise_dim + offset + i + 1)
+            codes.append(Code(f"c{len(codes) + 1}", kind, i, 1, PRIOR_ENTROPY[kind], inputs, columns, column))
+        return tuple(codes)
+
+    @property
+    def categorical_codes(self) -> tuple[Code, ...]:
+        """The categorical codes."""
+        return self.codes[: self.n_categorical]
+
+    @property
+    def continuous_codes(self) -> tuple[Code, ...]:
+        """The other codes: uniform, normal and Bernoulli ones."""
+        return self.codes[self.n_categorical :]
 
     @cached_property
-    def entropies(self) -> tuple[float, ...]:
-        """Entropy of each code's prior in nats, in code order; that of U and N is the differential
-        entropy.
-        """
-        categorical = (
-            math.log(size) if prior is None else -math.fsum(p * math.log(p) for p in prior if p > 0)
-            for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True)
-        )
-        return (*categorical, *(PRIOR_ENTROPY[kind] for kind in self.continuous_kinds))
+    def ordered_codes(self) -> tuple[Code, ...]:
+        """The uniform and normal codes."""
+        return tuple(code for code in self.codes if code.is_ordered)
 
     @cached_property
     def operator_arguments(self) -> tuple[list[int], list[int], tuple[float, ...] | None]:
@@ -208,8 +301,8 @@ class LatentSpec:
 
     def q_dim(self, learned_variance: bool = True) -> int:
         """Columns of Q's output, with or without log-variances."""
-        gaussians = sum(kind != "bernoulli" for kind in self.continuous_kinds)
-        return sum(self.categorical_sizes) + self.n_continuous + (gaussians if learned_variance else 0)
+        gaussians = len(self.ordered_codes) if learned_variance else 0
+        return sum(self.categorical_sizes) + self.n_continuous + gaussians
 
 
 def _count(text: str) -> int:

@@ -16,7 +16,8 @@ def test_the_papers_mnist_codes() -> None:
     spec = LatentSpec.parse("noise=62,cat=10,uniform=2")
     assert spec == LatentSpec()
     assert (spec.latent_dim, spec.n_codes, spec.code_names) == (74, 3, ("c1", "c2", "c3"))
-    assert spec.entropies == pytest.approx((math.log(10), math.log(2), math.log(2)))
+    entropies = tuple(code.entropy for code in spec.codes)
+    assert entropies == pytest.approx((math.log(10), math.log(2), math.log(2)))
     assert (spec.q_dim(), spec.q_dim(learned_variance=False)) == (14, 12)
 
 
@@ -27,7 +28,7 @@ def test_categorical_codes_come_first_whatever_the_order() -> None:
     assert spec.continuous_kinds == ("uniform", "bernoulli", "normal", "normal")
     assert (spec.noise_dim, spec.noise, spec.latent_dim) == (4, "uniform", 14)
     assert spec.q_dim() == 6 + 4 + 3  # a Bernoulli code has no variance
-    assert spec.entropies == pytest.approx(
+    assert tuple(code.entropy for code in spec.codes) == pytest.approx(
         (
             math.log(3),
             1.5 * math.log(2),
@@ -85,3 +86,47 @@ def test_probabilities_must_match_the_categories() -> None:
         LatentSpec(1, (3,), (), "normal", ((0.5, 0.5),))
     with pytest.raises(UserError, match="1 entries for 2"):
         LatentSpec(1, (3, 3), (), "normal", (None,))
+
+
+def test_columns_of_the_codes_tile_the_input_and_qs_output() -> None:
+    spec = LatentSpec.parse("noise=4,cat=3,cat=0.5/0.5,uniform=1,bernoulli=1,normal=1")
+    assert [code.name for code in spec.codes] == ["c1", "c2", "c3", "c4", "c5"]
+    assert [code.kind for code in spec.codes] == ["categorical"] * 2 + ["uniform", "bernoulli", "normal"]
+    assert [code.index for code in spec.codes] == [0, 1, 0, 1, 2]
+    inputs = [column for code in spec.codes for column in range(spec.latent_dim)[code.input_columns]]
+    assert inputs == list(range(4, spec.latent_dim))
+    columns = [column for code in spec.codes for column in range(spec.q_dim())[code.q_columns]]
+    columns += [code.log_variance_column for code in spec.codes if code.log_variance_column is not None]
+    assert columns == list(range(spec.q_dim()))
+    assert [code.log_variance_column for code in spec.codes] == [None, None, 8, None, 9]
+    assert spec.codes[1].probabilities == (0.5, 0.5)
+    assert [code.name for code in spec.ordered_codes] == ["c3", "c5"]
+    assert spec.categorical_codes + spec.continuous_codes == spec.codes
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "taken"),
+    [(0, "2", 2), (0, 2, 2), (0, 2.0, 2), (1, "-1.5", -1.5), (1, 3, 3.0), (2, "1", 1.0), (2, 0, 0.0)],
+)
+def test_values_that_a_code_takes(code: int, value: str | float, taken: float) -> None:
+    found = LatentSpec.parse("cat=3,uniform=1,bernoulli=1").codes[code].value(value)
+    assert found == taken
+    assert isinstance(found, int if code == 0 else float)
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "message"),
+    [
+        (0, "3", "c1 is a categorical code and takes a whole number, 0 to 2"),
+        (0, -1, "whole number, 0 to 2"),
+        (0, 1.5, "whole number"),
+        (0, "1.0", "whole number"),
+        (0, "x", "whole number"),
+        (1, "nan", "c2 is a uniform code and takes a number"),
+        (1, float("inf"), "takes a number"),
+        (2, 0.5, "c3 is a Bernoulli code and takes 0 or 1"),
+    ],
+)
+def test_values_that_a_code_does_not_take(code: int, value: str | float, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LatentSpec.parse("cat=3,uniform=1,bernoulli=1").codes[code].value(value)

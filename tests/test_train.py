@@ -89,7 +89,7 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert row["alarms"] == []
         assert 0 < row["I_c1"] < math.log(3)
         assert row["H_c1"] == pytest.approx(math.log(3))
-        assert row["L_c1"] == pytest.approx(spec.entropies[0] - row["nll_c1"])
+        assert row["L_c1"] == pytest.approx(spec.codes[0].entropy - row["nll_c1"])
         fitted = math.log(2) - 0.5 * math.log(2 * math.pi * math.e * row["mse_c2"])
         assert row["L_fitted_c2"] == pytest.approx(fitted)
     assert [row["seconds"] for row in table] == sorted(row["seconds"] for row in table)

@@ -146,12 +146,12 @@ def code_bounds(spec: LatentSpec, terms: dict[str, float]) -> dict[str, float]:
         terms: means, by the names of :func:`term_names`.
     """
     result = {}
-    for i, (code, entropy) in enumerate(zip(spec.code_names, spec.entropies, strict=True)):
-        result[f"L_{code}"], result[f"H_{code}"] = entropy - terms[f"nll_{code}"], entropy
-        kind = spec.continuous_kinds[i - spec.n_categorical] if i >= spec.n_categorical else "categorical"
-        if kind in ("uniform", "normal"):
-            error = max(terms[f"mse_{code}"], 1e-12)
-            result[f"L_fitted_{code}"] = entropy - 0.5 * math.log(2 * math.pi * math.e * error)
+    for code in spec.codes:
+        result[f"L_{code.name}"] = code.entropy - terms[f"nll_{code.name}"]
+        result[f"H_{code.name}"] = code.entropy
+        if code.is_ordered:
+            error = max(terms[f"mse_{code.name}"], 1e-12)
+            result[f"L_fitted_{code.name}"] = code.entropy - 0.5 * math.log(2 * math.pi * math.e * error)
     return result
 
 

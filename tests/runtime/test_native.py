@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import infogan_fast
-from infogan_fast import cli, info
-from infogan_fast.errors import NativeError, UserError
+from infogan_fast import info
+from infogan_fast.errors import NativeError
 from infogan_fast.runtime import native
 
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parents[2]
 CONFIG = {"cuda_version": "13.0", "cuda_arches": "8.0;9.0+PTX", "cuda_absent": ""}
 
 
@@ -179,22 +179,3 @@ def test_info_survives_a_missing_half(
     assert "CPU half     MISSING: infogan_fast has no compiled half; build it: pip install ." in (
         capsys.readouterr().out
     )
-
-
-def test_command_line_dispatches(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["info"]) == 0
-    assert "CPU half" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["no-such-command"])
-    assert stop.value.code == 2
-
-
-def test_a_user_error_is_one_line_and_status_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(argv: list[str]) -> int:
-        raise UserError(f"no such thing: {argv}")
-
-    monkeypatch.setattr(info, "main", fail)
-    assert cli.main(["info", "--x"]) == 2
-    assert capsys.readouterr().err == "infogan-fast info: no such thing: ['--x']\n"

@@ -21,7 +21,7 @@ SPEC = LatentSpec.parse("noise=4,cat=10,uniform=1,normal=1,bernoulli=1")
 
 #: Of a run that goes well.
 GOOD: dict[str, Any] = {"d_real": 0.4, "d_fake": 0.4, "g": 1.5, "diversity": 0.9}
-for _code, _entropy in zip(SPEC.code_names, SPEC.entropies, strict=True):
+for _code, _entropy in ((code.name, code.entropy) for code in SPEC.codes):
     GOOD |= {f"L_{_code}": 0.5 * _entropy, f"H_{_code}": _entropy}
 for _code in ("c2", "c3"):
     GOOD |= {f"mse_{_code}": 0.1, f"logvar_{_code}": -2.0}

@@ -184,7 +184,7 @@ def test_either_alone_makes_copies(name: str) -> None:
     step()
     terms = step.take_terms()
     assert terms["D_c2"] > 0
-    assert 0 < terms["I_c1"] < SPEC.entropies[0]
+    assert 0 < terms["I_c1"] < SPEC.codes[0].entropy
 
 
 @pytest.mark.parametrize("name", ["equivariance", "invariance"])
