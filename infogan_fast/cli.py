@@ -7,7 +7,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import infogan_fast
 from infogan_fast.errors import UserError
@@ -22,7 +22,11 @@ COMMANDS = {
     "info": "print what is installed and what was built",
 }
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command: takes its arguments, by default those of the process, and returns the exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def command(name: str) -> Callable[[Main], Main]:

@@ -34,8 +34,8 @@ from infogan_fast.cli import Parser
 from infogan_fast.data import ImageSet
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.bounds import code_bounds, loss_names
 from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
-from infogan_fast.training.step import code_bounds, term_names
 
 SAMPLES = 10_000
 SWEEP_REACH, SWEEP_STEPS, SWEEP_NOISES = 2.0, 11, 10
@@ -192,13 +192,13 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
         samples: how many at least; whole batches are taken.
         seed: of the latents.
     """
-    spec, size = run.spec, run.settings.batch_size
+    spec, size = run.spec, run.config.batch_size
     # A copy: a pass in training mode moves the running statistics.
     q = copy.deepcopy(nn.Sequential(run.networks.trunk, run.networks.q_head)).float().train()
-    sigma = run.settings.fixed_sigma
+    sigma = run.config.fixed_sigma
     rng = ops.rng_state(seed, device=run.device)
     batches = -(-samples // size)
-    terms = torch.zeros(len(term_names(spec)), dtype=torch.float64)
+    terms = torch.zeros(len(loss_names(spec)), dtype=torch.float64)
     for _ in range(batches):
         latents = ops.sample_latents(rng, size, spec)
         loss = ops.infogan_loss(
@@ -210,7 +210,7 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
             fixed_log_variance=None if sigma is None else 2 * math.log(sigma),
         )
         terms += loss.terms.cpu()
-    bounds = code_bounds(spec, dict(zip(term_names(spec), (terms / batches).tolist(), strict=True)))
+    bounds = code_bounds(spec, dict(zip(loss_names(spec), (terms / batches).tolist(), strict=True)))
     return {
         code: {
             name: bounds[f"{name}_{code}"] for name in ("L", "H", "L_fitted") if f"{name}_{code}" in bounds
@@ -319,7 +319,7 @@ def evaluate(
     if not 0 <= seed < 2**32:  # what scikit-learn takes
         raise UserError(f"--seed is {seed}; expected 0 to 2**32 - 1")
     spec = run.spec
-    if images is None and (data or run.settings.data) == "strokes":
+    if images is None and (data or run.config.data) == "strokes":
         images = _FIT + _TEST
     held, why_not = run.held_out(data=data, data_dir=data_dir, count=images)
     reading = read_images(run, run.encoder(data=data, data_dir=data_dir), held.images)
@@ -340,7 +340,7 @@ def evaluate(
         "run": str(run.folder),
         "updates": run.updates,
         "latents": str(spec),
-        "generator": "moving average" if run.settings.ema > 0 else "last weights",
+        "generator": "moving average" if run.config.ema > 0 else "last weights",
         "seed": seed,
         "data": {
             "source": held.source,

@@ -40,11 +40,12 @@ from scipy.optimize import linear_sum_assignment
 from infogan_fast.analysis import metrics
 from infogan_fast.analysis.run import load_run, read_config
 from infogan_fast.cli import Parser
-from infogan_fast.config import CHANGEABLE, Settings
+from infogan_fast.config import RESUMABLE, Config
 from infogan_fast.config import parse as parse_training
 from infogan_fast.errors import UserError
 from infogan_fast.evaluate import aligned, number, read_images
-from infogan_fast.runtime.device import choose_device, usable_threads
+from infogan_fast.runtime.device import choose_device
+from infogan_fast.runtime.threads import usable_threads
 from infogan_fast.training import checkpoint
 
 INTERRUPTED = 130
@@ -125,7 +126,7 @@ class Programs:
 
 
 def train_seed(
-    seed: int, settings: Settings, flags: list[str], out: Path, programs: Programs, free: queue.Queue[Slot]
+    seed: int, settings: Config, flags: list[str], out: Path, programs: Programs, free: queue.Queue[Slot]
 ) -> dict[str, Any]:
     """Train and evaluate a seed, or what of it is missing; returns its row of seeds.json."""
     folder, log, evaluation = out / f"seed-{seed}", out / f"seed-{seed}.log", out / f"seed-{seed}.json"
@@ -155,7 +156,7 @@ def train_seed(
         free.put(slot)
 
 
-def _finished(folder: Path, settings: Settings) -> bool:
+def _finished(folder: Path, settings: Config) -> bool:
     kept = checkpoint.listed(folder / "checkpoints")
     return bool(kept) and checkpoint.load(kept[-1])["step"] >= settings.steps
 
@@ -321,10 +322,10 @@ def _run(argv: list[str] | None) -> int:
             raise UserError(f"--{name} is {value}; expected at least 1")
     seeds = range(args.first_seed, args.first_seed + args.n)
     for seed in (seeds[-1], seeds[0]):
-        settings = Settings(**request.given, seed=seed).checked()
+        settings = Config.from_options({**request.given, "seed": seed}).checked()
     out: Path = args.out or Path("runs") / f"{settings.data_name}-seeds"
     places = slots(args.jobs, args.n, choose_device(settings.device))
-    _prepare(out, request.given)
+    _prepare(out, dict(request.given))
 
     share = sorted({slot.threads for slot in places if slot.threads is not None}, reverse=True)
     each = f"on {' or '.join(map(str, share))} CPU threads each" if share else "on a GPU each"
@@ -342,7 +343,7 @@ def _run(argv: list[str] | None) -> int:
             if programs.stopping.is_set() and "failed" in found:
                 continue
             rows[found["seed"]] = found
-            _write(out, request.given, rows)
+            _write(out, dict(request.given), rows)
             print(_line(found, out), flush=True)
     if programs.stopping.is_set():
         print("interrupted; the same command goes on", flush=True)
@@ -350,7 +351,7 @@ def _run(argv: list[str] | None) -> int:
     finished = [rows[s] for s in seeds if "figures" in rows[s]]
     if len(finished) >= _LEAST_RUNS:
         rank(finished, out, settings.device)
-    print(report(_write(out, request.given, rows), out))
+    print(report(_write(out, dict(request.given), rows), out))
     return 0 if len(finished) == args.n else 1
 
 
@@ -373,7 +374,7 @@ def _prepare(out: Path, given: dict[str, Any]) -> None:
     path = out / "seeds.json"
     try:
         found = json.loads(path.read_text())
-        theirs = {k: v for k, v in found["settings"].items() if k not in CHANGEABLE}
+        theirs = {k: v for k, v in found["settings"].items() if k not in RESUMABLE}
         known = found["format"] == _FORMAT
     except FileNotFoundError:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -386,7 +387,7 @@ def _prepare(out: Path, given: dict[str, Any]) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); name another folder with --out") from None
-    ours = {k: v for k, v in given.items() if k not in CHANGEABLE}
+    ours = {k: v for k, v in given.items() if k not in RESUMABLE}
     if not known or theirs != ours:
         differ = sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k))
         raise UserError(
@@ -402,7 +403,7 @@ def _write(out: Path, given: dict[str, Any], rows: dict[int, dict[str, Any]]) ->
     ranked = [r for r in finished if "agreement" in r]
     result = {
         "format": _FORMAT,
-        "settings": {k: v for k, v in given.items() if k == "steps" or k not in CHANGEABLE},
+        "settings": {k: v for k, v in given.items() if k == "steps" or k not in RESUMABLE},
         "seeds": ordered,
         "summary": summary(finished),
         "selected": max(ranked, key=lambda r: r["agreement"])["seed"] if ranked else None,

@@ -5,22 +5,22 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from infogan_fast.config import CHANGEABLE, Settings, resumed
+from infogan_fast.config import RESUMABLE, Config, load_config
 from infogan_fast.data import ImageSet, Split, load_images
 from infogan_fast.errors import MissingSplitError, UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
+from infogan_fast.networks.statistics import calibrated, measured_anew
 from infogan_fast.runtime.device import DEVICE_CHOICES, choose_device
 from infogan_fast.training import checkpoint
-from infogan_fast.training.step import calibrated, measured_anew
 
 CONFIG_FORMAT = 3
 STATISTICS_IMAGES = 8192
@@ -32,7 +32,7 @@ class Run:
     """A run at one of its checkpoints; see :func:`load_run`."""
 
     folder: Path
-    settings: Settings
+    config: Config
     image_size: int
     channels: int
     train_images: int
@@ -50,7 +50,7 @@ class Run:
     @property
     def spec(self) -> LatentSpec:
         """The latents."""
-        return self.settings.spec
+        return self.config.spec
 
     def load_images(
         self, split: Split, *, data: str | None = None, data_dir: Path | None = None, count: int | None = None
@@ -67,16 +67,16 @@ class Run:
             MissingSplitError: the data has no such part.
             UserError: it cannot be loaded.
         """
-        if data_dir is None and self.settings.data_dir is not None:
-            data_dir = Path(self.settings.data_dir)
+        if data_dir is None and self.config.data_dir is not None:
+            data_dir = Path(self.config.data_dir)
         return load_images(
-            data or self.settings.data,
+            data or self.config.data,
             data_dir=None if data_dir is None else data_dir.expanduser(),
             split=split,
             image_size=self.image_size,
             channels=self.channels,
-            crop=self.settings.crop,
-            seed=self.settings.seed,
+            crop=self.config.crop,
+            seed=self.config.seed,
             count=count,
         )
 
@@ -108,7 +108,7 @@ class Run:
             UserError: it cannot be loaded, or is a single image.
         """
         count: int | None = STATISTICS_IMAGES
-        if data in (None, self.settings.data):
+        if data in (None, self.config.data):
             count = min(STATISTICS_IMAGES, self.train_images)
         elif data != "strokes":
             count = None  # not known how many there are
@@ -169,7 +169,7 @@ def load_run(folder: Path, *, checkpoint_file: Path | None = None, device: str =
     config = read_config(folder)
     saved = config["settings"]
     # What multiplies matrices is this machine's affair, and may be absent where the run was not trained.
-    settings = resumed({**saved, "linear": "auto"}, {})
+    run_config = load_config({**saved, "linear": "auto"})
     kept = checkpoint.listed(folder / "checkpoints")
     if checkpoint_file is None and not kept:
         raise UserError(f"{folder}: there is no checkpoint in {folder / 'checkpoints'}; train it first")
@@ -183,18 +183,18 @@ def load_run(folder: Path, *, checkpoint_file: Path | None = None, device: str =
     try:
         image_size, channels = config["data"]["image_size"], config["data"]["channels"]
         networks = InfoGAN(
-            settings.spec,
+            run_config.latents,
             image_size,
             channels,
-            learned_variance=settings.fixed_sigma is None,
-            slope=settings.leaky_slope,
+            learned_variance=run_config.fixed_sigma is None,
+            slope=run_config.leaky_slope,
         )
         theirs = state["settings"]
-        if clashes := [k for k in asdict(settings) if k not in CHANGEABLE and theirs.get(k) != saved[k]]:
+        if clashes := [k for k in saved if k not in RESUMABLE and theirs.get(k) != saved[k]]:
             raise ValueError(f"{', '.join(clashes)} differ")
         networks.load_state_dict(state["training"]["networks"])
         generator = networks.generator
-        if settings.ema > 0:
+        if run_config.ema > 0:
             generator = copy.deepcopy(networks.generator)
             generator.load_state_dict(state["training"]["ema"])
         updates, train_images = int(state["step"]), int(config["data"]["images"])
@@ -209,12 +209,12 @@ def load_run(folder: Path, *, checkpoint_file: Path | None = None, device: str =
             set_linear(module, faster_linear())
     return Run(
         folder,
-        settings,
+        run_config,
         image_size,
         channels,
         train_images,
         updates,
-        calibrated(generator.to(where), settings.spec),
+        calibrated(generator.to(where), run_config.latents),
         networks,
         where,
     )

@@ -26,9 +26,9 @@ from torch.nn import functional
 
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
+from infogan_fast.limits import MIN_SIZE
 from infogan_fast.networks.linear import Linear
 
-MIN_SIZE = 16
 WEIGHT_STD = 0.02
 FEATURES = 1024
 _Q_FEATURES = 128

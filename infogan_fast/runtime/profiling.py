@@ -1,4 +1,4 @@
-"""NVTX ranges in the domain ``infogan_fast``, and the bracket around the updates that ``--profile`` names."""
+"""NVTX ranges in the domain ``infogan_fast``, and the profile around the updates that ``--profile`` names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def phase(name: str) -> AbstractContextManager[object]:
     return annotation
 
 
-class Bracket:
+class ProfiledUpdates:
     """Profiles the updates from ``start`` to ``stop``.
 
-    On CUDA the bracket is cudaProfilerStart and cudaProfilerStop, for Nsight's ``cudaProfilerApi`` capture
+    On CUDA the profile is cudaProfilerStart and cudaProfilerStop, for Nsight's ``cudaProfilerApi`` capture
     range; on a CPU PyTorch's profiler writes a trace.
 
     Args:
-        start, stop: the updates behind a run when the bracket opens and closes.
+        start, stop: the updates behind a run when the profile opens and closes.
         device: what is profiled.
         trace: the file of a CPU's trace, in Chrome's trace format.
     """
@@ -43,7 +43,7 @@ class Bracket:
         """Whether the update after ``done`` others is within."""
         return self.start <= done < self.stop
 
-    def move(self, done: int) -> None:
+    def advance(self, done: int) -> None:
         """To be told before each update, and at the end, how many updates are behind the run."""
         if self._open and not self.covers(done):
             self.close()
@@ -57,7 +57,7 @@ class Bracket:
                 self._profiler.start()
 
     def close(self) -> None:
-        """Close the bracket where it is open, as when a run is interrupted."""
+        """Close the profile where it is open, as when a run is interrupted."""
         if not self._open:
             return
         self._open = False

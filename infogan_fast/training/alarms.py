@@ -60,7 +60,7 @@ ALARMS = {
 """By name; those of a code are followed by it, as in ``code-ignored c2``."""
 
 
-class Watch:
+class AlarmMonitor:
     """Judges the rows of a run in their order, and remembers since when something has been so.
 
     Args:

@@ -9,12 +9,13 @@ import reference
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from training.objectives import flat
 
 from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN, sides
-from infogan_fast.objective import consistency
-from infogan_fast.training.step import Objective
+from infogan_fast.objective.copies import copy_state
+from infogan_fast.objective.objective import Objective
 
 D_PREFIXES = ("trunk.", "d_head.")
 
@@ -25,7 +26,7 @@ class ReferenceStep:
     def __init__(
         self, spec: LatentSpec, networks: InfoGAN, objective: Objective, size: int, slope: float, seed: int
     ) -> None:
-        self.spec, self.objective, self.size, self.slope = spec, objective, size, slope
+        self.spec, self.objective, self.size, self.slope = spec, flat(objective), size, slope
         self.buffers = {k: v.clone() for k, v in networks.named_buffers()}
         self.weights = {
             k: v.detach().clone().contiguous().requires_grad_() for k, v in networks.named_parameters()
@@ -34,7 +35,7 @@ class ReferenceStep:
         self.variance = {k: torch.zeros_like(v) for k, v in self.weights.items()}
         self.step = 0
         self.rng = ops.rng_state(seed)
-        self.copy_seed = int(consistency.copy_state(seed)[0])
+        self.copy_seed = int(copy_state(seed)[0])
         self.joints = [torch.full((k, k), k**-2.0, dtype=torch.float64) for k in spec.categorical_sizes]
 
     def norm(self, name: str, x: Tensor) -> Tensor:

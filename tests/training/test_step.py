@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
+from training.objectives import make_objective, with_options
 from training.reference_step import D_PREFIXES, ReferenceStep
 
 from infogan_fast import ops
@@ -19,9 +19,13 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import linear
 from infogan_fast.networks.infogan import InfoGAN, QHead
 from infogan_fast.networks.linear import Linear, faster_linear, onednn_missing, set_linear
-from infogan_fast.objective.consistency import Transformation, copy_state
+from infogan_fast.networks.statistics import calibrated
+from infogan_fast.objective.bounds import loss_names
+from infogan_fast.objective.copies import copy_state
+from infogan_fast.objective.objective import SCHEDULES, Objective
+from infogan_fast.objective.transformation import Transformation
 from infogan_fast.runtime.cuda_graph import capture
-from infogan_fast.training.step import SCHEDULES, Objective, TrainingStep, Work, calibrated, term_names
+from infogan_fast.training.step import Batch, TrainingStep
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 WILD = Transformation(rotation=180, scale=0.5, shear=1, shift=0.3, colour=0.8, flip=True)
@@ -40,7 +44,7 @@ def make(
     slope: float = 0.1,
     rows: int = 6,
 ) -> TrainingStep:
-    objective = objective or Objective()
+    objective = objective or make_objective()
     learned = objective.fixed_sigma is None
     networks = InfoGAN(spec, size, channels, learned_variance=learned, slope=slope, seed=3).to(dtype)
     return TrainingStep(spec, networks, objective, images(size, channels), rows, seed=7, amp=amp)
@@ -64,18 +68,18 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(
     ("spec", "objective", "size", "channels", "slope"),
     [
-        (SPEC, Objective(), 16, 1, 0.1),
-        (SPEC, Objective(fixed_sigma=0.5, lambda_continuous=0.7), 19, 3, 0.01),
-        (EVERYTHING, Objective(mi_gradient="trunk", lambda_categorical=0.6), 18, 1, 0.2),
-        (EVERYTHING, Objective(lr_d=1e-3, lr_q=3e-3, lr_g=5e-4, beta1=0.9, beta2=0.99), 36, 1, 0.1),
-        (SPEC, Objective(consistency=1.0), 16, 1, 0.1),
-        (EVERYTHING, Objective(consistency=3.0, mi_gradient="trunk", transformation=WILD), 19, 3, 0.01),
-        (EVERYTHING, Objective(consistency=0.5, balance=1.5, joint_ema=0.8, invariance=2.0), 16, 1, 0.1),
-        (SPEC, Objective(invariance=2.0, fixed_sigma=0.5), 16, 1, 0.1),
-        (EVERYTHING, Objective(consistency=0.5, equivariance=2.0, invariance=0.3), 16, 1, 0.1),
-        (SPEC, Objective(equivariance=2.0, transformation=TURNED), 19, 3, 0.01),
-        (SPEC, Objective(smoothness=2.0), 16, 1, 0.1),
-        (EVERYTHING, Objective(consistency=0.5, smoothness=3.0, smoothness_until=3), 19, 3, 0.01),
+        (SPEC, make_objective(), 16, 1, 0.1),
+        (SPEC, make_objective(fixed_sigma=0.5, lambda_continuous=0.7), 19, 3, 0.01),
+        (EVERYTHING, make_objective(mi_gradient="trunk", lambda_categorical=0.6), 18, 1, 0.2),
+        (EVERYTHING, make_objective(lr_d=1e-3, lr_q=3e-3, lr_g=5e-4, beta1=0.9, beta2=0.99), 36, 1, 0.1),
+        (SPEC, make_objective(consistency=1.0), 16, 1, 0.1),
+        (EVERYTHING, make_objective(consistency=3.0, mi_gradient="trunk", transformation=WILD), 19, 3, 0.01),
+        (EVERYTHING, make_objective(consistency=0.5, balance=1.5, joint_ema=0.8, invariance=2.0), 16, 1, 0.1),
+        (SPEC, make_objective(invariance=2.0, fixed_sigma=0.5), 16, 1, 0.1),
+        (EVERYTHING, make_objective(consistency=0.5, equivariance=2.0, invariance=0.3), 16, 1, 0.1),
+        (SPEC, make_objective(equivariance=2.0, transformation=TURNED), 19, 3, 0.01),
+        (SPEC, make_objective(smoothness=2.0), 16, 1, 0.1),
+        (EVERYTHING, make_objective(consistency=0.5, smoothness=3.0, smoothness_until=3), 19, 3, 0.01),
     ],
     ids=[
         "paper",
@@ -97,7 +101,7 @@ def test_updates_equal_plain_autograd(
 ) -> None:
     """Every phase's results over 20 updates, or 5 of larger networks."""
     updates = 20 if size < 30 else 5
-    objective = replace(objective, schedule=schedule)
+    objective = with_options(objective, schedule=schedule)
     # Where a gradient is smaller than Adam's epsilon of 1e-8, the weight moves by up to lr / 1e-8 times the
     # gradient's rounding, which batch normalisation over few images makes large.
     step = make(
@@ -113,12 +117,12 @@ def test_updates_equal_plain_autograd(
     for _ in range(updates):
         real = real_batch(step)
         step()
-        terms, wanted = step.take_terms(), plain(real)
+        terms, wanted = step.take_metrics(), plain(real)
         assert {k: terms[k] for k in wanted} == pytest.approx(wanted, abs=1e-9)
 
     for name, buffer in step.networks.named_buffers():
         torch.testing.assert_close(buffer, plain.buffers[name], atol=1e-9, rtol=0, msg=name)
-    states = {**step.optimizer_d.state, **step.optimizer_g.state}
+    states = {**step.player_d.optimizer.state, **step.player_g.optimizer.state}
     assert len(states) == len(plain.weights)
     for name, weight in step.networks.named_parameters():
         for got, want in (
@@ -132,8 +136,8 @@ def test_updates_equal_plain_autograd(
     assert step.order.tolist() == [7, updates]
 
 
-def run_until(step: TrainingStep, last: str) -> Work:
-    work = Work()
+def run_until(step: TrainingStep, last: str) -> Batch:
+    work = Batch()
     for name, run in step.phases:
         run(work)
         if name == last:
@@ -156,7 +160,7 @@ def test_consistency_trains_trunk_and_q_but_neither_the_discriminators_head_nor_
     phase = "gradients of both" if schedule == "one-stage" else "discriminator gradients"
     gradients = []
     for consistency in (1e-9, 1.0):
-        step = make(objective=Objective(schedule=schedule, consistency=consistency))
+        step = make(objective=make_objective(schedule=schedule, consistency=consistency))
         run_until(step, phase)
         if schedule == "alternating":
             assert all(p.grad is None for p in step.networks.generator.parameters())
@@ -169,7 +173,7 @@ def test_consistency_trains_trunk_and_q_but_neither_the_discriminators_head_nor_
 
 
 def test_consistency_waits_for_qs_one_update() -> None:
-    step = make(objective=Objective(consistency=1.0))
+    step = make(objective=make_objective(consistency=1.0))
     before = {k: p.detach().clone() for k, p in step.networks.q_head.named_parameters()}
     run_until(step, "discriminator update")
     for name, weight in step.networks.q_head.named_parameters():
@@ -180,9 +184,9 @@ def test_consistency_waits_for_qs_one_update() -> None:
 @pytest.mark.parametrize("name", ["equivariance", "invariance"])
 def test_either_alone_makes_copies(name: str) -> None:
     weight: dict[str, Any] = {name: 1.0}
-    step = make(objective=replace(Objective(), **weight))
+    step = make(objective=with_options(make_objective(), **weight))
     step()
-    terms = step.take_terms()
+    terms = step.take_metrics()
     assert terms["D_c2"] > 0
     assert 0 < terms["I_c1"] < SPEC.codes[0].entropy
 
@@ -191,24 +195,24 @@ def test_either_alone_makes_copies(name: str) -> None:
 def test_both_need_ordered_codes(name: str) -> None:
     weight: dict[str, Any] = {name: 1.0}
     with pytest.raises(ValueError, match=f"^{name} take 1 uniform or normal codes; .*,bernoulli=1 has 0"):
-        make(LatentSpec.parse("noise=1,cat=2,bernoulli=1"), replace(Objective(), **weight))
+        make(LatentSpec.parse("noise=1,cat=2,bernoulli=1"), with_options(make_objective(), **weight))
     with pytest.raises(ValueError, match=r"^equivariance and invariance take 2 uniform or .* has 1"):
-        make(LatentSpec.parse("noise=1,cat=2,normal=1"), Objective(equivariance=1.0, invariance=1.0))
+        make(LatentSpec.parse("noise=1,cat=2,normal=1"), make_objective(equivariance=1.0, invariance=1.0))
 
 
 @pytest.mark.parametrize("ranges", ["rotation=5,flip=1", "scale=0.1,shift=0.1"])
 def test_equivariance_needs_copies_with_slants(ranges: str) -> None:
     with pytest.raises(ValueError, match="mirrors copies, or does not turn them"):
-        make(objective=Objective(equivariance=1.0, transformation=Transformation.parse(ranges)))
+        make(objective=make_objective(equivariance=1.0, transformation=Transformation.parse(ranges)))
 
 
 def test_consistency_needs_a_categorical_code() -> None:
     with pytest.raises(ValueError, match="consistency is of categorical codes; noise=1,uniform=1 has none"):
-        make(LatentSpec.parse("noise=1,uniform=1"), Objective(consistency=1.0))
+        make(LatentSpec.parse("noise=1,uniform=1"), make_objective(consistency=1.0))
 
 
 def test_copies_follow_the_real_images_and_not_the_latents() -> None:
-    step = make(objective=Objective(consistency=1.0, transformation=WILD), size=19, channels=3)
+    step = make(objective=make_objective(consistency=1.0, transformation=WILD), size=19, channels=3)
     for update in range(3):
         work = run_until(step, "transform")
         wanted = reference.transformed(work.real, WILD, int(step.copy_rng[0]), update)
@@ -222,7 +226,7 @@ def test_copies_follow_the_real_images_and_not_the_latents() -> None:
 def test_mutual_information_reaches_the_trunk_only_when_asked(mi_gradient: str) -> None:
     gradients = []
     for weight in (0.0, 5.0):
-        step = make(objective=Objective(mi_gradient=mi_gradient, lambda_categorical=weight))
+        step = make(objective=make_objective(mi_gradient=mi_gradient, lambda_categorical=weight))
         run_until(step, "discriminator gradients")
         assert all(p.grad is None for p in step.networks.q_head.parameters())
         assert all(p.grad is None for p in step.networks.generator.parameters())
@@ -234,11 +238,13 @@ def test_mutual_information_reaches_the_trunk_only_when_asked(mi_gradient: str) 
 
 
 def test_both_gradients_of_one_stage_go_to_their_own_weights() -> None:
-    step = make(objective=Objective(schedule="one-stage"))
+    step = make(objective=make_objective(schedule="one-stage"))
     run_until(step, "gradients of both")
     assert all(p.grad is not None and p.requires_grad for p in step.networks.parameters())
     # The discriminator's gradients hold nothing of the generator's loss, and the other way round.
-    other = make(objective=Objective(schedule="one-stage", lambda_categorical=7.0, lambda_continuous=3.0))
+    other = make(
+        objective=make_objective(schedule="one-stage", lambda_categorical=7.0, lambda_continuous=3.0)
+    )
     run_until(other, "gradients of both")
     for (name, a), b in zip(step.networks.named_parameters(), other.networks.parameters(), strict=True):
         assert a.grad is not None and b.grad is not None
@@ -247,7 +253,7 @@ def test_both_gradients_of_one_stage_go_to_their_own_weights() -> None:
 
 @pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
 def test_one_stage_computes_no_weight_gradient_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, calls = make(objective=Objective(schedule="one-stage")), []
+    step, calls = make(objective=make_objective(schedule="one-stage")), []
     set_linear(step.networks, "onednn")
     original = linear._product
 
@@ -275,7 +281,7 @@ def test_generator_runs_once_and_trunk_as_seldom_as_can_be(
 ) -> None:
     if consistency:  # the copies run beside the real images
         expected = [expected[0], ("trunk", expected[1][1] + 6), expected[2]]
-    step, calls = make(objective=Objective(schedule=schedule, consistency=consistency)), []
+    step, calls = make(objective=make_objective(schedule=schedule, consistency=consistency)), []
     for name in ("generator", "trunk"):
         module: nn.Module = getattr(step.networks, name)
         module.register_forward_hook(lambda _, inputs, __, name=name: calls.append((name, len(inputs[0]))))
@@ -297,9 +303,9 @@ def test_real_and_fake_do_not_share_statistics() -> None:
 @pytest.mark.parametrize("change", [None, 1, 2, 3])
 def test_continuation_is_exact(change: int | None) -> None:
     """Before, at and after the update where Q's head starts anew and smoothness ends, too."""
-    objective = Objective(ema=0.9, consistency=1.0, joint_ema=0.9)
+    objective = make_objective(ema=0.9, consistency=1.0, joint_ema=0.9)
     if change is not None:
-        objective = replace(objective, restart_q=change, smoothness=1.0, smoothness_until=change)
+        objective = with_options(objective, restart_q=change, smoothness=1.0, smoothness_until=change)
     whole, first, second = (make(EVERYTHING, objective) for _ in "abc")
     for _ in range(4):
         whole()
@@ -329,7 +335,7 @@ def test_a_loaded_state_keeps_the_settings_of_the_device() -> None:
         for group in state[name]["param_groups"]:
             group.update(capturable=True, fused=False, lr=torch.tensor(7.0))
     step.load_state_dict(state)
-    for optimizer in (step.optimizer_d, step.optimizer_g):
+    for optimizer in (step.player_d.optimizer, step.player_g.optimizer):
         for group in optimizer.param_groups:
             assert not group["capturable"] and group["fused"] and group["lr"] < 1
     step()
@@ -338,7 +344,7 @@ def test_a_loaded_state_keeps_the_settings_of_the_device() -> None:
 def test_cudnn_is_asked_for_a_fixed_order_during_an_update_alone() -> None:
     step, seen, before = make(), [], torch.backends.cudnn.deterministic
 
-    def look(work: Work) -> None:
+    def look(work: Batch) -> None:
         seen.append(torch.backends.cudnn.deterministic)
         if len(seen) == 2:
             raise KeyError
@@ -354,9 +360,9 @@ def test_cudnn_is_asked_for_a_fixed_order_during_an_update_alone() -> None:
 
 def test_q_starts_anew_once() -> None:
     """After two updates the head is a new one, of which Adam knows nothing; nothing else has changed."""
-    objective = Objective(consistency=1.0, joint_ema=0.9)
+    objective = make_objective(consistency=1.0, joint_ema=0.9)
     plain = make(EVERYTHING, objective)
-    step = make(EVERYTHING, replace(objective, restart_q=2))
+    step = make(EVERYTHING, with_options(objective, restart_q=2))
     for each in (plain, step):
         each()
         each()
@@ -376,14 +382,14 @@ def test_q_starts_anew_once() -> None:
             assert weight.std().item() == pytest.approx(0.02, rel=0.1)
             assert (weight != plain.networks.q_head.get_parameter(name)).all()
             assert (weight != make(EVERYTHING).networks.q_head.get_parameter(name)).all()
-        for value in step.optimizer_g.state[weight].values():
+        for value in step.player_g.optimizer.state[weight].values():
             assert not value.any(), name
     for name, value in fresh.named_buffers():
         assert torch.equal(value, step.networks.q_head.get_buffer(name)), name
     for name, value in kept.items():
         assert torch.equal(value, step.networks.get_parameter(name)), name
-    assert all(state["exp_avg"].any() for state in step.optimizer_d.state.values())
-    for joint in step.joints:
+    assert all(state["exp_avg"].any() for state in step.player_d.optimizer.state.values())
+    for joint in step.term_state["consistency"]["joints"]:
         assert (joint == 1 / joint.numel()).all()
     # Once: what the next updates learn stays.
     step.phases = phases
@@ -398,8 +404,8 @@ def test_q_starts_anew_once() -> None:
 def test_a_new_head_is_of_the_seed() -> None:
     heads = []
     for seed in (7, 7, 8):
-        step = make(objective=Objective(restart_q=1))
-        step._seed = seed
+        step = make(objective=make_objective(restart_q=1))
+        step.seed = seed
         step()
         step.phases = []
         step()
@@ -426,7 +432,7 @@ def assert_same(a: Any, b: Any, path: str = "") -> None:
 
 def test_moving_average_follows_the_generator() -> None:
     """With a decay that is smaller at first, so that the weights before training do not stay in it."""
-    step = make(objective=Objective(ema=0.3), dtype=torch.float64)
+    step = make(objective=make_objective(ema=0.3), dtype=torch.float64)
     assert step.ema is not None
     average = step.networks.generator.fc1.weight.detach().clone()
     for decay in (2 / 11, 3 / 12, 0.3, 0.3):
@@ -440,14 +446,14 @@ def test_compiled_networks_train_as_eager_ones(schedule: str) -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     eager, compiled = (
-        make(objective=Objective(schedule=schedule), dtype=torch.float64, rows=16) for _ in "ab"
+        make(objective=make_objective(schedule=schedule), dtype=torch.float64, rows=16) for _ in "ab"
     )
     compiled.networks.compile_parts()
     for _ in range(2):
         eager()
         compiled()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3
-    assert compiled.take_terms() == pytest.approx(eager.take_terms(), abs=1e-9)
+    assert compiled.take_metrics() == pytest.approx(eager.take_metrics(), abs=1e-9)
     wanted = eager.networks.state_dict()
     for name, value in compiled.networks.state_dict().items():
         torch.testing.assert_close(value, wanted[name], atol=1e-9, rtol=0, msg=name)
@@ -460,38 +466,38 @@ def set_scale(scale: float, *scalers: torch.amp.GradScaler) -> None:
 
 @pytest.mark.parametrize("consistency", [0.0, 1.0])
 def test_half_precision_scales_each_player_by_itself(consistency: float) -> None:
-    step = make(objective=Objective(consistency=consistency), amp=torch.float16, rows=8)
-    set_scale(256.0, step.scaler_d, step.scaler_g)
+    step = make(objective=make_objective(consistency=consistency), amp=torch.float16, rows=8)
+    set_scale(256.0, step.player_d.scaler, step.player_g.scaler)
     step()
-    assert step.scaler_d.get_scale() == step.scaler_g.get_scale() == 256.0
+    assert step.player_d.scaler.get_scale() == step.player_g.scaler.get_scale() == 256.0
     assert all(torch.isfinite(v).all() for v in step.networks.state_dict().values())
 
     # Past the range of float16, so every gradient of the generator's update overflows, and only those.
-    set_scale(2.0**40, step.scaler_g)
+    set_scale(2.0**40, step.player_g.scaler)
     before = {k: v.clone() for k, v in step.networks.named_parameters()}
     step()
     for name, weight in step.networks.named_parameters():
         assert torch.equal(weight, before[name]) != name.startswith(D_PREFIXES), name
-    assert step.scaler_d.get_scale() == 256.0
-    assert step.scaler_g.get_scale() == 2.0**39
+    assert step.player_d.scaler.get_scale() == 256.0
+    assert step.player_g.scaler.get_scale() == 2.0**39
 
-    set_scale(256.0, step.scaler_g)
-    set_scale(2.0**40, step.scaler_d)
+    set_scale(256.0, step.player_g.scaler)
+    set_scale(2.0**40, step.player_d.scaler)
     before = {k: v.clone() for k, v in step.networks.named_parameters()}
     step()
     for name, weight in step.networks.named_parameters():
         assert torch.equal(weight, before[name]) == name.startswith(D_PREFIXES), name
-    assert step.scaler_d.get_scale() == 2.0**39
-    assert step.scaler_g.get_scale() == 256.0
+    assert step.player_d.scaler.get_scale() == 2.0**39
+    assert step.player_g.scaler.get_scale() == 256.0
 
 
 @schedules
 def test_half_precision_scales_the_consistency_of_each_player_by_its_own(schedule: str) -> None:
     phase = "gradients of both" if schedule == "one-stage" else "discriminator gradients"
-    objective = Objective(schedule=schedule, consistency=30.0)
+    objective = make_objective(schedule=schedule, consistency=30.0)
     exact, scaled = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.float16))
-    set_scale(64.0, scaled.scaler_d)
-    set_scale(1024.0, scaled.scaler_g)
+    set_scale(64.0, scaled.player_d.scaler)
+    set_scale(1024.0, scaled.player_g.scaler)
     for step in (exact, scaled):
         run_until(step, phase)
     for part, scale in (("trunk.fc", 64.0), ("q_head.fc1", 1024.0)):
@@ -504,24 +510,24 @@ def test_half_precision_scales_the_consistency_of_each_player_by_its_own(schedul
 
 def test_half_precision_scale_cancels() -> None:
     exact, scaled = make(rows=16), make(amp=torch.float16, rows=16)
-    set_scale(256.0, scaled.scaler_d, scaled.scaler_g)
+    set_scale(256.0, scaled.player_d.scaler, scaled.player_g.scaler)
     for step in (exact, scaled):
         step()
     # Adam's first moment is of the size of the gradient, whatever it was multiplied by on the way.
-    a, b = (s.optimizer_d.state[s.networks.trunk.fc.weight]["exp_avg"].norm() for s in (exact, scaled))
+    a, b = (s.player_d.optimizer.state[s.networks.trunk.fc.weight]["exp_avg"].norm() for s in (exact, scaled))
     assert b / a == pytest.approx(1.0, abs=0.2)
 
 
 @schedules
 @pytest.mark.parametrize("consistency", [0.0, 1.0])
 def test_bfloat16_stays_near_float32(schedule: str, consistency: float) -> None:
-    objective = Objective(schedule=schedule, consistency=consistency)
+    objective = make_objective(schedule=schedule, consistency=consistency)
     exact, rounded = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.bfloat16))
     for step in (exact, rounded):
         for _ in range(3):
             step()
-    wanted = exact.take_terms()
-    assert rounded.take_terms() == pytest.approx(wanted, abs=0.05)
+    wanted = exact.take_metrics()
+    assert rounded.take_metrics() == pytest.approx(wanted, abs=0.05)
     assert all(p.dtype == torch.float32 for p in rounded.networks.parameters())
 
 
@@ -531,13 +537,13 @@ def test_terms_are_means_since_they_were_taken() -> None:
     for _ in range(3):
         step()
         other()
-        single.append(other.take_terms())
-    assert term_names(SPEC) == ("d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2")
-    assert tuple(single[0]) == (*term_names(SPEC), "logvar_c2")
-    means = step.take_terms()
+        single.append(other.take_metrics())
+    assert loss_names(SPEC) == ("d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2")
+    assert tuple(single[0]) == (*loss_names(SPEC), "logvar_c2")
+    means = step.take_metrics()
     assert means == pytest.approx({k: sum(t[k] for t in single) / 3 for k in means})
-    assert step.updates == 0
-    assert set(step.take_terms().values()) == {0.0}
+    assert step.updates.value == 0
+    assert set(step.take_metrics().values()) == {0.0}
 
 
 @schedules
@@ -545,12 +551,12 @@ def test_terms_are_means_since_they_were_taken() -> None:
 def test_log_variances_are_measured_as_the_loss_takes_them(
     schedule: str, given: float, measured: float
 ) -> None:
-    step = make(objective=Objective(schedule=schedule, consistency=1.0))
+    step = make(objective=make_objective(schedule=schedule, consistency=1.0))
     with torch.no_grad():
         step.networks.q_head.fc2.weight[-1] = 0
         step.networks.q_head.fc2.bias[-1] = given
     step()
-    assert step.take_terms()["logvar_c2"] == pytest.approx(measured)
+    assert step.take_metrics()["logvar_c2"] == pytest.approx(measured)
 
 
 @pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
@@ -635,7 +641,7 @@ def test_an_iteration_reads_nothing_back_to_the_host(
 ) -> None:
     """Fake tensors have no values: whatever asked for one, to branch on it or to print it, would raise."""
     networks, pixels = InfoGAN(EVERYTHING, 20, 3), images(20, 3)
-    objective = Objective(
+    objective = make_objective(
         schedule=schedule,
         mi_gradient="trunk",
         consistency=consistency,
@@ -653,9 +659,9 @@ def test_an_iteration_reads_nothing_back_to_the_host(
         step = TrainingStep(EVERYTHING, networks, objective, pixels, 6, amp=amp)
         for _ in range(2):
             step()
-        assert all(tensor.device.type == device.type for tensor in step._state_tensors())
+        assert all(tensor.device.type == device.type for tensor in step.state.tensors())
         with pytest.raises(DataDependentOutputException):
-            step.take_terms()
+            step.take_metrics()
 
 
 class _OnTheCPU:
@@ -682,32 +688,32 @@ def test_the_warm_up_of_a_capture_leaves_no_trace(
 ) -> None:
     for name in ("Stream", "stream", "current_stream", "CUDAGraph", "graph"):
         monkeypatch.setattr(torch.cuda, name, _OnTheCPU)
-    objective = Objective(schedule=schedule, ema=0.9, consistency=1.0)
+    objective = make_objective(schedule=schedule, ema=0.9, consistency=1.0)
     step, other = (make(EVERYTHING, objective, amp=amp) for _ in "ab")
     for _ in range(before):
         step()
         other()
-    addresses = [tensor.data_ptr() for tensor in step._state_tensors()]
-    scalers = (step.scaler_d, step.scaler_g)
+    addresses = [tensor.data_ptr() for tensor in step.state.tensors()]
+    scalers = (step.player_d.scaler, step.player_g.scaler)
     if amp is not None:  # a scale that overflows at once, so that the scalers change too
-        set_scale(2.0**40, *scalers, other.scaler_d, other.scaler_g)
-    capture(step._captured, step._state_tensors, scalers, step.device)
+        set_scale(2.0**40, *scalers, other.player_d.scaler, other.player_g.scaler)
+    capture(step._captured, step.state.tensors, scalers, step.device)
     assert_same(step.networks.state_dict(), other.networks.state_dict())
     if before:
-        assert addresses == [tensor.data_ptr() for tensor in step._state_tensors()]
+        assert addresses == [tensor.data_ptr() for tensor in step.state.tensors()]
     for one in (step, other):
         one.run_phases()
         one.run_phases()
     assert_same(step.state_dict(), other.state_dict())
-    assert amp is None or step.scaler_g.get_scale() < 2.0**40
+    assert amp is None or step.player_g.scaler.get_scale() < 2.0**40
 
 
 def test_what_a_graph_needs_is_asked_for() -> None:
     networks = InfoGAN(SPEC, 16, 1)
     with pytest.raises(ValueError, match="a CUDA graph needs networks and images on a CUDA device"):
-        TrainingStep(SPEC, networks, Objective(), images(), 4, cuda_graph=True)
+        TrainingStep(SPEC, networks, make_objective(), images(), 4, cuda_graph=True)
     with pytest.raises(ValueError, match="steps_per_replay is 5; without a CUDA graph it must be 1"):
-        TrainingStep(SPEC, networks, Objective(), images(), 4, steps_per_replay=5)
+        TrainingStep(SPEC, networks, make_objective(), images(), 4, steps_per_replay=5)
 
 
 @pytest.mark.parametrize("unrolled", [1, 2])
@@ -715,17 +721,19 @@ def test_a_graph_is_captured_anew_when_smoothness_ends(
     unrolled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With something in place of a graph that, like one, holds what was to be done at its capture."""
-    objective = Objective(consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, restart_q=unrolled)
+    objective = make_objective(
+        consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, restart_q=unrolled
+    )
     eager, step = make(objective=objective), make(objective=objective)
     captures: list[int] = []
 
     class Replay:
         def __init__(self, run: Callable[[], None], *_: Any) -> None:
-            self.run, self.smooth = run, step._smooth
-            captures.append(step._done)
+            self.run, self.smooth = run, bool([t for t in step.active_terms if t.name == "smoothness"])
+            captures.append(step.done.value)
 
         def replay(self) -> None:
-            assert step._smooth == self.smooth
+            assert bool([t for t in step.active_terms if t.name == "smoothness"]) == self.smooth
             self.run()
 
     monkeypatch.setattr("infogan_fast.training.step.capture", Replay)
@@ -745,11 +753,11 @@ def test_a_graph_is_captured_anew_when_smoothness_ends(
 def test_a_replay_is_eager_updates(
     schedule: str, amp: torch.dtype | None, unrolled: int, consistency: float
 ) -> None:
-    objective = Objective(schedule=schedule, ema=0.9)
+    objective = make_objective(schedule=schedule, ema=0.9)
     if consistency:
         weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
         weights |= {"smoothness": 0.5, "smoothness_until": 3 * unrolled}
-        objective = replace(objective, consistency=consistency, restart_q=unrolled, **weights)
+        objective = with_options(objective, consistency=consistency, restart_q=unrolled, **weights)
 
     def on_device(**how: Any) -> TrainingStep:
         networks = InfoGAN(EVERYTHING, 16, 1, seed=3).cuda()
@@ -761,8 +769,8 @@ def test_a_replay_is_eager_updates(
         if round_ == 2:  # a state from elsewhere, captured anew, with a scale that overflows
             graph.load_state_dict(eager.state_dict())
             for step in (eager, graph):
-                if step.scaler_g.is_enabled():
-                    set_scale(2.0**40, step.scaler_g)
+                if step.player_g.scaler.is_enabled():
+                    set_scale(2.0**40, step.player_g.scaler)
         graph()
         for _ in range(unrolled):
             eager()
@@ -772,7 +780,7 @@ def test_a_replay_is_eager_updates(
 @pytest.mark.gpu
 def test_replays_allocate_nothing() -> None:
     networks = InfoGAN(SPEC, 16, 1).cuda()
-    step = TrainingStep(SPEC, networks, Objective(), images().cuda(), 8, cuda_graph=True)
+    step = TrainingStep(SPEC, networks, make_objective(), images().cuda(), 8, cuda_graph=True)
     step()
     before = torch.cuda.memory_stats()["allocation.all.allocated"]
     for _ in range(5):

@@ -1,0 +1,4 @@
+"""Limits that several layers share. Imports no torch."""
+
+#: The smallest side of an image in pixels: the networks halve it at least twice.
+MIN_SIZE = 16

@@ -1,0 +1,71 @@
+"""Equivariance: Q should read the first uniform or normal code higher by as much as a copy is turned.
+
+So the code becomes the slant, with the same sign in every category, and slant no longer has to be told apart
+by a categorical code. That a network learns the features by which it can tell two images' transformation is
+known from Zhang et al. 2019 (arXiv 1901.04596).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from infogan_fast.errors import UserError
+from infogan_fast.latents import Code, LatentSpec
+from infogan_fast.objective.distance import add_distance_gradient
+from infogan_fast.objective.term import Answers, Term, needs
+from infogan_fast.objective.transformation import Transformation
+from infogan_fast.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LARGEST = 0.5  # what the copy that is turned most adds to the code: a quarter of a uniform code's range
+
+
+@dataclass(frozen=True)
+class Equivariance(Term):
+    """The distance of Q's answer to the copy from its answer to the image plus half the copy's slant."""
+
+    name: ClassVar[str] = "equivariance"
+    needs_slants: ClassVar[bool] = True
+
+    equivariance: float = option(
+        0.0,
+        "weight with which the first continuous code follows the slant",
+        details="Q should read the first uniform or normal code higher by as much as a copy is turned, so "
+        "that it becomes the slant, in the same direction in every category.",
+        group="objective",
+        low=0,
+        metavar="X",
+        by_recipe=True,
+    )
+
+    def check(self, spec: LatentSpec, transformation: Transformation) -> None:
+        """See :meth:`Term.check`."""
+        if not self.equivariance:
+            return
+        if not spec.ordered_codes:
+            raise needs("--equivariance", self.equivariance, "uniform or normal", spec, "uniform=2")
+        if not transformation.has_slants:
+            raise UserError(
+                f"--equivariance {self.equivariance:g} follows how far copies are turned, and "
+                f"--transformation {transformation} mirrors them, or does not turn them; give --equivariance "
+                "0, or rotation or shear without flip"
+            )
+
+    def continuous_code(self, spec: LatentSpec) -> Code | None:
+        """The first uniform or normal code."""
+        return spec.ordered_codes[0]
+
+    def metrics(self, spec: LatentSpec) -> tuple[str, ...]:
+        """``D_CODE`` in nats: how far the answers lie from what the term asks for."""
+        return (f"D_{spec.ordered_codes[0].name}",)
+
+    def add_gradient(
+        self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> Tensor | None:
+        """See :meth:`Term.add_gradient`."""
+        assert answers.slant is not None
+        offset = _LARGEST * answers.slant.to(answers.values.dtype)
+        return add_distance_gradient(answers, gradient, spec.ordered_codes[0], self.equivariance, offset)

@@ -1,0 +1,65 @@
+"""What is optimised, and how. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.term import Term, check_terms
+from infogan_fast.objective.transformation import Transformation
+
+MI_GRADIENTS = ("generator", "trunk")
+SCHEDULES = ("alternating", "one-stage")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is optimised and how; the defaults are the paper's (Chen et al. 2016, section 7 and appendix C,
+    lambdas as in the authors' code).
+
+    lambda_categorical, lambda_continuous: weight of the mutual information of each categorical code, of each
+        other code.
+    fixed_sigma: standard deviation of Q's Gaussians; None where Q learns it.
+    mi_gradient: ``"generator"``: the mutual information trains the generator and Q; ``"trunk"``: the
+        discriminator's trunk too, in its own update.
+    terms: measured on real images; none in the paper. Those with a weight of 0 are ignored.
+    transformation: makes the copies that the terms compare.
+    restart_q: updates after which Q's head starts again; 0 for never. Not in the paper.
+    schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
+        algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
+    lr_d, lr_q, lr_g, beta1, beta2: of Adam.
+    ema: decay an update of the generator's exponential moving average, which makes better images (Yazici et
+        al. 2019, arXiv 1806.04498); 0 for none. At update t the decay is at most (1 + t) / (10 + t), so that
+        the first weights are soon forgotten, as TensorFlow's averages do.
+    """
+
+    lambda_categorical: float = 1.0
+    lambda_continuous: float = 0.1
+    fixed_sigma: float | None = None
+    mi_gradient: str = "generator"
+    terms: tuple[Term, ...] = ()
+    transformation: Transformation = field(default_factory=Transformation)
+    restart_q: int = 0
+    schedule: str = "alternating"
+    lr_d: float = 2e-4
+    lr_q: float = 2e-4
+    lr_g: float = 1e-3
+    beta1: float = 0.5
+    beta2: float = 0.999
+    ema: float = 0.0
+
+    def lambdas(self, spec: LatentSpec) -> tuple[float, ...]:
+        """Weight of the mutual information of each code, in code order."""
+        return tuple(
+            self.lambda_categorical if code.is_categorical else self.lambda_continuous for code in spec.codes
+        )
+
+    def measured_terms(self, spec: LatentSpec) -> tuple[Term, ...]:
+        """The terms that an update computes: those with a weight, and those measured with any other.
+
+        Raises:
+            UserError: the terms do not go with the codes, the copies or each other.
+        """
+        check_terms(self.terms, spec, self.transformation)
+        weighted = any(term.weight for term in self.terms)
+        return tuple(term for term in self.terms if weighted and (term.weight or term.measured_with_any))

@@ -1,0 +1,175 @@
+"""What a term of the objective is, and the discovery of those in this package. Imports no torch at the top.
+
+A module of this package that defines a subclass of :class:`Term` adds a term: its options become flags, the
+training step calls it, and its metrics and tensors are recorded and saved.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from infogan_fast.errors import UserError
+from infogan_fast.latents import Code, LatentSpec
+from infogan_fast.objective.transformation import Transformation
+from infogan_fast.options import Option, options_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Q's outputs for the real images and their copies, or a gradient with respect to them.
+
+    values: [A + 2B, q_dim], float32 or float64: for A adversarial copies (0 where no term asks for them), for
+        B real images, and for their B transformed copies in the same order.
+    adversarial_rows: A. The adversarial copies are of the first A real images.
+    log_variance: ln sigma^2 of Q's Gaussians where it is fixed; None where Q's output has it.
+    slant: [B], by how much each transformed copy leans more than its image; see
+        :func:`infogan_fast.objective.copies.slants`. None where no term asks for it.
+    """
+
+    values: Tensor
+    adversarial_rows: int = 0
+    log_variance: float | None = None
+    slant: Tensor | None = None
+
+    @property
+    def adversarial(self) -> Tensor:
+        """[A, q_dim]: the adversarial copies' rows."""
+        return self.values[: self.adversarial_rows]
+
+    @property
+    def pairs(self) -> Tensor:
+        """[2B, q_dim]: the real images' rows, then their transformed copies'."""
+        return self.values[self.adversarial_rows :]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the discriminator's and Q's losses that is measured on real images.
+
+    A subclass is a frozen dataclass whose fields are its options; the field called like the term is its
+    weight, 0 for none.
+    """
+
+    name: ClassVar[str]
+    needs_adversarial_copies: ClassVar[bool] = False
+    needs_slants: ClassVar[bool] = False
+    #: Whether it is measured wherever another term makes copies, even with a weight of 0.
+    measured_with_any: ClassVar[bool] = False
+
+    @property
+    def weight(self) -> float:
+        """Its weight in the losses; 0 for none."""
+        weight: float = getattr(self, self.name)
+        return weight
+
+    def check(self, spec: LatentSpec, transformation: Transformation) -> None:
+        """See that the term can be used with these codes and these copies.
+
+        Raises:
+            UserError: it cannot; the text names the flag and the remedy.
+        """
+
+    def continuous_code(self, spec: LatentSpec) -> Code | None:
+        """The uniform or normal code that the term gives a meaning to, which no other term may use."""
+        return None
+
+    def active(self, update: int) -> bool:
+        """Whether it has a part in the update that follows ``update`` others."""
+        return self.weight > 0
+
+    def changes_at(self) -> dict[str, int]:
+        """Updates after which :meth:`active` changes, by the option's name; a CUDA graph must stop there."""
+        return {}
+
+    def metrics(self, spec: LatentSpec) -> tuple[str, ...]:
+        """Names of what :meth:`add_gradient` measures."""
+        return ()
+
+    def state(self, spec: LatentSpec, dtype: torch.dtype, device: torch.device) -> dict[str, list[Tensor]]:
+        """Tensors that last from update to update, by the name that they are saved under."""
+        return {}
+
+    def restart(self, state: dict[str, list[Tensor]]) -> None:
+        """Put the state back, in place, to what it was at first: Q's head starts again."""
+
+    def add_gradient(
+        self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> Tensor | None:
+        """Add the gradient of the weighted term with respect to Q's answers.
+
+        Args:
+            answers: constants; nothing is differentiated through them.
+            gradient: added to in place, laid out as the answers.
+            spec: the layout of Q's outputs.
+            state: of :meth:`state`; updated in place.
+
+        Returns:
+            The values of :meth:`metrics`, one dimension; None without any.
+        """
+        raise NotImplementedError
+
+
+@cache
+def term_types() -> dict[str, type[Term]]:
+    """Every term in this package by name, in the order of the flags."""
+    package = importlib.import_module("infogan_fast.objective")
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in _NEED_TORCH:
+            importlib.import_module(f"infogan_fast.objective.{module.name}")
+    return {term.name: term for term in sorted(Term.__subclasses__(), key=lambda term: term.name)}
+
+
+_NEED_TORCH = ("copies", "bounds")  # these hold no term, and --help should not wait for torch
+
+
+@cache
+def term_options() -> dict[str, Option]:
+    """The options of every term, by name."""
+    return {name: found for term in term_types().values() for name, found in options_of(term).items()}
+
+
+def make_terms(values: Mapping[str, Any]) -> tuple[Term, ...]:
+    """Every term with its options; those that are not given have the values at which the term is off."""
+    return tuple(
+        term(**{name: values[name] for name in options_of(term) if name in values})
+        for term in term_types().values()
+    )
+
+
+def check_terms(terms: Sequence[Term], spec: LatentSpec, transformation: Transformation) -> None:
+    """See that the terms can be used with these codes and copies, and together.
+
+    Raises:
+        UserError: they cannot; the text names the flags and the remedy.
+    """
+    for term in terms:
+        term.check(spec, transformation)
+    users: dict[str, list[Term]] = {}
+    for term in terms:
+        code = term.continuous_code(spec) if term.weight else None
+        if code is not None:
+            users.setdefault(code.name, []).append(term)
+    for name, several in users.items():
+        if len(several) > 1:
+            flags = " and ".join(f"--{term.name} {term.weight:g}" for term in several)
+            raise UserError(
+                f"{flags} need a uniform or normal code each, and --latents {spec} has only {name}; "
+                f"leave one out, or add a code, for example --latents {spec},uniform=1"
+            )
+
+
+def needs(flag: str, value: float, kind: str, spec: LatentSpec, example: str) -> UserError:
+    """The error for a term whose kind of code the specification lacks."""
+    return UserError(
+        f"{flag} {value:g} needs a {kind} code, and --latents {spec} has none; leave it out, or add one, for "
+        f"example --latents {spec},{example}"
+    )

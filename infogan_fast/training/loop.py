@@ -1,0 +1,229 @@
+"""The training loop: updates, and what a run writes between them.
+
+A row of metrics.jsonl has ``step``; ``seconds`` of training; means since the row before of the terms of the
+loss (``d_real``, ``d_fake``, ``g``, ``nll_CODE``, ``mse_CODE``), of ``logvar_CODE`` where Q learns it, and of
+the metrics of the objective's terms (in nats ``I_CODE``, how well Q's answers for a categorical code agree on
+images and copies, and ``D_CODE``, how far those for the codes of --equivariance and --invariance lie from
+what these ask for); for each code, in nats, ``L_CODE``, the lower bound of its mutual information,
+``H_CODE``, its entropy, and for uniform and normal codes ``L_fitted_CODE``, the bound that the best single
+sigma would give; ``diversity`` of generated images relative to real ones, in the first row from each sample
+on; and ``alarms``, the names of those that hold (:mod:`infogan_fast.training.alarms`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm.auto import tqdm
+
+from infogan_fast.config import Config
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.networks.infogan import Generator
+from infogan_fast.networks.statistics import calibrated
+from infogan_fast.objective.bounds import code_bounds
+from infogan_fast.pictures import samples
+from infogan_fast.runtime.profiling import ProfiledUpdates
+from infogan_fast.training import alarms, checkpoint
+from infogan_fast.training.run_folder import read_metrics
+from infogan_fast.training.step import TrainingStep
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class DivergedError(UserError):
+    """A loss or a weight is no longer finite."""
+
+
+class Loop:
+    """Updates, and what is written between them.
+
+    Args:
+        step: with the state that the run goes on from.
+        config: checked.
+        folder: of the run, prepared.
+        done, seconds: updates and seconds of training so far.
+        profiled: the updates to profile, if any.
+        progress: whether to report: a bar on a terminal and in a notebook, else lines.
+    """
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        config: Config,
+        folder: Path,
+        done: int,
+        seconds: float,
+        profiled: ProfiledUpdates | None,
+        *,
+        progress: bool = True,
+    ) -> None:
+        self.step, self.config, self.folder, self.done = step, config, folder, done
+        self.profiled, self.progress = profiled, progress
+        self._calibrated: tuple[int, Generator] | None = None
+        self._started = time.monotonic() - seconds
+        self._reported = -math.inf
+        self._saved = done if done else -1
+        self._monitor = alarms.AlarmMonitor(step.spec)
+        for row in read_metrics(folder):
+            self._monitor(row)
+
+    def run(self) -> bool:
+        """Train to the end or to an interruption; returns whether the run is complete."""
+        config, first = self.config, self.done
+        bar_shown = self.progress and (sys.stderr.isatty() or _in_notebook())
+        with (
+            _interruptible() as interrupted,
+            open(self.folder / "metrics.jsonl", "a") as metrics,
+            tqdm(
+                total=config.steps,
+                initial=first,
+                disable=not bar_shown,
+                unit="update",
+                dynamic_ncols=True,
+                smoothing=0.1,
+            ) as bar,
+        ):
+            while self.done < config.steps and not interrupted:
+                self._update()
+                bar.update(config.steps_per_replay)
+                last = self.done == config.steps
+                if self.done % config.log_every == 0 or last:
+                    row = self._measure(metrics, last)
+                    bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
+                    if not bar_shown:
+                        self._report(row, last)
+                if self.done % config.checkpoint_every == 0 and not last:
+                    self._save()
+                if self.done % config.sample_every == 0 or last:
+                    self._sample()
+            if self.profiled is not None:
+                self.profiled.close()
+            if self._saved != self.done:
+                self._save()
+        if self.done < config.steps:
+            self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}")
+            return False
+        path = self.folder / "traversal.png"
+        samples.traversal(self._generator(), self.step.spec).save(path)
+        self.say(f"done: {path} shows what each code does")
+        return True
+
+    def say(self, text: str) -> None:
+        """Print a line, where progress is wanted."""
+        if self.progress:
+            print(text, flush=True)
+
+    def _report(self, row: dict[str, Any], last: bool) -> None:
+        now = time.monotonic()
+        if now - self._reported > _SECONDS_BETWEEN_LINES or last:
+            self._reported = now
+            rate = self.done / row["seconds"]
+            position = f"update {self.done:,}/{self.config.steps:,}, {rate:.1f}/s"
+            self.say(f"{position}: {summary(self.step.spec, row)}")
+
+    def _update(self) -> None:
+        count = self.config.steps_per_replay
+        if self.profiled is not None:
+            self.profiled.advance(self.done)
+        if self.profiled is not None and self.config.profile_phases and self.profiled.covers(self.done):
+            for _ in range(count):
+                self.step.run_phases()
+        else:
+            self.step()
+        self.done += count
+
+    def _generator(self) -> Generator:
+        if self._calibrated is None or self._calibrated[0] != self.done:
+            generator = calibrated(self.step.ema or self.step.networks.generator, self.step.spec)
+            self._calibrated = self.done, generator
+        return self._calibrated[1]
+
+    def _measure(self, metrics: TextIO, last: bool) -> dict[str, Any]:
+        means, every = self.step.take_metrics(), self.config.sample_every
+        if bad := [name for name, value in means.items() if not math.isfinite(value)]:
+            raise self._diverged(bad)
+        row = self._row_head() | means | code_bounds(self.step.spec, means)
+        if last or self.done // every > self._monitor.step // every:
+            row["diversity"] = samples.diversity(self._generator(), self.step.spec, self.step.images)
+        row["alarms"], new = self._monitor(row)
+        print(json.dumps(row), file=metrics, flush=True)
+        for name in new:
+            with tqdm.external_write_mode():
+                self.say(f"alarm     {name}, update {self.done:,}: {alarms.explained(name)}")
+        return row
+
+    def _row_head(self) -> dict[str, Any]:
+        return {"step": self.done, "seconds": round(time.monotonic() - self._started, 3)}
+
+    def _diverged(self, names: list[str]) -> DivergedError:
+        with open(self.folder / "metrics.jsonl", "a") as metrics:
+            print(json.dumps(self._row_head() | {"alarms": ["diverged"]}), file=metrics)
+        kept = checkpoint.listed(self.folder / "checkpoints")
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return DivergedError(
+            f"training diverged by update {self.done}: {', '.join(names[:3])}{more} not finite; {last}; try "
+            f"{alarms.ALARMS['diverged'].remedy}"
+        )
+
+    def _save(self) -> None:
+        if bad := self.step.state.not_finite():
+            raise self._diverged(bad)
+        folder = self.folder / "checkpoints"
+        checkpoint.save(
+            checkpoint.checkpoint_path(folder, self.done),
+            {
+                "step": self.done,
+                "seconds": time.monotonic() - self._started,
+                "settings": self.config.options(),
+                "training": self.step.state_dict(),
+            },
+        )
+        checkpoint.prune(folder, self.config.keep_checkpoints)
+        self._saved = self.done
+
+    def _sample(self) -> None:
+        grid = samples.sample_grid(self._generator(), self.step.spec)
+        grid.save(self.folder / "samples" / f"step-{self.done:08d}.png")
+
+
+def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
+    """A row of metrics in a line: each player's loss; L_I of each code and its entropy, in nats; and how well
+    c1 agrees on copies of real images."""
+    codes = " ".join(f"{c} {row[f'L_{c}']:.2f}/{row[f'H_{c}']:.2f}" for c in spec.code_names[:6])
+    more = " ..." if spec.n_codes > 6 else ""
+    agreed = f" | on copies {row['I_c1']:.2f}" if "I_c1" in row else ""
+    return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}{agreed}"
+
+
+def _in_notebook() -> bool:
+    return any("notebook" in base.__module__ for base in tqdm.__mro__)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that SIGINT or SIGTERM fills, for the loop to end after the current update; a second one ends
+    the process at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread, which handles signals
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

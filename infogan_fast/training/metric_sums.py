@@ -1,0 +1,36 @@
+"""Sums of what is measured at every update, on the device, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+class MetricSums:
+    """Sums over updates of named values; reading them is the only part that waits for the device.
+
+    Args:
+        groups: names of the values that are measured together, by the name of the group.
+        device: where they are measured.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[str]], device: torch.device) -> None:
+        self.names = tuple(name for names in groups.values() for name in names)
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=device)
+        self._slices: dict[str, slice] = {}
+        start = 0
+        for group, names in groups.items():
+            self._slices[group] = slice(start, start + len(names))
+            start += len(names)
+
+    def add(self, group: str, values: Tensor) -> None:
+        """Count the values of a group, one dimension, any floating dtype."""
+        self.sums[self._slices[group]] += values
+
+    def take_means(self, updates: int) -> dict[str, float]:
+        """Means by name over so many updates; the sums start again at 0. Waits for the device."""
+        means = (self.sums / max(updates, 1)).tolist()
+        self.sums.zero_()
+        return dict(zip(self.names, means, strict=True))

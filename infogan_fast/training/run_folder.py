@@ -1,0 +1,150 @@
+"""The folder that a run leaves: its files, what may be replaced, and whether the disk has room.
+
+RUN/config.json      settings, versions, machine and data
+RUN/metrics.jsonl    a row every --log-every updates; see :mod:`infogan_fast.training.loop`
+RUN/samples/         a grid every --sample-every updates, always of the same latents
+RUN/checkpoints/     the last --keep-checkpoints
+RUN/traversal.png    at the end, what each code does
+RUN/profile.json     of --profile on a CPU, in Chrome's trace format
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import infogan_fast
+from infogan_fast.config import Config
+from infogan_fast.errors import UserError
+
+CONFIG_FORMAT = 3
+_WRITTEN_BY_TRAINING = (
+    *("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json"),
+)
+_WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png")
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """See that a new run may use this folder.
+
+    Raises:
+        UserError: it holds something else, or a run that is not to be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder with --out")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not empty and not a run; give another folder with --out")
+    if not overwrite:
+        raise UserError(
+            f"{folder} holds a run: continue it with --resume {folder}, replace it with --overwrite, "
+            f"or give another folder with --out"
+        )
+
+
+def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite: bool) -> None:
+    """Make the folders, and see that what the run will write fits.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is too full.
+    """
+    try:
+        if overwrite:
+            for name in (*_WRITTEN_BY_TRAINING, *_WRITTEN_BY_OTHER_COMMANDS):
+                path = folder / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        for part in (folder / "samples", folder / "checkpoints"):
+            part.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); give another folder with --out"
+        ) from None
+    # A checkpoint holds each weight and Adam's two moments, and one more checkpoint is there until the oldest
+    # is deleted.
+    copies = 3 * sum(p.numel() * p.element_size() for p in networks.parameters())
+    wanted = copies * (keep_checkpoints + 1) + (50 << 20)
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise UserError(
+            f"{folder}: {free >> 20} MiB free, and {keep_checkpoints} checkpoints need {wanted >> 20} MiB; "
+            f"free some, keep fewer with --keep-checkpoints, or give another folder with --out"
+        )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a run.
+
+    Raises:
+        UserError: there is none, or it is damaged or of another format.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        complete = isinstance(config["settings"], dict) and isinstance(config["data"], dict)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: there is no {path}; give the folder of a run") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); start a new run") from None
+    if config.get("format") != CONFIG_FORMAT or not complete:
+        raise UserError(f"{path}: format {config.get('format')}, expected {CONFIG_FORMAT}; start a new run")
+    return config
+
+
+def write_config(folder: Path, config: Config, machine: dict[str, str], data: dict[str, Any]) -> None:
+    """Write config.json, whole or not at all."""
+    versions = {
+        "infogan_fast": infogan_fast.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    saved = {
+        "format": CONFIG_FORMAT,
+        "settings": config.options(),
+        "machine": machine,
+        "data": data,
+        "versions": versions,
+    }
+    temporary = folder / ".config.json.part"
+    temporary.write_text(json.dumps(saved, indent=2) + "\n")
+    os.replace(temporary, folder / "config.json")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; what a crash cut short is left out."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+            row["step"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        rows.append(row)
+    return rows
+
+
+def cut_metrics(folder: Path, updates: int) -> None:
+    """Drop the rows past the checkpoint that the run goes on from."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = [row for row in read_metrics(folder) if row["step"] <= updates]
+    temporary = folder / ".metrics.jsonl.part"
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    os.replace(temporary, path)

@@ -1,0 +1,248 @@
+"""Training from a request to its end: the device, the images, the step, the folder, then the loop."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infogan_fast.config import IN_MEMORY, Config, Request, load_config
+from infogan_fast.data import ImageSet, load_images
+from infogan_fast.errors import UserError
+from infogan_fast.networks.infogan import InfoGAN, stage_channels
+from infogan_fast.networks.linear import faster_linear, set_linear
+from infogan_fast.runtime.device import amp_dtype, choose_device, describe
+from infogan_fast.runtime.profiling import ProfiledUpdates
+from infogan_fast.runtime.threads import tune_allocator, usable_threads
+from infogan_fast.training import checkpoint, run_folder
+from infogan_fast.training.loop import Loop
+from infogan_fast.training.step import TrainingStep
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What :func:`train` left."""
+
+    folder: Path
+    complete: bool
+    """False where the run was interrupted; it is saved."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run computes with."""
+
+    device: torch.device
+    amp: torch.dtype | None
+    linear: str
+    """The library of float32 linear layers on a CPU."""
+
+    def described(self) -> dict[str, str]:
+        """For config.json."""
+        precision = "float32" if self.amp is None else f"{str(self.amp).removeprefix('torch.')} autocast"
+        uses_linear = self.device.type == "cpu" and self.amp is None
+        return {
+            "device": str(self.device),
+            "hardware": describe(self.device),
+            "precision": precision,
+            "linear": self.linear if uses_linear else "PyTorch's choice",
+        }
+
+
+def train(request: Request, images: Any = None, *, progress: bool = True) -> Outcome:
+    """Train as asked.
+
+    Args:
+        request: options, and the folder.
+        images: in memory, see :func:`infogan_fast.data.load_images`; None: those that the options name.
+        progress: whether to report on the way.
+
+    Raises:
+        UserError: the request, the data, the device or the folder does not do, or training diverged.
+    """
+    tune_allocator()
+    saved: dict[str, Any] | None = None
+    if request.resume is not None:
+        folder = request.resume
+        saved = run_folder.read_config(folder)
+        config = load_config(saved["settings"]).resumed(request.given)
+    else:
+        config = Config.from_options(request.given).checked()
+        folder = request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
+        run_folder.check_free(folder, request.overwrite)
+    machine = _set_up(config)
+    data = _load(config, images, folder if saved is not None else None)
+    described = _described(data)
+    if saved is not None:
+        _check_same_data(folder, saved["data"], described)
+    step = _make_step(config, machine, data.images)
+    done, seconds = _continue(step, folder, config) if saved is not None else (0, 0.0)
+    profiled = _profiled(config, machine.device, folder, done)
+
+    run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
+    run_folder.write_config(folder, config, machine.described(), described)
+    run_folder.cut_metrics(folder, done)
+    loop = Loop(step, config, folder, done, seconds, profiled, progress=progress)
+    for line in _announcement(step, config, machine, data, folder, done):
+        loop.say(line)
+    return Outcome(folder, loop.run())
+
+
+def _set_up(config: Config) -> Machine:
+    """Choose the device and set the process up for it."""
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        # PyTorch warns where the first thing that autograd's thread does is a matrix product; it is harmless.
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
+    amp = amp_dtype(device) if config.amp else None
+    torch.set_num_threads(config.threads or usable_threads())
+    return Machine(device, amp, faster_linear() if config.linear == "auto" else config.linear)
+
+
+def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
+    if config.data == IN_MEMORY and images is None and resumed is not None:
+        raise UserError(
+            f"{resumed} was trained on images in memory; continue it from Python, with "
+            f"infogan_fast.train(data=images, resume={str(resumed)!r})"
+        )
+    data = load_images(
+        config.data if images is None else images,
+        data_dir=None if config.data_dir is None else Path(config.data_dir).expanduser(),
+        image_size=config.image_size,
+        channels=config.channels,
+        crop=config.crop,
+        seed=config.seed,
+        count=config.images,
+    )
+    channels, size = data.images.shape[1:3]
+    stage_channels(size, channels)  # raises where the networks do not take such images
+    return data
+
+
+def _described(data: ImageSet) -> dict[str, Any]:
+    """For config.json."""
+    channels, size = data.images.shape[1:3]
+    return {"source": data.source, "images": len(data.images), "image_size": size, "channels": channels}
+
+
+def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any]) -> None:
+    # A path may have moved; the digest of images in memory may not.
+    ignored = {} if "sha256" in str(saved.get("source")) else {"source": ""}
+    if saved | ignored != found | ignored:
+        raise UserError(f"{folder} was trained on {saved['source']}, and this is {found['source']}")
+
+
+def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep:
+    channels, size = images.shape[1:3]
+    networks = InfoGAN(
+        config.latents,
+        size,
+        channels,
+        learned_variance=config.fixed_sigma is None,
+        slope=config.leaky_slope,
+        seed=config.seed,
+    ).to(machine.device)
+    set_linear(networks, machine.linear)
+    if config.compile:
+        networks.compile_parts()
+    placed = _placed(images, machine.device)
+    return TrainingStep(
+        config.latents,
+        networks,
+        config.objective,
+        placed,
+        config.batch_size,
+        seed=config.seed,
+        amp=machine.amp,
+        cuda_graph=_uses_graph(config, machine.device, placed),
+        steps_per_replay=config.steps_per_replay,
+    )
+
+
+def _placed(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the device where they take at most half of its free memory, else as they are."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.numel() < free // 2:
+            return images.to(device)
+    return images
+
+
+def _uses_graph(config: Config, device: torch.device, images: Tensor) -> bool:
+    possible = device.type == images.device.type == "cuda"
+    if config.cuda_graph is None and config.steps_per_replay == 1:
+        return possible
+    if config.cuda_graph is not False and not possible:
+        flag = "--cuda-graph" if config.cuda_graph else f"--steps-per-replay {config.steps_per_replay}"
+        reason = "training runs on the CPU" if device.type == "cpu" else "the images do not fit the device"
+        remedy = "use --no-cuda-graph" + (" --steps-per-replay 1" if config.steps_per_replay > 1 else "")
+        raise UserError(f"{flag}: {reason}, so there can be no CUDA graph; {remedy}")
+    return config.cuda_graph is not False
+
+
+def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, float]:
+    """Load the last checkpoint; returns the updates and seconds that it has behind it."""
+    kept = checkpoint.listed(folder / "checkpoints")
+    if not kept:
+        raise UserError(
+            f"--resume {folder}: there is no checkpoint in {folder / 'checkpoints'}; start a new run"
+        )
+    state = checkpoint.load(kept[-1])
+    try:
+        if state["step"] != checkpoint.step_of(kept[-1]):
+            raise ValueError(f"it is of update {state['step']}")
+        step.load_state_dict(state["training"])
+        done, seconds = int(state["step"]), float(state["seconds"])
+    except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{kept[-1]}: does not belong to this run ({reason}); delete it to continue from the one before"
+        ) from None
+    behind = f"{folder} has {done} updates behind it"
+    if done > config.steps:
+        raise UserError(f"{behind}; --steps is {config.steps}, expected at least that")
+    if done % config.steps_per_replay:
+        raise UserError(
+            f"{behind}; --steps-per-replay is {config.steps_per_replay}, expected a divisor of that"
+        )
+    return done, seconds
+
+
+def _profiled(config: Config, device: torch.device, folder: Path, done: int) -> ProfiledUpdates | None:
+    if config.profile is None:
+        return None
+    start, stop = config.profile
+    if start < done < config.steps:
+        raise UserError(f"--profile is {start}:{stop}; {folder} has {done} updates behind it already")
+    return ProfiledUpdates(start, stop, device, folder / "profile.json")
+
+
+def _announcement(
+    step: TrainingStep, config: Config, machine: Machine, data: ImageSet, folder: Path, done: int
+) -> list[str]:
+    """What a run prints before its first update."""
+    described, (channels, size) = machine.described(), data.images.shape[1:3]
+    weights = sum(p.numel() for p in step.networks.parameters())
+    hardware = f"{described['hardware']}, {described['precision']}, PyTorch {torch.__version__}"
+    if described["linear"] == machine.linear:
+        hardware += f", float32 linear layers through {machine.linear}"
+    lines = [
+        f"runs on   {hardware}",
+        f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}",
+        f"latents   {config.latents}; networks of {weights / 1e6:.1f} million weights",
+    ]
+    if config.transformation is not None:
+        used = ", ".join(f"{term.name} {term.weight:g}" for term in config.objective.terms if term.weight)
+        lines.append(f"copies    {config.transformation}; weights of their terms: {used}")
+    start = f", from update {done:,}" if done else ""
+    lines.append(f"writes    {folder}: {config.steps:,} updates of {config.batch_size} images{start}")
+    if machine.device.type == "cuda":
+        on_device = step.images.device == machine.device
+        kept = "on the device" if on_device else "in host memory: they do not fit the device"
+        graph = f"one CUDA graph of {config.steps_per_replay} updates" if step.cuda_graph else "no CUDA graph"
+        lines.append(f"images    {kept}; {graph}")
+    return lines

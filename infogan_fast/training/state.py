@@ -1,0 +1,113 @@
+"""The state of a training step, registered once: saved, loaded and restored after a graph's warm-up."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Counter:
+    """A number that the host counts."""
+
+    value: int = 0
+
+
+Entry = Tensor | list[Tensor] | nn.Module | torch.optim.Optimizer | torch.amp.GradScaler | Counter | None
+
+#: Every checkpoint of version 0.1 holds these, also where the objective has no use for them.
+_ALWAYS_SAVED = frozenset({"joints"})
+
+
+class State:
+    """What lasts from update to update, by name.
+
+    ``entries`` are changed in place alone, so that a CUDA graph finds them where they were at its capture.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    def register(self, name: str, entry: Entry) -> None:
+        """Save, load and restore this under that name. None takes the place of an entry that is not used.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in self.entries:
+            raise ValueError(f"the state already has an entry {name!r}")
+        self.entries[name] = entry
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that an update changes in place, except those of the gradient scalers."""
+        return [tensor for _, tensor in self.named_tensors()]
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """:meth:`tensors` with a name for each, such as ``networks.d_head.weight``."""
+        for name, entry in self.entries.items():
+            if isinstance(entry, Tensor):
+                yield name, entry
+            elif isinstance(entry, list):
+                yield from ((f"{name}.{i}", tensor) for i, tensor in enumerate(entry))
+            elif isinstance(entry, nn.Module):
+                yield from ((f"{name}.{key}", tensor) for key, tensor in entry.named_parameters())
+                yield from ((f"{name}.{key}", tensor) for key, tensor in entry.named_buffers())
+            elif isinstance(entry, torch.optim.Optimizer):
+                for i, values in enumerate(entry.state.values()):
+                    yield from ((f"{name}.{i}.{key}", tensor) for key, tensor in values.items())
+
+    def not_finite(self) -> list[str]:
+        """Names of the tensors that hold an infinity or a NaN; waits for the device."""
+        return [
+            name
+            for name, tensor in self.named_tensors()
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact continuation needs; tensors are not copied."""
+        return {name: _saved(entry) for name, entry in self.entries.items()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Copy what :meth:`state_dict` gave into the entries.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: the state is of other networks or another version.
+        """
+        if unknown := set(saved) - set(self.entries) - _ALWAYS_SAVED:
+            raise ValueError(f"it has {', '.join(sorted(unknown))}, which this run does not")
+        for name, entry in self.entries.items():
+            _load(entry, saved[name])
+
+
+def _saved(entry: Entry) -> Any:
+    if entry is None or isinstance(entry, (Tensor, list)):
+        return entry
+    return entry.value if isinstance(entry, Counter) else entry.state_dict()
+
+
+@torch.no_grad()
+def _load(entry: Entry, saved: Any) -> None:
+    if isinstance(entry, Tensor):
+        entry.copy_(saved)
+    elif isinstance(entry, list):
+        for own, value in zip(entry, saved, strict=True):
+            own.copy_(value)
+    elif isinstance(entry, Counter):
+        entry.value = saved
+    elif isinstance(entry, torch.optim.Optimizer):
+        # The device and the settings of this run, whatever the state was saved on.
+        own_settings = [{k: v for k, v in group.items() if k != "params"} for group in entry.param_groups]
+        entry.load_state_dict(copy.deepcopy(saved))  # it keeps tensors that need no conversion
+        for group, settings in zip(entry.param_groups, own_settings, strict=True):
+            group.update(settings)
+    elif isinstance(entry, torch.amp.GradScaler):
+        if entry.is_enabled():
+            entry.load_state_dict(saved)
+    elif entry is not None:
+        entry.load_state_dict(saved)
