@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from infogan_fast import train
+from infogan_fast import seeds, train
 from infogan_fast.errors import NativeError
 from infogan_fast.runtime import native
 
 
 def pytest_report_header() -> list[str]:
     try:
-        half = native.load().__file__
+        cpu = native.load().__file__
         cuda = native.cuda_missing() or "loaded"
     except NativeError as error:
-        half, cuda = f"MISSING: {error}", "MISSING: it needs the CPU half"
-    return [f"torch: {torch.__version__}", f"CPU half: {half}", f"CUDA half: {cuda}"]
+        cpu, cuda = f"MISSING: {error}", "MISSING: it needs the CPU library"
+    return [f"torch: {torch.__version__}", f"CPU library: {cpu}", f"CUDA library: {cuda}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -99,3 +99,38 @@ def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags += ["--data", str(folder / "data.npz"), "--fixed-sigma", "0.5", "--out", str(folder / "run")]
     assert train.main(flags) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def grey_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of labelled grey images without a test split."""
+    draws = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("grey") / "images.npz"
+    np.savez(path, images=draws.integers(0, 256, (40, 16, 16), np.uint8), labels=np.arange(40) % 2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def seed_flags(grey_images: Path) -> list[str]:
+    """Options of the seeds command for a fast study of grey_images."""
+    latents = ["--latents", "noise=4,cat=2,uniform=2"]
+    return [
+        "--data",
+        str(grey_images),
+        "--image-size",
+        "16",
+        "--batch-size",
+        "8",
+        *latents,
+        "--device",
+        "cpu",
+    ]
+
+
+@pytest.fixture(scope="session")
+def three_seeds(grey_images: Path, seed_flags: list[str]) -> Path:
+    """A finished study of the seeds 5 to 7 after two updates, for reading only."""
+    out = grey_images.parent / "three"
+    flags = ["--n", "3", "--first-seed", "5", "--jobs", "1", "--out", str(out)]
+    assert seeds.main([*flags, *seed_flags, "--steps", "2"]) == 0
+    return out

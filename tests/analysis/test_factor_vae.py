@@ -43,14 +43,11 @@ def test_factors_of_drawn_images() -> None:
 
     def sample(fixed_factor: int | None, rng: np.random.Generator, groups: int, size: int) -> Array:
         n = groups * size
-        factors = [
-            rng.integers(10, size=n),
-            rng.uniform(-limit, limit, n),
-            rng.uniform(*strokes.WIDTH_RANGE, n),
-        ]
+        digit, rotation = rng.integers(10, size=n), rng.uniform(-limit, limit, n)
+        width = rng.uniform(*strokes.WIDTH_RANGE, n)
         if fixed_factor is not None:
-            factors[fixed_factor] = np.repeat(factors[fixed_factor][::size], size)
-        digit, rotation, width = factors
+            factor = (digit, rotation, width)[fixed_factor]
+            factor[:] = np.repeat(factor[::size], size)
         index = rng.integers(1 << 40, size=n)
         images = strokes.render(0, index, digit, rotation.astype(np.float32), width.astype(np.float32)) / 255
         codes = np.c_[digit, morphology.slant(images), morphology.thickness(images)]

@@ -60,7 +60,7 @@ def test_scores_depend_on_the_seed_alone() -> None:
     scores: list[Callable[[int], object]] = [
         lambda seed: mig(ENCODERS["all turned"], FACTORS, samples=2000, seed=seed).score,
         lambda seed: sap(ENCODERS["all turned"], FACTORS, seed=seed, **small).score,
-        lambda seed: dci(ENCODERS["all turned"], seed=seed, **small).disentanglement,
+        lambda seed: dci(ENCODERS["all turned"], FACTORS, seed=seed, **small).disentanglement,
         lambda seed: factor_vae_score(SAMPLERS["turned"], 3, seed=seed, **small).votes.tolist(),
         lambda seed: beta_vae_score(SAMPLERS["turned"], 3, seed=seed, train=900, test=700),
     ]

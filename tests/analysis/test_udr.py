@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from analysis.encoders import FACTORS, N
+from analysis.encoders import FACTORS, N, turned
 from scipy import stats
 
 from infogan_fast.analysis.udr import udr
@@ -45,12 +45,12 @@ def test_udr_by_hand() -> None:
 def test_the_odd_model_out_agrees_least() -> None:
     noise = np.random.default_rng(1)
     models = [FACTORS + noise.normal(scale=[0.0, s, s], size=FACTORS.shape) for s in (0.02, 0.05, 0.1, 0.15)]
-    turned = FACTORS.copy()
-    turned[:, 1:] = turned(FACTORS[:, 1:], (0, 1))
+    mixed = FACTORS.copy()
+    mixed[:, 1:] = turned(FACTORS[:, 1:], (0, 1))
     merged = FACTORS.copy()
     merged[:, 0] //= 2
     kinds = [True, False, False]
-    for odd in (turned, merged, np.round(noise.normal(size=FACTORS.shape))):
+    for odd in (mixed, merged, np.round(noise.normal(size=FACTORS.shape))):
         scores = udr([*models, odd], discrete_codes=kinds).scores
         assert scores.argmin() == 4
         assert scores.argmax() in (0, 1)
