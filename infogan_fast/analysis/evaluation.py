@@ -61,11 +61,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """All scores of a run's codes, as JSON values.
 
-    ``run``, ``updates``, ``latents``, ``generator`` and ``seed`` identify what was evaluated. ``data``
-    describes the real images; ``held_out`` and ``why_not`` say whether training saw them. ``codes`` has the
-    kind of each code and the results of :func:`information`, :func:`cluster_scores`,
-    :func:`factor_correlations` (as ``factors``) and :func:`sweep_scores` (as ``sweeps``). ``disentanglement``
-    is the result of :func:`disentanglement`.
+    ``data`` describes the real images; ``held_out`` and ``why_not`` say whether training saw them. ``codes``
+    has the kind of each code and the results of :func:`information`, :func:`cluster_scores`,
+    :func:`factor_correlations` (``factors``) and :func:`sweep_scores` (``sweeps``).
 
     Args:
         run: see :func:`infogan_fast.analysis.run.load_run`.
