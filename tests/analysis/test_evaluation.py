@@ -162,6 +162,16 @@ def test_a_q_that_knows_nothing(held_out: ImageSet) -> None:
     assert cluster_scores(run.spec, read, held_out)["c1"]["accuracy"] < 0.3
 
 
+def test_categories_are_only_names(held_out: ImageSet) -> None:
+    run = knowing(held_out)
+    read = read_images(run, held_out.images)
+    renamed = read | {"c1": np.array([7, 0, 5, 900, 2, 1, 4, 3, 6, 8])[read["c1"]]}
+    before, after = (disentanglement(run.spec, codes, held_out) for codes in (read, renamed))
+    assert before is not None and after is not None
+    for score in ("mig", "factor_vae", "beta_vae"):
+        assert after[score] == pytest.approx(before[score], abs=1e-6)
+
+
 def test_correlation_within_a_label(held_out: ImageSet) -> None:
     # The code is the rotation, negated for odd digits and shifted by digit: overall, no correlation remains.
     digit, rotation = held_out.factors["digit"].double(), held_out.factors["rotation"].double()
