@@ -1,4 +1,4 @@
-"""What every test file shares: GPU tests are skipped, and said to be, where there is no GPU."""
+"""Fixtures and hooks for all tests; GPU tests are skipped, with a note, on machines without a GPU."""
 
 from __future__ import annotations
 
@@ -89,8 +89,9 @@ def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two updates on labelled images in colour without a test part, in data.npz beside it; to be
-    read only."""
+    """A run of two updates on labelled colour images without a test split, for reading only; its data is
+    data.npz in the parent folder.
+    """
     folder = tmp_path_factory.mktemp("colour")
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (30, 16, 16, 3), np.uint8)
