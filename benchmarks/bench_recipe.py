@@ -19,9 +19,9 @@ import torch
 from baselines import assigned
 from timing import machine, write_json
 
-from infogan_fast.analysis.metrics import match_clusters
+from infogan_fast.analysis.clusters import match_clusters
+from infogan_fast.analysis.evaluation import sweep_scores
 from infogan_fast.config import Settings
-from infogan_fast.evaluate import sweep_scores
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear

@@ -24,7 +24,7 @@ from baselines import Plain, ThreeOptimizers, assigned
 from timing import machine, write_json
 from torch import Tensor, nn
 
-from infogan_fast.analysis.metrics import match_clusters
+from infogan_fast.analysis.clusters import match_clusters
 from infogan_fast.config import Settings
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN

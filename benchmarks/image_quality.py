@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infogan_fast.analysis import morphology
+from infogan_fast.analysis.evaluation import match_labels
 from infogan_fast.analysis.run import Run, load_run
-from infogan_fast.evaluate import match_labels
 from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
 
 NEIGHBOURS = 5

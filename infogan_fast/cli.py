@@ -7,10 +7,12 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import infogan_fast
 from infogan_fast.errors import UserError
+from infogan_fast.limits import DEVICES
 
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
@@ -59,6 +61,30 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """Called by argparse with the problem."""
         raise UserError(f"{message}; --help lists the options")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add RUN, --checkpoint and --device, the arguments of :func:`infogan_fast.analysis.run.load_run`."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a trained run")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", type=Path, help="a checkpoint of the run (default: the last one)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="auto: CUDA if there is a device (default: auto)",
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --data and --data-dir, the arguments of :meth:`infogan_fast.analysis.run.Run.load_images`."""
+    parser.add_argument(
+        "--data", metavar="NAME|PATH", help="other real images than those the run was trained on"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", type=Path, help="folder of the MNIST files (default: the run's)"
+    )
 
 
 class _Help(argparse.HelpFormatter):

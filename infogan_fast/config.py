@@ -18,14 +18,13 @@ from infogan_fast.cli import Parser
 from infogan_fast.data.registry import BUILT_IN, SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.limits import MIN_SIZE
+from infogan_fast.limits import DEVICES, MIN_SIZE
 from infogan_fast.objective.objective import MI_GRADIENTS, SCHEDULES, Objective
 from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import Option, add_flags, markdown, option, options_of
 from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 
-DEVICES = ("auto", "cpu", "cuda")
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
 
 #: The data's name where the images were handed over in memory.

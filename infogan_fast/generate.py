@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from infogan_fast.analysis.run import Run, add_run_arguments, load_run
-from infogan_fast.cli import Parser
+from infogan_fast.analysis.run import Run, load_run
+from infogan_fast.cli import Parser, add_run_arguments
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.pictures import figures, samples

@@ -1,55 +1,59 @@
-"""``python -m infogan_fast.info``: what is installed, what was built, and what mends what is missing."""
+"""``python -m infogan_fast.info``: versions, what was built, and how to repair what is missing."""
 
 from __future__ import annotations
 
-import argparse
 import platform
 import sys
 from collections.abc import Sequence
 
-import torch
-
 import infogan_fast
-from infogan_fast.cli import command
+from infogan_fast.cli import Parser, command
 from infogan_fast.errors import NativeError
 from infogan_fast.runtime import native
 
 
 def report() -> list[tuple[str, str]]:
     """The lines of the report as (name, value)."""
+    import torch
+
     lines = [
         ("infogan_fast", f"{infogan_fast.__version__} ({native.source_tree() or native.PACKAGE.parent})"),
         ("python", f"{platform.python_version()}, {platform.platform()}"),
         ("torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"),
         ("cpu", f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"),
-        ("gpu", ", ".join(_devices()) or "none found"),
+        ("gpu", ", ".join(_gpus()) or "none found"),
     ]
     try:
-        config = native.load().build_config()
+        library = native.load()
     except NativeError as error:
-        return [*lines, ("CPU half", f"MISSING: {error}"), ("CUDA half", "MISSING: it needs the CPU half")]
+        needed = "MISSING: it needs the CPU library"
+        return [*lines, ("CPU library", f"MISSING: {error}"), ("CUDA library", needed)]
+    config = library.build_config()
     built = f"built against torch {config['torch_version']} by {config['compiler']}"
     if config["version"] != infogan_fast.__version__:
         built += f" from version {config['version']}"
-    lines.append(("CPU half", f"loaded, {built} ({native.load().__file__})"))
+    lines.append(("CPU library", f"loaded, {built} ({library.__file__})"))
     missing = native.cuda_missing()
-    lines.append(("CUDA half", "loaded" if missing is None else f"MISSING: {missing}"))
+    lines.append(("CUDA library", "loaded" if missing is None else f"MISSING: {missing}"))
     if config["cuda_version"]:
         lines.append(("", f"built with CUDA {config['cuda_version']} for {config['cuda_arches']}"))
     return lines
 
 
-def _devices() -> list[str]:
+def _gpus() -> list[str]:
+    import torch
+
     properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [f"{device.name} (compute capability {device.major}.{device.minor})" for device in properties]
+    return [f"{gpu.name} (compute capability {gpu.major}.{gpu.minor})" for gpu in properties]
 
 
 @command("info")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report; the status is 0 whatever it says."""
-    argparse.ArgumentParser(
-        prog="infogan-fast info",
-        description="Versions, the architectures built in and, for a missing half, what mends it.",
+    """Print the report and return 0, even if something is missing."""
+    Parser(
+        prog="python -m infogan_fast.info",
+        description="Print versions, the compiled libraries and their GPU architectures, and how to build a "
+        "library that is missing.",
     ).parse_args(argv)
     for name, value in report():
         print(f"{name:13}{value}")
@@ -57,4 +61,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

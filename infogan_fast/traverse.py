@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image, features
 
-from infogan_fast.analysis.run import Run, add_data_arguments, add_run_arguments, load_run
-from infogan_fast.cli import Parser
+from infogan_fast.analysis.evaluation import match_labels
+from infogan_fast.analysis.run import Run, load_run
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments
 from infogan_fast.errors import UserError
-from infogan_fast.evaluate import match_labels
 from infogan_fast.pictures import samples
 
 FORMATS = (".png", ".gif", ".webp")

@@ -1,4 +1,4 @@
-"""What every test file shares: GPU tests are skipped, and said to be, where there is no GPU."""
+"""Fixtures and hooks for all tests; GPU tests are skipped, with a note, on machines without a GPU."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from infogan_fast import train
+from infogan_fast import seeds
 from infogan_fast.errors import NativeError
 from infogan_fast.runtime import native
+from infogan_fast.train import main as train_main
 
 
 def pytest_report_header() -> list[str]:
     try:
-        half = native.load().__file__
+        cpu = native.load().__file__
         cuda = native.cuda_missing() or "loaded"
     except NativeError as error:
-        half, cuda = f"MISSING: {error}", "MISSING: it needs the CPU half"
-    return [f"torch: {torch.__version__}", f"CPU half: {half}", f"CUDA half: {cuda}"]
+        cpu, cuda = f"MISSING: {error}", "MISSING: it needs the CPU library"
+    return [f"torch: {torch.__version__}", f"CPU library: {cpu}", f"CUDA library: {cuda}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -83,19 +84,55 @@ def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--seed", "3", "--device", "cpu"]
     flags += ["--latents", "noise=4,cat=3,uniform=1,bernoulli=1", "--steps", "4", "--ema", "0.5"]
     flags += ["--checkpoint-every", "2", "--sample-every", "2", "--log-every", "2"]
-    assert train.main([*flags, "--out", str(out)]) == 0
+    assert train_main([*flags, "--out", str(out)]) == 0
     return out
 
 
 @pytest.fixture(scope="session")
 def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two updates on labelled images in colour without a test part, in data.npz beside it; to be
-    read only."""
+    """A run of two updates on labelled colour images without a test split, for reading only; its data is
+    data.npz in the parent folder.
+    """
     folder = tmp_path_factory.mktemp("colour")
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (30, 16, 16, 3), np.uint8)
     np.savez(folder / "data.npz", images=images, labels=np.arange(30) % 2 + 7)
     flags = ["--batch-size", "8", "--latents", "noise=4,cat=2,normal=1", "--steps", "2", "--device", "cpu"]
     flags += ["--data", str(folder / "data.npz"), "--fixed-sigma", "0.5", "--out", str(folder / "run")]
-    assert train.main(flags) == 0
+    assert train_main(flags) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def grey_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of labelled grey images without a test split."""
+    draws = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("grey") / "images.npz"
+    np.savez(path, images=draws.integers(0, 256, (40, 16, 16), np.uint8), labels=np.arange(40) % 2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def seed_flags(grey_images: Path) -> list[str]:
+    """Options of the seeds command for a fast study of grey_images."""
+    latents = ["--latents", "noise=4,cat=2,uniform=2"]
+    return [
+        "--data",
+        str(grey_images),
+        "--image-size",
+        "16",
+        "--batch-size",
+        "8",
+        *latents,
+        "--device",
+        "cpu",
+    ]
+
+
+@pytest.fixture(scope="session")
+def three_seeds(grey_images: Path, seed_flags: list[str]) -> Path:
+    """A finished study of the seeds 5 to 7 after two updates, for reading only."""
+    out = grey_images.parent / "three"
+    flags = ["--n", "3", "--first-seed", "5", "--jobs", "1", "--out", str(out)]
+    assert seeds.main([*flags, *seed_flags, "--steps", "2"]) == 0
+    return out

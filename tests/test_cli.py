@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -12,7 +14,7 @@ from infogan_fast.errors import UserError
 
 def test_command_line_dispatches(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
-    assert "CPU half" in capsys.readouterr().out
+    assert "CPU library" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         cli.main(["no-such-command"])
     assert stop.value.code == 2
@@ -25,3 +27,12 @@ def test_a_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str
 
     assert main(["--x"]) == 2
     assert capsys.readouterr().err == "infogan_fast.info: no such thing: ['--x']\n"
+
+
+@pytest.mark.parametrize("name", ["seeds", "evaluate", "info"])
+def test_help_does_not_import_torch(name: str) -> None:
+    code = f"import sys; from infogan_fast import {name}\ntry: {name}.main(['--help'])\n"
+    code += "finally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: python -m infogan_fast.{name}" in done.stdout

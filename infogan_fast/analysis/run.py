@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +16,10 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.networks.statistics import calibrated, measured_anew
-from infogan_fast.runtime.device import DEVICE_CHOICES, choose_device
+from infogan_fast.runtime.device import choose_device
 from infogan_fast.training import checkpoint
+from infogan_fast.training.run_folder import read_config
 
-CONFIG_FORMAT = 3
 STATISTICS_IMAGES = 8192
 _BATCH = 256
 
@@ -135,25 +132,6 @@ def in_batches(network: nn.Module, images: Tensor, device: torch.device) -> Tens
     return torch.cat([network(as_input(part, device)).float().cpu() for part in images.split(_BATCH)])
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a run.
-
-    Raises:
-        UserError: there is none, or it is damaged or of another format.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        complete = isinstance(config["settings"], dict) and isinstance(config["data"], dict)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: there is no {path}; give the folder of a run") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); start a new run") from None
-    if config.get("format") != CONFIG_FORMAT or not complete:
-        raise UserError(f"{path}: format {config.get('format')}, expected {CONFIG_FORMAT}; start a new run")
-    return config
-
-
 def load_run(folder: Path, *, checkpoint_file: Path | None = None, device: str = "auto") -> Run:
     """Load a run's networks.
 
@@ -217,28 +195,4 @@ def load_run(folder: Path, *, checkpoint_file: Path | None = None, device: str =
         calibrated(generator.to(where), run_config.latents),
         networks,
         where,
-    )
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, --checkpoint and --device, for :func:`load_run`."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder that training left")
-    parser.add_argument(
-        "--checkpoint", metavar="FILE", type=Path, help="a checkpoint of the run (default: its last)"
-    )
-    parser.add_argument(
-        "--device",
-        choices=DEVICE_CHOICES,
-        default="auto",
-        help="auto takes CUDA where there is a device (default: auto)",
-    )
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """--data and --data-dir, for :meth:`Run.load_images`."""
-    parser.add_argument(
-        "--data", metavar="NAME|PATH", help="real images other than those that the run was trained on"
-    )
-    parser.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="folder of the MNIST files (default: the run's)"
     )

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import torch
 
 from infogan_fast.errors import UserError
+from infogan_fast.limits import DEVICES
 from infogan_fast.networks.linear import cpu_description
 from infogan_fast.runtime import native
 
-DEVICE_CHOICES = ("auto", "cpu", "cuda")
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # the last is ARM's
 
 
@@ -22,8 +22,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UserError: CUDA is asked for and absent, or this package's CUDA kernels are.
     """
-    if name not in DEVICE_CHOICES:
-        raise UserError(f"device is {name!r}; expected one of {', '.join(DEVICE_CHOICES)}")
+    if name not in DEVICES:
+        raise UserError(f"device is {name!r}; expected one of {', '.join(DEVICES)}")
     available = torch.cuda.is_available()
     if name == "cpu" or (name == "auto" and not available):
         return torch.device("cpu")

@@ -18,9 +18,9 @@ from torch.nn import functional
 from infogan_fast import cli, generate
 from infogan_fast.analysis.run import Run, as_input, in_batches, load_run
 from infogan_fast.errors import UserError
+from infogan_fast.networks.statistics import calibrated
 from infogan_fast.pictures import samples
 from infogan_fast.training import checkpoint
-from infogan_fast.training.step import calibrated
 
 
 def pixels(picture: Path | Image.Image) -> NDArray[np.uint8]:
@@ -65,7 +65,7 @@ def first_norm(network: nn.Module) -> nn.BatchNorm2d:
 def before_first_norm(run: Run, images: Tensor) -> Tensor:
     """What the trunk's first batch normalisation is given, [channels, values]."""
     trunk = run.networks.trunk
-    first = functional.leaky_relu(trunk.image(as_input(images, run.device)), run.settings.leaky_slope)
+    first = functional.leaky_relu(trunk.image(as_input(images, run.device)), run.config.leaky_slope)
     return next(iter(trunk.convs))(first).transpose(0, 1).flatten(1)
 
 

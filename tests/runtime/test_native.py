@@ -13,8 +13,6 @@ import pytest
 import torch
 
 import infogan_fast
-from infogan_fast import info
-from infogan_fast.errors import NativeError
 from infogan_fast.runtime import native
 
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
@@ -157,25 +155,3 @@ def test_the_package_loads_before_torch_is_imported(tmp_path: Path) -> None:
 def test_importing_the_package_is_light(tmp_path: Path) -> None:
     code = "import sys, infogan_fast; print(infogan_fast.__version__, 'torch' in sys.modules)"
     assert run("-c", code, cwd=tmp_path).stdout.split() == [infogan_fast.__version__, "False"]
-
-
-def test_info_prints_versions_and_halves(capsys: pytest.CaptureFixture[str]) -> None:
-    assert info.main([]) == 0
-    printed = capsys.readouterr().out
-    for expected in (infogan_fast.__version__, torch.__version__, "CPU half     loaded", "CUDA half    "):
-        assert expected in printed
-    missing = native.cuda_missing()
-    assert missing is None or f"MISSING: {missing}" in printed
-
-
-def test_info_survives_a_missing_half(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def load() -> None:
-        raise NativeError("infogan_fast has no compiled half; build it: pip install .")
-
-    monkeypatch.setattr(native, "load", load)
-    assert info.main([]) == 0
-    assert "CPU half     MISSING: infogan_fast has no compiled half; build it: pip install ." in (
-        capsys.readouterr().out
-    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 
-import reference
 import torch
 import torch.nn.functional as F
+from objective import statements
 from torch import Tensor
 from training.objectives import flat
 
@@ -128,9 +128,7 @@ class ReferenceStep:
             pixels = LatentSpec(noise_dim=real[0].numel(), categorical_sizes=(), continuous_kinds=())
             drawn = ops.sample_latents(state, rows, pixels, dtype=real.dtype, sample_offset=len(real))
             noise = drawn.inputs.view(real[:rows].shape)
-            near, divergence = reference.adversarial(
-                self.spec, lambda x: self.q_head(self.trunk(x)), real[:rows], noise
-            )
+            near = statements.adversarial(self.spec, lambda x: self.q_head(self.trunk(x)), real[:rows], noise)
             nearby = self.q_head(self.trunk(near))
         on_real = self.trunk(real)
         agreements: list[Tensor] = []
@@ -138,10 +136,10 @@ class ReferenceStep:
         o = self.objective
         if o.consistency or o.equivariance or o.invariance or o.smoothness:
             changes = self.objective.transformation
-            on_copies = self.trunk(reference.transformed(real, changes, self.copy_seed, self.step - 1))
+            on_copies = self.trunk(statements.transformed(real, changes, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
             decay = self.objective.joint_ema
-            agreements, entropies, self.joints = reference.agreement(self.spec, pair, self.joints, decay)
+            agreements, entropies, self.joints = statements.agreement(self.spec, pair, self.joints, decay)
             gain = sum(agreements, torch.zeros(())) + self.objective.balance * sum(entropies, torch.zeros(()))
             disagreement = -self.objective.consistency * gain / (1 - decay)
         kinds = enumerate(self.spec.continuous_kinds)
@@ -149,16 +147,16 @@ class ReferenceStep:
         sigma = self.objective.fixed_sigma
         log_variance = None if sigma is None else 2 * math.log(sigma)
         if self.objective.equivariance:
-            slant = reference.slants(self.objective.transformation, self.copy_seed, self.step - 1, len(real))
-            apart = reference.distance(self.spec, pair, log_variance, slant)
+            slant = statements.slants(self.objective.transformation, self.copy_seed, self.step - 1, len(real))
+            apart = statements.distance(self.spec, pair, log_variance, slant)
             disagreement = disagreement + self.objective.equivariance * apart
             losses[f"D_{ordered[0]}"] = apart
         if self.objective.invariance:
-            apart = reference.distance(self.spec, pair, log_variance)
+            apart = statements.distance(self.spec, pair, log_variance)
             disagreement = disagreement + self.objective.invariance * apart
             losses[f"D_{ordered[-1]}"] = apart
         if smooth:
-            disagreement = disagreement + o.smoothness * divergence(pair[:rows], nearby)
+            disagreement = disagreement + o.smoothness * statements.divergence(self.spec, pair[:rows], nearby)
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()

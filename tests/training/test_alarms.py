@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from infogan_fast import train
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator
+from infogan_fast.networks.statistics import calibrated
 from infogan_fast.pictures import samples
+from infogan_fast.train import main as train_main
 from infogan_fast.training import alarms
-from infogan_fast.training.alarms import ALARMS, GRACE, HELD, Watch, explained
-from infogan_fast.training.step import TrainingStep, calibrated
+from infogan_fast.training.alarms import ALARMS, GRACE, HELD, AlarmMonitor, explained
+from infogan_fast.training.step import TrainingStep
 
 SPEC = LatentSpec.parse("noise=4,cat=10,uniform=1,normal=1,bernoulli=1")
 
@@ -29,10 +30,10 @@ for _code in ("c2", "c3"):
 
 def judged(rows: list[dict[str, Any]], every: int = 50, first: int = 0) -> list[list[str]]:
     """The alarms of rows that are ``every`` updates apart."""
-    watch = Watch(SPEC)
-    watch.step = first
+    monitor = AlarmMonitor(SPEC)
+    monitor.step = first
     steps = range(first + every, first + every * (len(rows) + 1), every)
-    return [watch({"step": step, **row})[0] for step, row in zip(steps, rows, strict=True)]
+    return [monitor({"step": step, **row})[0] for step, row in zip(steps, rows, strict=True)]
 
 
 CASES = [
@@ -84,10 +85,10 @@ def test_diversity_counts_from_one_look_to_the_next() -> None:
 
 
 def test_an_alarm_is_new_once() -> None:
-    watch = Watch(SPEC)
+    monitor = AlarmMonitor(SPEC)
     bad, news = GOOD | {"g": 9.0}, []
     for step in range(250, 2000, 250):
-        news += watch({"step": step, **(GOOD if step == 1000 else bad)})[1]
+        news += monitor({"step": step, **(GOOD if step == 1000 else bad)})[1]
     assert news == ["d-won"]
 
 
@@ -117,23 +118,23 @@ def test_training_prints_an_alarm_once_and_records_it(
 ) -> None:
     monkeypatch.setattr(alarms, "HELD", 4)
     monkeypatch.setattr(alarms, "GRACE", 2)
-    original = TrainingStep.take_terms
+    original = TrainingStep.take_metrics
 
-    def take_terms(self: TrainingStep) -> dict[str, float]:
+    def take_metrics(self: TrainingStep) -> dict[str, float]:
         return original(self) | {"g": 9.0}
 
-    monkeypatch.setattr(TrainingStep, "take_terms", take_terms)
+    monkeypatch.setattr(TrainingStep, "take_metrics", take_metrics)
     monkeypatch.setattr(samples, "diversity", lambda *_: 0.1)
     flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=3"]
     flags += ["--device", "cpu", "--log-every", "2", "--sample-every", "3", "--checkpoint-every", "1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     # c1 may well be ignored, so soon.
     monkeypatch.setattr(alarms, "IGNORED", -100.0)
-    assert train.main([*flags, "--steps", "8", "--out", str(whole)]) == 0
-    said = capsys.readouterr().out
-    assert said.count("alarm     ") == 2
-    assert f"alarm     d-won, update 4: {explained('d-won')}\n" in said
-    assert f"alarm     g-collapsed, update 4: {explained('g-collapsed')}\n" in said
+    assert train_main([*flags, "--steps", "8", "--out", str(whole)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("alarm     ") == 2
+    assert f"alarm     d-won, update 4: {explained('d-won')}\n" in printed
+    assert f"alarm     g-collapsed, update 4: {explained('g-collapsed')}\n" in printed
 
     def recorded(out: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -144,9 +145,9 @@ def test_training_prints_an_alarm_once_and_records_it(
     assert [row["diversity"] is None for row in table] == [True, False, False, False]
 
     # A resumed run reads what came before, and says nothing twice.
-    assert train.main([*flags, "--steps", "6", "--out", str(parts)]) == 0
+    assert train_main([*flags, "--steps", "6", "--out", str(parts)]) == 0
     (parts / "checkpoints" / "step-00000006.pt").unlink()
     capsys.readouterr()
-    assert train.main(["--resume", str(parts), "--steps", "8"]) == 0
+    assert train_main(["--resume", str(parts), "--steps", "8"]) == 0
     assert "alarm     " not in capsys.readouterr().out
     assert recorded(parts) == table

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infogan_fast.runtime.device import usable_threads
+from infogan_fast.runtime.threads import usable_threads
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,11 @@ def test_threads_stay_within_a_containers_share(tmp_path: Path, written: str | N
     ],
     ids=str,
 )
-def test_waiting_is_set_before_pytorch_loads(given: dict[str, str], expected: str) -> None:
+@pytest.mark.parametrize(
+    "door", ["infogan_fast.ops", "infogan_fast.training.session", "infogan_fast.analysis.run"]
+)
+def test_waiting_is_set_before_pytorch_loads(door: str, given: dict[str, str], expected: str) -> None:
+    """Whatever is imported first: every command and the Python API import one of these."""
     kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     # A finder that is asked for torch first tells what was set by then.
     code = (
@@ -55,7 +59,7 @@ def test_waiting_is_set_before_pytorch_loads(given: dict[str, str], expected: st
         "            print(os.environ.get('GOMP_SPINCOUNT'))\n"
         "            sys.exit()\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "import infogan_fast.train\n"
+        f"import {door}\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**kept, **given}, capture_output=True, text=True, check=True

@@ -1,0 +1,329 @@
+"""What the codes of a trained InfoGAN mean, in numbers.
+
+The scores answer three questions; each is skipped if the data or the codes lack what it needs.
+
+* Does Q read known labels and factors from held-out real images? (:func:`cluster_scores`,
+  :func:`factor_correlations`, :func:`disentanglement`)
+* How much of each code does Q recover from generated images? (:func:`information`)
+* What does each continuous code change in generated images? (:func:`sweep_scores`)
+
+:func:`evaluate` collects the answers as JSON values; undefined ones are None.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from infogan_fast import ops
+from infogan_fast.analysis import morphology
+from infogan_fast.analysis.beta_vae import beta_vae_score
+from infogan_fast.analysis.clusters import match_clusters
+from infogan_fast.analysis.codes import Codes, read_codes
+from infogan_fast.analysis.correlations import rank_correlations
+from infogan_fast.analysis.dci import dci
+from infogan_fast.analysis.factor_vae import factor_vae_score
+from infogan_fast.analysis.interventions import table_sampler
+from infogan_fast.analysis.mig import mig
+from infogan_fast.analysis.run import Run, in_batches
+from infogan_fast.analysis.sap import sap
+from infogan_fast.analysis.sweeps import sweep_correlations
+from infogan_fast.analysis.tables import FIT_ROWS, TEST_ROWS, Floats
+from infogan_fast.data import ImageSet
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.bounds import code_bounds, loss_names
+from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
+
+SAMPLES = 10_000
+SWEEP_REACH, SWEEP_STEPS, SWEEP_NOISES = 2.0, 11, 10
+
+_MIN_ROWS = 100
+_MEASURES = {"slant": morphology.slant, "thickness": morphology.thickness}
+
+
+def evaluate(
+    run: Run,
+    *,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    images: int | None = None,
+    samples: int = SAMPLES,
+    sweep_steps: int = SWEEP_STEPS,
+    sweep_noises: int = SWEEP_NOISES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All scores of a run's codes, as JSON values.
+
+    ``data`` describes the real images; ``held_out`` and ``why_not`` say whether training saw them. ``codes``
+    has the kind of each code and the results of :func:`information`, :func:`cluster_scores`,
+    :func:`factor_correlations` (``factors``) and :func:`sweep_scores` (``sweeps``).
+
+    Args:
+        run: see :func:`infogan_fast.analysis.run.load_run`.
+        data, data_dir: images to read instead of the run's, as for :meth:`Run.load_images`.
+        images: their number; by default all, and 15,000 for strokes.
+        samples: generated images for :func:`information`.
+        sweep_steps, sweep_noises: see :func:`sweep_scores`.
+        seed: for latents and the random choices in the scores.
+
+    Raises:
+        UserError: the images cannot be loaded or are too few, or the seed does not fit into 32 bits.
+    """
+    if not 0 <= seed < 2**32:  # the range of scikit-learn
+        raise UserError(f"--seed is {seed}; expected 0 to 2**32 - 1")
+    if images is None and (data or run.config.data) == "strokes":
+        images = FIT_ROWS + TEST_ROWS
+    held_out, why_not = run.held_out(data=data, data_dir=data_dir, count=images)
+    read = read_images(run, held_out.images, data=data, data_dir=data_dir)
+    scores = disentanglement(run.spec, read, held_out, seed=seed)
+    codes: dict[str, dict[str, Any]] = {code.name: {"kind": code.kind} for code in run.spec.codes}
+    for name, values in information(run, samples=samples, seed=seed).items():
+        codes[name] |= values
+    for name, values in cluster_scores(run.spec, read, held_out).items():
+        codes[name] |= values
+    for name, values in factor_correlations(run.spec, read, held_out).items():
+        codes[name]["factors"] = values
+    for name, values in sweep_scores(run, steps=sweep_steps, noises=sweep_noises, seed=seed).items():
+        codes[name]["sweeps"] = values
+    return {
+        "run": str(run.folder),
+        "updates": run.updates,
+        "latents": str(run.spec),
+        "generator": "moving average" if run.config.ema > 0 else "last weights",
+        "seed": seed,
+        "data": {
+            "source": held_out.source,
+            "images": len(held_out.images),
+            "held_out": why_not is None,
+            "why_not": why_not,
+        },
+        "codes": codes,
+        "disentanglement": scores,
+    }
+
+
+def match_labels(
+    run: Run, *, data: str | None = None, data_dir: Path | None = None
+) -> list[str | None] | None:
+    """The label matched to each category of the first categorical code, see :func:`cluster_scores`; None
+    without labels or such a code.
+
+    Args and errors as for :meth:`Run.load_images`.
+    """
+    if not run.spec.categorical_codes:
+        return None
+    held_out, _ = run.held_out(data=data, data_dir=data_dir)
+    if held_out.labels is None:
+        return None
+    read = read_images(run, held_out.images, data=data, data_dir=data_dir)
+    first = run.spec.categorical_codes[0]
+    assignment: list[str | None] = cluster_scores(run.spec, read, held_out)[first.name]["assignment"]
+    return assignment
+
+
+def read_images(run: Run, images: Tensor, *, data: str | None = None, data_dir: Path | None = None) -> Codes:
+    """The codes that Q reads from images uint8 [N, C, S, S], with the batch statistics of the given data, see
+    :meth:`Run.encoder`.
+    """
+    encoder = run.encoder(data=data, data_dir=data_dir)
+    return read_codes(run.spec, in_batches(encoder, images, run.device))
+
+
+def cluster_scores(spec: LatentSpec, read: Codes, data: ImageSet) -> dict[str, dict[str, Any]]:
+    """By categorical code, how well its categories match the labels; empty for data without labels.
+
+    ``accuracy``, ``nmi`` and ``ari`` are those of :func:`match_clusters`; ``labels`` are the names of the
+    labels that occur; ``table`` has the counts [categories][labels]; ``assignment`` is the label of each
+    category or None.
+    """
+    if data.labels is None:
+        return {}
+    values, numbers = np.unique(data.labels.numpy(), return_inverse=True)
+    names = [data.label_names[v] if data.label_names else str(v) for v in values]
+    result = {}
+    for code in spec.categorical_codes:
+        match = match_clusters(read[code.name], numbers)
+        table = np.zeros((code.size, len(names)), np.int64)
+        table[np.unique(read[code.name])] = match.table
+        assigned = [match.assignment.get(category) for category in range(code.size)]
+        result[code.name] = {
+            "accuracy": match.accuracy,
+            "nmi": match.nmi,
+            "ari": match.ari,
+            "labels": names,
+            "table": table.tolist(),
+            "assignment": [None if label is None else names[label] for label in assigned],
+        }
+    return result
+
+
+def factor_correlations(
+    spec: LatentSpec, read: Codes, data: ImageSet
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By code that is not categorical and continuous factor, their rank correlation; empty without known
+    factors.
+
+    ``rho`` is Spearman's over all images, ``within_label`` the mean over labels of |rho| among their images.
+    """
+    if not data.factors or not spec.continuous_codes:
+        return {}
+    codes = np.stack([read[code.name] for code in spec.continuous_codes], 1)
+    factors = _factor_table(data)
+    labels = np.zeros(len(codes), np.int64) if data.labels is None else data.labels.numpy()
+    groups = [labels == label for label in np.unique(labels)]
+    # With two images |rho| is always 1.
+    by_label = [np.abs(rank_correlations(codes[g], factors[g])) for g in groups if g.sum() > 2]
+    rho, within = rank_correlations(codes, factors), np.mean(by_label, 0)
+    return {
+        code.name: {
+            name: {"rho": float(rho[code.index, j]), "within_label": float(within[code.index, j])}
+            for j, (name, factor) in enumerate(data.factors.items())
+            if factor.is_floating_point()
+        }
+        for code in spec.continuous_codes
+    }
+
+
+def _factor_table(data: ImageSet) -> Floats:
+    return np.stack([factor.double().numpy() for factor in data.factors.values()], 1)
+
+
+def disentanglement(spec: LatentSpec, read: Codes, data: ImageSet, *, seed: int = 0) -> dict[str, Any] | None:
+    """Disentanglement scores of all codes together, on data with known factors; None without any.
+
+    Two thirds of the images are for fitting and the rest for testing, at most 10,000 and 5,000: published
+    scores use these numbers, and scores from fewer images are not comparable with them. FactorVAE and
+    beta-VAE draw groups from these images, in which a continuous factor is fixed to a twentieth of its range.
+
+    Raises:
+        UserError: there are fewer than 100 images.
+    """
+    if not data.factors:
+        return None
+    codes = np.stack([read[code.name].astype(np.float64) for code in spec.codes], 1)
+    factors, count = _factor_table(data), len(codes)
+    if count < _MIN_ROWS:
+        raise UserError(f"--images is {count}; scores on known factors need at least {_MIN_ROWS}")
+    by_code: dict[str, Any] = {"discrete_codes": [code.is_categorical for code in spec.codes], "seed": seed}
+    discrete_factors = [not factor.is_floating_point() for factor in data.factors.values()]
+    by_factor: dict[str, Any] = {"discrete_factors": discrete_factors}
+    fit = min(FIT_ROWS, count * 2 // 3)
+    test = min(TEST_ROWS, count - fit)
+    mig_score = mig(codes, factors, samples=min(FIT_ROWS, count), **by_code, **by_factor)
+    sap_score = sap(codes, factors, train=fit, test=test, seed=seed, **by_factor)
+    dci_score = dci(codes, factors, train=fit, test=test, seed=seed, **by_factor)
+    sampler = table_sampler(codes, factors, **by_factor)
+    return {
+        "factors": list(data.factors),
+        "rows": [fit, test],
+        "mig": mig_score.score,
+        "mig_by_factor": mig_score.gaps.tolist(),
+        "sap": sap_score.score,
+        "sap_by_factor": sap_score.gaps.tolist(),
+        "dci_disentanglement": dci_score.disentanglement,
+        "dci_completeness": dci_score.completeness,
+        "dci_informativeness": dci_score.informativeness,
+        "factor_vae": factor_vae_score(sampler, len(data.factors), **by_code).score,
+        "beta_vae": beta_vae_score(sampler, len(data.factors), **by_code),
+    }
+
+
+@torch.no_grad()
+def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """By code, the lower bound of its mutual information with generated images, in nats.
+
+    ``L`` is the bound H(c) + E[log Q(c|G(z, c))] and ``H`` the entropy of the prior; for uniform and normal
+    codes, ``L_fitted`` is the bound that the best single sigma would give.
+
+    Q is used as in training: batch normalisation takes the statistics of each generated batch, which has the
+    run's batch size, and a fixed sigma is the run's. The generator is :attr:`Run.generator`.
+
+    Args:
+        samples: their minimum number; rounded up to whole batches.
+        seed: of the latents.
+    """
+    spec, size = run.spec, run.config.batch_size
+    # A copy, because a pass in training mode moves the running statistics.
+    q = copy.deepcopy(nn.Sequential(run.networks.trunk, run.networks.q_head)).float().train()
+    sigma = run.config.fixed_sigma
+    rng = ops.rng_state(seed, device=run.device)
+    batches = -(-samples // size)
+    names = loss_names(spec)
+    terms = torch.zeros(len(names), dtype=torch.float64)
+    for _ in range(batches):
+        latents = ops.sample_latents(rng, size, spec)
+        loss = ops.infogan_loss(
+            spec,
+            weights=ops.LossWeights(),
+            q_output=q(run.generator(latents.inputs)),
+            categorical=latents.categorical if spec.categorical_codes else None,
+            continuous=latents.continuous if spec.continuous_codes else None,
+            fixed_log_variance=None if sigma is None else 2 * math.log(sigma),
+        )
+        terms += loss.terms.cpu()
+    bounds = code_bounds(spec, dict(zip(names, (terms / batches).tolist(), strict=True)))
+    return {
+        code.name: {
+            bound: bounds[f"{bound}_{code.name}"]
+            for bound in ("L", "H", *(["L_fitted"] if code.is_ordered else []))
+        }
+        for code in spec.codes
+    }
+
+
+def sweep_scores(
+    run: Run,
+    *,
+    reach: float = SWEEP_REACH,
+    steps: int = SWEEP_STEPS,
+    noises: int = SWEEP_NOISES,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """By uniform or normal code and measure (``slant``, ``thickness``), how the measure follows the code.
+
+    Each category of c1 is combined with ``noises`` draws of everything else, the same for every category, and
+    the code alone is swept from -reach to reach in ``steps`` values. ``mean`` is the mean over categories of
+    |rho|, Spearman's; ``agreeing`` out of ``categories`` have the more frequent sign of rho; ``rho`` has that
+    of each category, see :func:`sweep_correlations`. Empty for colour images, for which the measures are
+    undefined.
+    """
+    spec = run.spec
+    if run.channels != 1:
+        return {}
+    base = draw_inputs(run.generator, spec, noises, seed)
+    category = torch.zeros(noises, dtype=torch.int64)
+    for code in spec.categorical_codes[:1]:
+        category = torch.arange(code.size).repeat_interleave(noises)
+        base = with_codes(base.repeat(code.size, 1), spec, categorical={code.index: category})
+    sweep = torch.linspace(-reach, reach, steps).repeat(len(base), 1)
+    result = {}
+    for code in spec.ordered_codes:
+        inputs = base.repeat_interleave(steps, 0)
+        inputs = with_codes(inputs, spec, continuous={code.index: sweep.flatten()})
+        images = make_images(run.generator, inputs)[:, 0].numpy() / 255
+        result[code.name] = {
+            name: _sweep_score(sweep.numpy(), measure(images).reshape(sweep.shape), category.numpy())
+            for name, measure in _MEASURES.items()
+        }
+    return result
+
+
+def _sweep_score(sweep: Floats, measure: Floats, category: Any) -> dict[str, Any]:
+    found = sweep_correlations(sweep, measure, category)
+    return {
+        "mean": _defined(found.mean),
+        "agreeing": found.agreeing,
+        "categories": len(found.rho),
+        "rho": [_defined(rho) for rho in found.rho.values()],
+    }
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,33 @@
+"""The gap between the best and the second-best code dimension of each factor, shared by MIG and SAP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infogan_fast.analysis.tables import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class GapScore:
+    """See :func:`gap_score`."""
+
+    score: float
+    """Mean of the gaps, in [0, 1]."""
+    gaps: Floats
+    """[m]"""
+    table: Floats
+    """How much each dimension tells about each factor, [D, m]: mutual information in nats for MIG, R^2 or
+    balanced accuracy for SAP.
+    """
+
+
+def gap_score(table: Floats, scale: Floats | float = 1.0) -> GapScore:
+    """The difference of the two largest values in each column of the table [D, m], divided by the scale [m].
+
+    With a single dimension, the second-largest value is 0.
+    """
+    second, first = np.sort(np.vstack([np.zeros_like(table[:1]), table]), axis=0)[-2:]
+    gaps = (first - second) / scale
+    return GapScore(float(gaps.mean()), gaps, table)

@@ -1,0 +1,97 @@
+"""Groups of representations that share the value of one factor, for the metrics that intervene on factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from infogan_fast.analysis.tables import (
+    BINS,
+    Bools,
+    Floats,
+    as_table,
+    as_tables,
+    constant_columns,
+    discrete_columns,
+    discretised,
+    require_variation,
+)
+from infogan_fast.errors import UserError
+
+Sampler = Callable[[int | None, np.random.Generator, int, int], Floats]
+"""``sample(fixed_factor, rng, groups, size)`` returns representations [groups, size, D].
+
+The images of a group share one random value of the fixed factor, drawn separately for each group, and are
+random otherwise. With None, no factor is fixed. See :func:`table_sampler`.
+"""
+
+_CHUNK = 8192  # representations per call of a Sampler, which bounds the memory of its images
+
+
+def table_sampler(
+    codes: ArrayLike,
+    factors: ArrayLike,
+    *,
+    discrete_factors: Sequence[bool] | None = None,
+    bins: int = BINS,
+) -> Sampler:
+    """A Sampler that draws rows of codes [N, D] with known factors [N, m], with replacement.
+
+    The rows of a group have the same value of a discrete factor, or fall into the same of ``bins`` equal
+    parts of a continuous factor's range. A value is as likely as it is frequent. Each value needs many rows:
+    if a group draws the same few rows repeatedly, every dimension seems fixed.
+    """
+    codes, factors = as_tables(codes, factors)
+    values = discretised(factors, discrete_columns(factors, discrete_factors), bins)
+    require_variation(values)
+    order = np.argsort(values, axis=0, kind="stable")
+    counts = [np.bincount(column) for column in values.T]
+
+    def sample(fixed_factor: int | None, rng: np.random.Generator, groups: int, size: int) -> Floats:
+        if fixed_factor is None:
+            return codes[rng.integers(len(codes), size=(groups, size))]
+        value = values[rng.integers(len(codes), size=groups), fixed_factor]
+        count = counts[fixed_factor]
+        first = np.cumsum(count) - count
+        picked = rng.integers(count[value][:, None], size=(groups, size)) + first[value][:, None]
+        return codes[order[picked, fixed_factor]]
+
+    return sample
+
+
+def require_factors(count: int) -> None:
+    """Raise UserError if there are fewer than two factors to distinguish."""
+    if count < 2:
+        raise UserError(f"there are {count} factors to distinguish; give 2 or more")
+
+
+def unconditional(
+    sample: Sampler, rng: np.random.Generator, count: int, discrete: Sequence[bool] | None
+) -> tuple[Floats, Bools, Bools]:
+    """Representations [count, D] with no factor fixed; which dimensions are discrete; which vary."""
+    parts = [sample(None, rng, 1, min(_CHUNK, count - start))[0] for start in range(0, count, _CHUNK)]
+    codes = as_table("the representation", np.concatenate(parts))
+    return codes, discrete_columns(codes, discrete), ~constant_columns(codes)
+
+
+def interventions(
+    sample: Sampler, rng: np.random.Generator, n_factors: int, count: int, groups: int, size: int
+) -> Iterator[tuple[int, Floats]]:
+    """``count`` points, each of which fixes a random factor, in chunks of points that fix the same factor.
+
+    Yields:
+        The factor, and codes [points, groups, size, D] with one value of the factor per group.
+
+    Raises:
+        UserError: a representation is not finite.
+    """
+    for factor, wanted in enumerate(np.bincount(rng.integers(n_factors, size=count), minlength=n_factors)):
+        step = max(1, _CHUNK // (groups * size))
+        for start in range(0, int(wanted), step):
+            points = min(step, int(wanted) - start)
+            codes = sample(factor, rng, points * groups, size)
+            if not np.isfinite(codes).all():
+                raise UserError(f"the representation is not finite for some image with factor {factor} fixed")
+            yield factor, codes.reshape(points, groups, size, -1)

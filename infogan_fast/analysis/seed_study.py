@@ -1,0 +1,200 @@
+"""One configuration trained with many seeds: subprocesses, evaluation, and selection of a run without labels.
+
+FOLDER/seed-S/      the run of seed S, as training leaves it
+FOLDER/seed-S.log   output of its subprocesses
+FOLDER/seed-S.json  its evaluation
+FOLDER/seeds.json   the figures of all seeds, updated whenever one finishes
+
+The selected run is the one whose codes agree best with those of the other runs on the same real images: what
+several runs find independently is more likely a property of the data than of a seed. See
+:func:`infogan_fast.analysis.udr.udr`. Neither training nor the selection reads labels; accuracies only
+show how well they work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infogan_fast.analysis.evaluation import read_images
+from infogan_fast.analysis.run import load_run
+from infogan_fast.analysis.seed_summary import MIN_RUNS, figures, progress_line, summary
+from infogan_fast.analysis.udr import udr
+from infogan_fast.config import RESUMABLE
+from infogan_fast.errors import UserError
+from infogan_fast.runtime.processes import ProcessPool
+from infogan_fast.training import checkpoint
+from infogan_fast.training.run_folder import read_config
+
+_FORMAT = 1
+_MIN_INFORMATION = 0.01
+"""Nats; codes with less are left out of the selection, as in Duan et al. 2020, section 4."""
+
+Row = dict[str, Any]
+"""What seeds.json has of a seed: ``seed`` and ``failed``, the reason; or the result of :func:`finished_row`.
+"""
+
+
+@dataclass(frozen=True)
+class SeedStudy:
+    """The runs in a folder, which differ only in their seed."""
+
+    folder: Path
+    flags: list[str]
+    """Of the train command, for every seed."""
+    options: Mapping[str, Any]
+    """The options that these flags set."""
+    steps: int
+    device: str
+
+    def prepare(self) -> None:
+        """Create the folder, or check that it holds the same configuration.
+
+        Raises:
+            UserError: the folder holds something else or cannot be written.
+        """
+        path = self.folder / "seeds.json"
+        if not path.exists():
+            self._create()
+            return
+        try:
+            found = json.loads(path.read_text())
+            theirs = {k: v for k, v in found["settings"].items() if k not in RESUMABLE}
+            same_format = found["format"] == _FORMAT
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); name another folder with --out") from None
+        ours = {k: v for k, v in self.options.items() if k not in RESUMABLE}
+        if not same_format or theirs != ours:
+            differ = sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k))
+            raise UserError(
+                f"{self.folder} has other settings ({', '.join(differ) or 'another version'} differ); name "
+                "another folder with --out"
+            )
+
+    def _create(self) -> None:
+        folder = self.folder
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} does not belong to this command; name another folder with --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.save([])
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error.strerror}); name another folder with --out"
+            ) from None
+
+    def train(self, seeds: Sequence[int], pool: ProcessPool) -> dict[str, Any]:
+        """Train and evaluate all seeds as far as they are not finished, and select one.
+
+        Returns:
+            The contents of seeds.json. If the pool is interrupted, the seeds that are not finished are
+            missing, and none is selected.
+        """
+        rows: list[Row] = []
+        result: dict[str, Any] = {}
+        with ThreadPoolExecutor(pool.size) as threads, pool.interrupted_by_signals():
+            futures = [threads.submit(self.train_seed, seed, pool) for seed in seeds]
+            for future in as_completed(futures):
+                row = future.result()
+                if not (pool.interrupted.is_set() and "failed" in row):
+                    rows.append(row)
+                    result = self.save(rows)
+                    print(progress_line(row, self.folder), flush=True)
+        finished = sorted((row for row in rows if "figures" in row), key=lambda row: row["seed"])
+        if len(finished) < MIN_RUNS or pool.interrupted.is_set():
+            return result
+        self.rank(finished)
+        return self.save(rows)
+
+    def train_seed(self, seed: int, pool: ProcessPool) -> Row:
+        """Do what is missing of a seed's training and evaluation."""
+        run, log, evaluation = (self.folder / f"seed-{seed}{suffix}" for suffix in ("", ".log", ".json"))
+        try:
+            with pool.slot() as slot:
+                if not self._is_trained(run):
+                    evaluation.unlink(missing_ok=True)
+                    flags = [*self.flags, *([] if slot.threads is None else ["--threads", str(slot.threads)])]
+                    if checkpoint.listed(run / "checkpoints"):
+                        flags += ["--resume", str(run)]
+                    else:  # a run without a checkpoint stopped too early to resume
+                        flags += ["--seed", str(seed), "--out", str(run), "--overwrite"]
+                    if pool.run("train", flags, slot, log):
+                        return {"seed": seed, "failed": _last_line(log)}
+                if not evaluation.exists():
+                    part = evaluation.with_suffix(".json.part")  # so that an evaluation is complete or absent
+                    flags = [str(run), "--json", str(part), "--device", self.device]
+                    if pool.run("evaluate", flags, slot, log):
+                        return {"seed": seed, "failed": _last_line(log)}
+                    part.replace(evaluation)
+                return finished_row(seed, run, json.loads(evaluation.read_text()))
+        except UserError as error:  # such as a damaged checkpoint, which does not affect the other seeds
+            return {"seed": seed, "failed": str(error)}
+
+    def _is_trained(self, run: Path) -> bool:
+        kept = checkpoint.listed(run / "checkpoints")
+        return bool(kept) and checkpoint.load(kept[-1])["step"] >= self.steps
+
+    def rank(self, rows: list[Row]) -> None:
+        """Give each row of a finished seed its ``agreement``, the score of :func:`udr`.
+
+        The codes are read from the held-out images of the first run; codes with less than 0.01 nats in
+        generated images are left out.
+        """
+        images, tables, informative, discrete = None, [], [], []
+        for row in rows:
+            run = load_run(self.folder / row["run"], device=self.device)
+            if images is None:
+                images = run.held_out()[0].images
+                discrete = [code.is_categorical for code in run.spec.codes]
+            read = read_images(run, images)
+            tables.append(np.stack([read[code.name].astype(np.float64) for code in run.spec.codes], 1))
+            evaluation = json.loads((self.folder / f"seed-{row['seed']}.json").read_text())
+            bounds = [max(c["L"], c.get("L_fitted", c["L"])) for c in evaluation["codes"].values()]
+            informative.append([bound >= _MIN_INFORMATION for bound in bounds])
+        scores = udr(tables, discrete_codes=discrete, informative=informative).scores
+        for row, score in zip(rows, scores.tolist(), strict=True):
+            row["agreement"] = score
+
+    def save(self, rows: list[Row]) -> dict[str, Any]:
+        """Write seeds.json, completely or not at all, and return its contents."""
+        ordered = sorted(rows, key=lambda row: row["seed"])
+        finished = [row for row in ordered if "figures" in row]
+        ranked = [row for row in finished if "agreement" in row]
+        result = {
+            "format": _FORMAT,
+            "settings": {k: v for k, v in self.options.items() if k == "steps" or k not in RESUMABLE},
+            "seeds": ordered,
+            "summary": summary(finished),
+            "selected": max(ranked, key=lambda row: row["agreement"])["seed"] if ranked else None,
+        }
+        part = self.folder / "seeds.json.part"
+        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        part.replace(self.folder / "seeds.json")
+        return result
+
+
+def finished_row(seed: int, run: Path, evaluation: dict[str, Any]) -> Row:
+    """The row of a finished seed: its ``figures``, see :func:`figures`, the last alarms, the seconds of
+    training, and the machine.
+    """
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    return {
+        "seed": seed,
+        "run": run.name,
+        "updates": evaluation["updates"],
+        "seconds": last["seconds"],
+        "alarms": last["alarms"],
+        "machine": read_config(run)["machine"],
+        "figures": figures(evaluation),
+    }
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else f"no output; see {log}"

@@ -1,0 +1,64 @@
+"""DCI of hand-made encoders, whose scores are known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from analysis.encoders import ENCODERS, FACTORS, Array
+
+from infogan_fast.analysis.dci import DciScore, dci
+
+
+def _dci(codes: Array, factors: Array = FACTORS, **options: Any) -> DciScore:
+    return dci(codes, factors, **{"train": 2000, "test": 1000, **options})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "disentanglement", "completeness", "informativeness"),
+    [
+        ("perfect", (0.98, 1), (0.98, 1), (0.98, 1)),
+        ("permuted", (0.98, 1), (0.98, 1), (0.98, 1)),
+        ("with noise", (0.98, 1), (0.98, 1), (0.98, 1)),
+        ("turned", (0.5, 0.65), (0.5, 0.65), (0.9, 1)),
+        ("all turned", (0, 0.2), (0, 0.2), (0.8, 1)),
+        ("random", (0, 0.15), (0, 0.2), (-0.1, 0.05)),
+        ("constant", (0, 0), (0, 0), (-0.01, 0.01)),
+        ("doubled", (0.98, 1), (0.5, 0.7), (0.98, 1)),  # two dimensions of six per factor: 1 - log_6(2)
+        ("single", (0, 0.01), (1, 1), (0.25, 0.36)),
+    ],
+)
+def test_dci(
+    encoder: str,
+    disentanglement: tuple[float, float],
+    completeness: tuple[float, float],
+    informativeness: tuple[float, float],
+) -> None:
+    found = _dci(ENCODERS[encoder])
+    assert disentanglement[0] <= found.disentanglement <= disentanglement[1]
+    assert completeness[0] <= found.completeness <= completeness[1]
+    assert informativeness[0] <= found.informativeness <= informativeness[1]
+    assert found.importance.shape == (ENCODERS[encoder].shape[1], 3)
+
+
+def test_disentanglement_is_a_mean_by_importance() -> None:
+    """A dimension that mixes two factors and two that hold one each."""
+    a, b, c, d = np.random.default_rng(4).uniform(-1, 1, (4, 3000))
+    found = _dci(np.c_[a + b, c, d], np.c_[a, b, c, d])
+    # Half of all importance is spread over 2 of 4 factors.
+    assert found.disentanglement == pytest.approx(0.5 * (1 - math.log(2) / math.log(4)) + 0.5, abs=0.08)
+    assert found.completeness > 0.8
+    assert found.error[0] == pytest.approx(math.sqrt(0.5), abs=0.06)  # b hides a part of a
+    assert found.error[2] < 0.03
+    assert found.informativeness == pytest.approx(1 - found.error.mean())
+
+
+def test_error_of_a_discrete_factor_is_relative_to_guessing() -> None:
+    rng = np.random.default_rng(5)
+    factor = rng.permutation(np.repeat([0, 1, 2, 3], [1500, 500, 500, 500]))
+    shown = np.where(rng.uniform(size=3000) < 0.2, (factor + rng.integers(1, 4, size=3000)) % 4, factor)
+    found = _dci(shown[:, None], factor[:, None])
+    assert found.informativeness == pytest.approx(1 - 0.2 / 0.5, abs=0.07)
+    assert found.disentanglement == found.completeness == 1

@@ -1,0 +1,43 @@
+"""Smoothness of Q's categorical answers: against a divergence by autograd, and when it applies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from objective import statements
+from objective.answers import DIGITS, SEVERAL, outputs
+
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.smoothness import Smoothness
+from infogan_fast.objective.term import Answers
+from infogan_fast.objective.transformation import Transformation
+
+
+@pytest.mark.parametrize("spec", [DIGITS, SEVERAL], ids=str)
+@pytest.mark.parametrize("count", [1, 5, 8])
+def test_gradient_equals_the_statement(spec: LatentSpec, count: int) -> None:
+    """Of the first images alone, where not all have an adversarial copy; the images' answers are targets."""
+    pairs = outputs(spec, 8)
+    near = outputs(spec, 9)[:count].requires_grad_()
+    (wanted,) = torch.autograd.grad(0.7 * statements.divergence(spec, pairs[:count], near), near)
+    q = torch.cat([near.detach(), pairs])
+    gradient = Answers(torch.zeros_like(q), count)
+    assert Smoothness(0.7).add_gradient(Answers(q, count), gradient, spec, {}) is None
+    torch.testing.assert_close(gradient.adversarial, wanted, atol=1e-12, rtol=1e-12)
+    assert not gradient.pairs.any()
+
+
+def test_it_ends() -> None:
+    assert [Smoothness(1.0, 3).active(update) for update in range(5)] == [True] * 3 + [False] * 2
+    assert [Smoothness(1.0, 0).active(update) for update in range(2)] == [True] * 2
+    assert [Smoothness(0.0, 3).active(update) for update in range(2)] == [False] * 2
+    assert Smoothness(1.0, 3).changes_at() == {"smoothness_until": 3}
+
+
+def test_what_it_needs() -> None:
+    with pytest.raises(
+        UserError, match=r"--smoothness 1 needs a categorical code, and --latents noise=5,uni"
+    ):
+        Smoothness(1.0).check(LatentSpec.parse("noise=5,uniform=2"), Transformation())
+    Smoothness(0.0).check(LatentSpec.parse("noise=5,uniform=2"), Transformation())

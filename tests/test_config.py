@@ -1,0 +1,176 @@
+"""Options: what is given, what the recipe decides, and what a resumed run keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from training.objectives import flat
+
+from infogan_fast.config import OPTIONS, RESUMABLE, Config, load_config, parse, parser
+from infogan_fast.data.registry import SOURCES
+from infogan_fast.errors import UserError
+from infogan_fast.objective.transformation import Transformation
+from infogan_fast.train import main as train_main
+
+
+def saved(config: Config) -> dict[str, Any]:
+    """The options as config.json has them."""
+    values: dict[str, Any] = json.loads(json.dumps(config.options()))
+    return values
+
+
+def given(*flags: str) -> Config:
+    return Config.from_options(parse(flags).given)
+
+
+def test_options_survive_the_round_trip() -> None:
+    config = Config.from_options(
+        {"steps": 7, "fixed_sigma": 0.5, "latents": "cat=3 , uniform=1", "amp": True}
+    ).checked()
+    assert config.options()["latents"] == "noise=0,cat=3,uniform=1"
+    assert load_config(saved(config)) == config
+    assert load_config(saved(config)).resumed({}) == config
+    assert load_config(saved(config)).resumed({"steps": 9}).steps == 9
+    for term in ("invariance", "equivariance"):
+        options = {term: 0.0, "balance": 2.0, "transformation": "shear=1"}
+        own = Config.from_options(options).checked()
+        assert load_config(saved(own)).resumed({term: 0.0, "steps": 9}) == replace(own, steps=9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "consistency", "transformation"),
+    [
+        ([], 1.0, "rotation=15,scale=0.15,shear=0,shift=0.06,colour=0,flip=0"),
+        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        (["--data", "fashion-mnist"], 1.0, str(SOURCES["fashion-mnist"].transformation)),
+        (["--data", "pictures"], 0.0, None),
+        (["--data", "pictures", "--consistency", "0.5"], 0.5, str(Transformation())),
+        (
+            ["--data", "pictures", "--consistency", "2", "--transformation", "flip=1"],
+            2.0,
+            "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
+        ),
+        (["--transformation", "shear=0.1"], 1.0, "rotation=0,scale=0,shear=0.1,shift=0,colour=0,flip=0"),
+        (["--consistency", "0"], 0.0, None),
+        (["--recipe", "paper"], 0.0, None),
+        (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(SOURCES["strokes"].transformation)),
+        (["--latents", "noise=5,uniform=2"], 0.0, None),
+        (["--latents", "noise=5,uniform=2", "--consistency", "0"], 0.0, None),
+    ],
+    ids=lambda value: " ".join(value) or "default" if isinstance(value, list) else "",
+)
+def test_the_recipe_decides_what_is_not_given(
+    flags: list[str], consistency: float, transformation: str | None
+) -> None:
+    config = given(*flags).checked()
+    assert (config.get("consistency"), config.options()["transformation"]) == (consistency, transformation)
+    assert flat(config.objective).consistency == consistency
+    if transformation is not None:
+        assert config.objective.transformation == Transformation.parse(transformation)
+    # What is saved says it all, and is what a resumed run goes by.
+    assert config.checked() == config
+    again = load_config(saved(config))
+    assert again.resumed(parse(["--resume", "x", *flags, "--steps", "9000"]).given).steps == 9000
+    other = ["--resume", "x", "--consistency", "7"] if "noise=5" not in str(flags) else ["--resume", "x"]
+    other += ["--recipe", "default" if config.recipe == "paper" else "paper"]
+    with pytest.raises(UserError, match=r"--recipe \(\w+ in the run"):
+        again.resumed(parse(other).given)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 1.0, 1500, 500)),
+        (["--data", "fashion-mnist"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 1500, 500)),
+        (["--recipe", "paper"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--consistency", "0"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--data", "pictures"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--data", "pictures", "--consistency", "1"], (0.1, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 1500, 500)),
+        (["--recipe", "paper", "--consistency", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)),
+        (["--lr-q", "5e-4"], (0.3, 5e-4, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--lambda-categorical", "1"], (1.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--lambda-categorical", "0"], (0.0, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--balance", "0", "--joint-ema", "0.5"], (0.3, 1e-3, 0.0, 0.5, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--invariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.0, 0.0, 1500, 500)),
+        (["--recipe", "paper", "--invariance", "1"], (1.0, 2e-4, 0.0, 0.0, 0.0, 1.0, 0.0, 0, 0)),
+        (["--equivariance", "0"], (0.3, 1e-3, 1.0, 0.9, 0.0, 0.02, 0.0, 1500, 500)),
+        (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0, 0.0, 0, 0)),
+        (["--restart-q", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 0)),
+        (["--recipe", "paper", "--restart-q", "7"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 7)),
+        (["--data", "mnist", "--smoothness", "0"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+        (["--recipe", "paper", "--smoothness", "2"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 2.0, 0, 0)),
+        (["--smoothness-until", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 0, 500)),
+        # One code alone has nobody to leave anything to.
+        (
+            ["--latents", "noise=5,cat=3,uniform=1,bernoulli=2"],
+            (0.3, 1e-3, 1.0, 0.9, 0.0, 0.0, 0.0, 1500, 500),
+        ),
+        (["--latents", "noise=5,cat=3,uniform=1,normal=1"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
+    ],
+)
+def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...]) -> None:
+    config = given(*flags).checked()
+    names: tuple[str, ...] = (
+        "lambda_categorical",
+        "lr_q",
+        "balance",
+        "joint_ema",
+        "equivariance",
+        "invariance",
+        "smoothness",
+    )
+    names += ("smoothness_until", "restart_q")
+    assert tuple(config.get(name) for name in names) == expected
+    assert tuple(vars(flat(config.objective))[name] for name in names) == expected
+    assert (config.transformation is not None) == any(term.weight for term in config.objective.terms)
+    again = parse(["--resume", "x", *flags, "--steps", "9000"]).given
+    assert load_config(saved(config)).resumed(again).steps == 9000
+
+
+def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    actions = {action.dest: action for action in parser()._actions}
+    assert set(OPTIONS) <= set(actions)
+    for name, option in OPTIONS.items():
+        assert f"(default: {option.default_in_words})" in (actions[name].help or ""), name
+    assert set(OPTIONS) >= RESUMABLE
+    with pytest.raises(SystemExit) as stop:
+        train_main(["--help"])
+    assert stop.value.code == 0
+    assert "optimisation:" in capsys.readouterr().out
+
+
+def test_flags_arrive_in_the_objective() -> None:
+    flags = ["--lr-d", "1", "--lr-q", "2", "--lr-g", "3", "--beta1", ".1", "--beta2", ".2", "--ema", ".3"]
+    flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
+    flags += ["--balance", "9", "--joint-ema", ".4"]
+    flags += ["--consistency", "7", "--equivariance", "10", "--invariance", "8"]
+    flags += ["--transformation", "colour=0.5,rotation=1", "--restart-q", "11"]
+    flags += ["--smoothness", "12", "--smoothness-until", "13"]
+    request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
+    objective = Config.from_options(request.given).checked().objective
+    assert vars(flat(objective)) == {
+        "lr_d": 1.0,
+        "lr_q": 2.0,
+        "lr_g": 3.0,
+        "beta1": 0.1,
+        "beta2": 0.2,
+        "ema": 0.3,
+        "lambda_categorical": 4.0,
+        "lambda_continuous": 5.0,
+        "fixed_sigma": 6.0,
+        "mi_gradient": "trunk",
+        "schedule": "one-stage",
+        "consistency": 7.0,
+        "balance": 9.0,
+        "joint_ema": 0.4,
+        "equivariance": 10.0,
+        "restart_q": 11,
+        "smoothness": 12.0,
+        "smoothness_until": 13,
+        "invariance": 8.0,
+        "transformation": Transformation(1, 0, 0, 0, 0.5),
+    }

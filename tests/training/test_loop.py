@@ -1,0 +1,268 @@
+"""What a run leaves, interruption, divergence and profiles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from training.runs import SMALL, rows, rows_without_time, run, signalling, weights
+
+from infogan_fast.config import Config, load_config
+from infogan_fast.data.registry import SOURCES
+from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.objective import Objective
+from infogan_fast.objective.term import make_terms
+from infogan_fast.train import main as train_main
+from infogan_fast.training import checkpoint
+from infogan_fast.training.step import TrainingStep
+
+
+def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "deep" / "run"
+    assert run(out, "--steps", "5", "--log-every", "2", "--sample-every", "3", "--checkpoint-every", "2") == 0
+    printed = capsys.readouterr()
+    for part in (
+        "float32",
+        "strokes: 40 images",
+        "16 x 16 grey",
+        "noise=4,cat=3,uniform=1",
+        f"copies    {SOURCES['strokes'].transformation}; weights of their terms: consistency 1",
+        "L_I/H nats: c1 ",
+        "/1.10",
+        " | on copies ",
+    ):
+        assert part in printed.out
+    assert printed.err == ""
+
+    config = json.loads((out / "config.json").read_text())
+    assert load_config(config["settings"]).steps == 5
+    assert config["data"] == {
+        "source": "strokes: 40 images drawn from seed 0",
+        "images": 40,
+        "image_size": 16,
+        "channels": 1,
+    }
+    assert config["versions"]["torch"] == torch.__version__
+    assert config["machine"]["precision"] == "float32"
+
+    table = rows(out)
+    assert [row["step"] for row in table] == [2, 4, 5]
+    spec = LatentSpec.parse("noise=4,cat=3,uniform=1")
+    for row in table:
+        assert list(row) == [
+            *("step", "seconds", "d_real", "d_fake", "g", "nll_c1", "nll_c2", "mse_c2", "logvar_c2", "I_c1"),
+            *("L_c1", "H_c1", "L_c2", "H_c2", "L_fitted_c2"),
+            *(["diversity"] if row["step"] > 2 else []),  # after the samples of updates 3 and 5
+            "alarms",
+        ]
+        assert row["alarms"] == []
+        assert 0 < row["I_c1"] < math.log(3)
+        assert row["H_c1"] == pytest.approx(math.log(3))
+        assert row["L_c1"] == pytest.approx(spec.codes[0].entropy - row["nll_c1"])
+        fitted = math.log(2) - 0.5 * math.log(2 * math.pi * math.e * row["mse_c2"])
+        assert row["L_fitted_c2"] == pytest.approx(fitted)
+    assert [row["seconds"] for row in table] == sorted(row["seconds"] for row in table)
+
+    assert sorted(os.listdir(out / "samples")) == ["step-00000003.png", "step-00000005.png"]
+    assert sorted(os.listdir(out / "checkpoints")) == [f"step-0000000{i}.pt" for i in (2, 4, 5)]
+    assert sorted(os.listdir(out)) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "samples",
+        "traversal.png",
+    ]
+    with Image.open(out / "samples" / "step-00000005.png") as image:
+        assert image.size == (10 * 65 + 1, 3 * 65 + 1)
+        assert np.asarray(image).std() > 1
+    with Image.open(out / "traversal.png") as image:
+        assert image.size[0] > 11 * 65
+
+
+def test_checkpoints_kept(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "4", "--checkpoint-every", "1", "--keep-checkpoints", "2") == 0
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step-00000003.pt", "step-00000004.pt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_saves_and_continues(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        signalling(patch, 3, number)
+        assert run(parts, "--steps", "6", "--log-every", "2") == 130
+    assert signal.getsignal(number) is handler
+    assert f"stopped after update 3, saved; continue with --resume {parts}" in capsys.readouterr().out
+    assert [row["step"] for row in rows(parts)] == [2]
+    assert not (parts / "traversal.png").exists()
+    assert train_main(["--resume", str(parts)]) == 0
+    assert run(whole, "--steps", "6", "--log-every", "2") == 0
+    a, b = weights(whole), weights(parts)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    timeless = [[{**row, "seconds": 0} for row in rows(out)] for out in (whole, parts)]
+    assert timeless[0] == timeless[1]
+
+
+def test_second_interruption_ends_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from infogan_fast.train import main\n"
+        "from infogan_fast.training.step import TrainingStep\n"
+        "def call(self):\n"
+        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('went on')\n"
+        "TrainingStep.__call__ = call\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SMALL, "--out", str(tmp_path / "run")], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGINT
+    assert "went on" not in done.stdout
+
+
+def test_rows_past_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "4", "--log-every", "1", "--checkpoint-every", "2") == 0
+    (tmp_path / "checkpoints" / "step-00000004.pt").unlink()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "sec')
+    before = rows_without_time(tmp_path, 4)
+    assert train_main(["--resume", str(tmp_path)]) == 0
+    assert rows_without_time(tmp_path, 4) == before
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_finished_run_makes_its_figure_again(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "2") == 0
+    before = (tmp_path / "traversal.png").read_bytes()
+    (tmp_path / "traversal.png").unlink()
+    assert train_main(["--resume", str(tmp_path)]) == 0
+    assert (tmp_path / "traversal.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("metric", ["d_real", "nll_c1"], ids=["discriminator", "mutual information"])
+def test_divergence_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    metric: str,
+) -> None:
+    original, calls = TrainingStep.__call__, iter(range(1, 1000))
+
+    def call(self: TrainingStep) -> None:
+        original(self)
+        if next(calls) == 5:
+            self.metrics.sums[self.metrics.names.index(metric)] = math.nan
+
+    monkeypatch.setattr(TrainingStep, "__call__", call)
+    assert run(tmp_path, "--steps", "9", "--log-every", "2", "--checkpoint-every", "2") == 2
+    error = capsys.readouterr().err
+    assert f"training diverged by update 6: {metric} not finite" in error
+    assert rows(tmp_path)[-1]["alarms"] == ["diverged"]
+    assert "step-00000004.pt" in error
+    assert "--lr-g" in error
+    assert len(error.splitlines()) == 1
+    assert checkpoint.listed(tmp_path / "checkpoints")[-1].name == "step-00000004.pt"
+
+
+def test_diverged_weights_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = TrainingStep.__call__
+
+    def call(self: TrainingStep) -> None:
+        original(self)
+        with torch.no_grad():
+            self.networks.d_head.weight[0, 0] = math.inf
+
+    monkeypatch.setattr(TrainingStep, "__call__", call)
+    assert run(tmp_path, "--steps", "9", "--checkpoint-every", "1") == 2
+    assert "networks.d_head.weight not finite; no checkpoint was written yet" in capsys.readouterr().err
+    assert [row["alarms"] for row in rows(tmp_path)] == [["diverged"]]
+    assert checkpoint.listed(tmp_path / "checkpoints") == []
+
+
+def test_the_papers_recipe_is_the_papers_objective(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "1", "--recipe", "paper") == 0
+    assert "I_c1" not in rows(tmp_path)[0]
+    assert Config(recipe="paper").checked().objective == Objective(terms=make_terms({}))
+
+
+def test_colour_and_trunk_and_fixed_sigma(tmp_path: Path) -> None:
+    flags = [
+        "--channels",
+        "3",
+        "--fixed-sigma",
+        "1",
+        "--mi-gradient",
+        "trunk",
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+    ]
+    assert run(tmp_path, *flags) == 0
+    with Image.open(tmp_path / "samples" / "step-00000002.png") as image:
+        assert (np.asarray(image) != np.asarray(image.convert("L"))[..., None]).any()
+
+
+def test_profile_on_a_cpu_leaves_a_trace_of_the_updates_asked_for(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "5", "--profile", "2:4", "--device", "cpu") == 0
+    events = json.loads((tmp_path / "profile.json").read_text())["traceEvents"]
+    names = [event.get("name", "") for event in events]
+    assert names.count("infogan_fast::gather_images") == 2
+    assert names.count("infogan_fast::sample_latents") == 2 * 2  # and of the copies
+
+
+def test_an_interrupted_profile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signalling(monkeypatch, 3, signal.SIGINT)
+    assert run(tmp_path, "--steps", "9", "--profile", "1:8", "--device", "cpu") == 130
+    names = [e.get("name", "") for e in json.loads((tmp_path / "profile.json").read_text())["traceEvents"]]
+    assert names.count("infogan_fast::gather_images") == 2
+
+
+def test_every_phase_has_its_range(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ranges: list[tuple[str, str]] = []
+
+    class Nvtx:
+        @staticmethod
+        def annotate(name: str, domain: str) -> contextlib.AbstractContextManager[None]:
+            ranges.append((domain, name))
+            return contextlib.nullcontext()
+
+    monkeypatch.setattr("infogan_fast.runtime.profiling.nvtx", Nvtx)
+    assert run(tmp_path, "--steps", "2") == 0
+    phases = ["gather", "transform", "sample", "generate", "discriminator gradients", "discriminator update"]
+    phases += ["generator gradients", "generator update"]
+    assert ranges == [("infogan_fast", name) for name in phases * 2]
+
+
+def test_without_the_nvtx_package_there_are_no_ranges(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("infogan_fast.runtime.profiling.nvtx", None)
+    assert run(tmp_path, "--steps", "1") == 0
+
+
+@pytest.mark.gpu
+def test_phases_of_a_profile_run_outside_of_the_graph(tmp_path: Path) -> None:
+    plain, profiled = tmp_path / "plain", tmp_path / "profiled"
+    for out, flags in ((plain, []), (profiled, ["--profile", "2:4", "--profile-phases"])):
+        assert run(out, "--steps", "6", "--device", "cuda", *flags) == 0
+    a, b = weights(plain), weights(profiled)
+    assert all(torch.equal(a[name], b[name]) for name in a)

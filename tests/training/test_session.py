@@ -1,0 +1,248 @@
+"""How a run is set up: the device, exact continuation, and runs that cannot be continued."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training.runs import SMALL, copy_of, rows, run, signalling, weights
+
+from infogan_fast.data.registry import SOURCES
+from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.train import main as train_main
+from infogan_fast.training import checkpoint
+
+
+@pytest.mark.parametrize("amp", [[], ["--amp"]], ids=["float32", "amp"])
+def test_continuation_is_exact(tmp_path: Path, amp: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_has_bf16", lambda: True)
+    flags = [*amp, "--log-every", "4", "--ema", "0.9"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(whole, *flags, "--steps", "12") == 0
+    assert run(parts, *flags, "--steps", "7") == 0
+    assert train_main(["--resume", str(parts), "--steps", "12"]) == 0
+    a, b = weights(whole), weights(parts)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    # The first part has a last row of its own at update 7, which starts the next mean anew.
+    untimed = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in rows(out)] for out in (whole, parts)
+    ]
+    assert untimed[0][0] == untimed[1][0]
+    assert untimed[0][-1]["step"] == untimed[1][-1]["step"] == 12
+    assert untimed[0][-1] == untimed[1][-1]
+    for name in ("traversal.png", "samples/step-00000012.png"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "run", "--device", "cuda") == 2
+    assert "--device cuda: " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_cuda_without_its_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        "infogan_fast.runtime.native.cuda_missing", lambda: "no _C_cuda here; build it: pip install ."
+    )
+    for device in ("auto", "cuda"):
+        assert train_main([*SMALL, "--device", device, "--out", str(tmp_path / "run")]) == 2
+        assert "no _C_cuda here; build it: pip install ." in capsys.readouterr().err
+
+
+def test_amp_without_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_description", lambda: {"flags": "fpu avx2 avx512f"})
+    assert run(tmp_path / "run", "--amp") == 2
+    assert "--amp: this CPU has no bfloat16 instructions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["flags", "Features"])
+def test_bfloat16_is_found(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    from infogan_fast.runtime.device import amp_dtype
+
+    flag = {"flags": "avx512f avx512_bf16", "Features": "fp asimd bf16"}[key]
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_description", lambda: {key: flag})
+    assert amp_dtype(torch.device("cpu")) == torch.bfloat16
+
+
+def test_default_folder_names_data_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("my digits.npy", np.random.default_rng(0).integers(0, 255, (20, 16, 16), np.uint8))
+    assert train_main(["--data", "my digits.npy", "--steps", "1", "--seed", "5", "--latents", "cat=2"]) == 0
+    assert (tmp_path / "runs" / "my digits.npy-seed5" / "traversal.png").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    assert run(out, "--steps", "2") == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch-size", "16"], "--batch-size (8 in the run, 16 given)"),
+        (
+            ["--seed", "3", "--lr-g", "0.5"],
+            "--seed (0 in the run, 3 given), --lr-g (0.001 in the run, 0.5 given)",
+        ),
+        (["--latents", "noise=4,cat=4"], "--latents (noise=4,cat=3,uniform=1 in the run"),
+        (["--ema", "0.9"], "--ema"),
+        (["--consistency", "0"], "--consistency (1.0 in the run, 0.0 given)"),
+        (["--balance", "2"], "--balance (1.0 in the run, 2.0 given)"),
+        (["--joint-ema", "0"], "--joint-ema (0.9 in the run, 0.0 given)"),
+        (["--invariance", "1"], "--invariance (0.0 in the run, 1.0 given)"),
+        (["--equivariance", "1"], "--equivariance (0.0 in the run, 1.0 given)"),
+        (["--smoothness", "1"], "--smoothness (0.0 in the run, 1.0 given)"),
+        (["--smoothness-until", "0"], "--smoothness-until (1500 in the run, 0 given)"),
+        (["--restart-q", "0"], "--restart-q (500 in the run, 0 given)"),
+        (["--transformation", "flip=1"], "--transformation (rotation=15,scale=0.15"),
+        (["--recipe", "paper"], "--recipe (default in the run, paper given)"),
+        (["--steps", "1"], "has 2 updates behind it; --steps is 1"),
+        (["--steps", "0"], "--steps is 0"),
+    ],
+)
+def test_contradictory_resume(
+    finished: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+    assert train_main(["--resume", str(finished), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
+    out = copy_of(finished, tmp_path)
+    same = ["--batch-size", "8", "--latents", "noise=4, cat=3, uniform=1", "--no-amp", "--seed", "0"]
+    same += [
+        "--recipe",
+        "default",
+        "--consistency",
+        "1",
+        "--transformation",
+        str(SOURCES["strokes"].transformation),
+    ]
+    assert train_main(["--resume", str(out), *same, "--steps", "3", "--log-every", "1"]) == 0
+    assert rows(out)[-1]["step"] == 3
+    assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 3
+
+
+def damage_config(out: Path) -> None:
+    (out / "config.json").write_text("{")
+
+
+def old_config(out: Path) -> None:
+    (out / "config.json").write_text(json.dumps({"format": 0, "settings": {}, "data": {}}))
+
+
+def other_settings(out: Path) -> None:
+    config = json.loads((out / "config.json").read_text())
+    config["settings"]["warp"] = 9
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def other_data(out: Path) -> None:
+    config = json.loads((out / "config.json").read_text())
+    config["data"]["images"] = 41
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def no_checkpoint(out: Path) -> None:
+    (out / "checkpoints" / "step-00000002.pt").unlink()
+
+
+def damage_checkpoint(out: Path) -> None:
+    (out / "checkpoints" / "step-00000002.pt").write_bytes(b"PK")
+
+
+def renamed_checkpoint(out: Path) -> None:
+    (out / "checkpoints" / "step-00000002.pt").rename(out / "checkpoints" / "step-00000009.pt")
+
+
+def other_networks(out: Path) -> None:
+    path = out / "checkpoints" / "step-00000002.pt"
+    state = checkpoint.load(path)
+    state["training"]["networks"]["d_head.weight"] = torch.zeros(1, 7)
+    checkpoint.save(path, state)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_config, "config.json: cannot be read"),
+        (old_config, "config.json: format 0, expected 3"),
+        (other_settings, "another version of infogan_fast: warp"),
+        (other_data, "was trained on strokes: 40 images"),
+        (no_checkpoint, "there is no checkpoint in"),
+        (damage_checkpoint, "step-00000002.pt: not a readable checkpoint"),
+        (renamed_checkpoint, "step-00000009.pt: does not belong to this run (it is of update 2)"),
+        (other_networks, "does not belong to this run"),
+    ],
+)
+def test_damaged_run(
+    damage: Callable[[Path], None],
+    message: str,
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = copy_of(finished, tmp_path)
+    damage(out)
+    assert train_main(["--resume", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_resumed_run_is_not_profiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        signalling(patch, 3, signal.SIGINT)
+        assert run(tmp_path, "--steps", "9", "--profile", "1:8") == 130
+    (tmp_path / "profile.json").unlink()
+    assert train_main(["--resume", str(tmp_path)]) == 0
+    assert not (tmp_path / "profile.json").exists()
+    assert train_main(["--resume", str(tmp_path), "--steps", "12", "--profile", "4:10"]) == 2
+    assert train_main(["--resume", str(tmp_path), "--steps", "12", "--profile", "10:12"]) == 0
+    names = [e.get("name", "") for e in json.loads((tmp_path / "profile.json").read_text())["traceEvents"]]
+    assert names.count("infogan_fast::gather_images") == 2
+
+
+def test_compile_compiles_the_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[InfoGAN] = []
+    monkeypatch.setattr(InfoGAN, "compile_parts", lambda networks: compiled.append(networks))
+    assert run(tmp_path / "without", "--steps", "1") == 0
+    assert not compiled
+    assert run(tmp_path / "with", "--steps", "1", "--compile") == 0
+    assert len(compiled) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flags", [[], ["--amp"], ["--schedule", "one-stage", "--ema", "0.9"]], ids=str)
+def test_replays_equal_eager_updates_and_a_resumed_run_an_uninterrupted_one(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    eager, graph, parts = (tmp_path / name for name in ("eager", "graph", "parts"))
+    # The last update of a run has a sample, whose diversity is in its row: of the first part too.
+    often = ["--log-every", "2", "--checkpoint-every", "4", "--sample-every", "4", "--device", "cuda", *flags]
+    assert run(eager, "--steps", "8", *often, "--no-cuda-graph") == 0
+    assert run(graph, "--steps", "8", *often, "--steps-per-replay", "2") == 0
+    assert run(parts, "--steps", "4", *often) == 0
+    assert train_main(["--resume", str(parts), "--steps", "8"]) == 0
+    wanted = weights(eager)
+    for out in (graph, parts):
+        assert all(torch.equal(wanted[name], value) for name, value in weights(out).items())
+        for mine, other in zip(rows(out), rows(eager), strict=True):
+            assert {**mine, "seconds": 0} == {**other, "seconds": 0}
