@@ -14,7 +14,7 @@ from infogan_fast.config import IN_MEMORY, Config, Request, load_config
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.errors import UserError
 from infogan_fast.networks.infogan import InfoGAN, stage_channels
-from infogan_fast.networks.linear import faster_linear, set_linear
+from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
 from infogan_fast.runtime.device import amp_dtype, choose_device, describe
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
@@ -95,6 +95,8 @@ def train(request: Request, images: Any = None, *, progress: bool = True) -> Out
 def _set_up(config: Config) -> Machine:
     """Choose the device and set the process up for it."""
     device = choose_device(config.device)
+    if config.linear == "onednn" and (reason := onednn_missing()) is not None:
+        raise UserError(f"--linear onednn: {reason}; leave --linear out")
     if device.type == "cuda":
         # PyTorch warns where the first thing that autograd's thread does is a matrix product; it is harmless.
         warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")

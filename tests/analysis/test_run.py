@@ -253,5 +253,5 @@ def test_a_run_trained_with_another_library(strokes_run: Path, tmp_path: Path) -
     config["settings"]["linear"] = "onednn"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("infogan_fast.config.onednn_missing", lambda: "none here")
+        patch.setattr("infogan_fast.networks.linear.onednn_missing", lambda: "none here")
         assert load_run(folder).updates == 4

@@ -77,6 +77,15 @@ def test_bfloat16_is_found(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     assert amp_dtype(torch.device("cpu")) == torch.bfloat16
 
 
+def test_onednn_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("infogan_fast.training.session.onednn_missing", lambda: "PyTorch has none")
+    assert run(tmp_path / "run", "--linear", "onednn") == 2
+    assert "--linear onednn: PyTorch has none; leave --linear out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_default_folder_names_data_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("my digits.npy", np.random.default_rng(0).integers(0, 255, (20, 16, 16), np.uint8))
