@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -36,29 +37,44 @@ def test_custom_loop(tmp_path: Path) -> None:
     assert float(last.split("c1 ")[1].split(",")[0]) > 0.8
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that own_images.py made, and what it printed."""
-    folder = tmp_path_factory.mktemp("own-images")
-    output = run_example(
-        "own_images", "--steps", "3", "--batch-size", "16", "--image-size", "16", "--out", "run", cwd=folder
-    )
+SMALL = ("--steps", "3", "--batch-size", "16")
+
+
+def check_own_images(output: str, run: Path) -> None:
     assert "shows what each code does" in output
-    return folder / "run"
-
-
-def test_own_images(trained: Path) -> None:
-    assert (trained / "config.json").is_file()
-    with Image.open(trained / "codes.png") as picture:
+    assert (run / "config.json").is_file()
+    with Image.open(run / "codes.png") as picture:
         assert picture.width > picture.height > 0
 
 
+def test_own_images_as_an_array(tmp_path: Path) -> None:
+    output = run_example("own_images", *SMALL, "--image-size", "16", "--out", "run", cwd=tmp_path)
+    check_own_images(output, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that own_images.py made of a file."""
+    folder = tmp_path_factory.mktemp("own-images")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 300), ("test", 100)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 16, 16), dtype=np.uint8)
+        arrays[f"{split}_labels"] = rng.integers(0, 2, count)
+    np.savez(folder / "images.npz", **arrays)
+    output = run_example("own_images", *SMALL, "--data", "images.npz", "--out", "run", cwd=folder)
+    check_own_images(output, folder / "run")
+    return folder / "run"
+
+
 def test_explore_run(trained: Path, tmp_path: Path) -> None:
-    output = run_example("explore_run", str(trained), "--out", "sweep.png", cwd=tmp_path)
+    picture = str(tmp_path / "sweep.png")
+    output = run_example("explore_run", "run", "--out", picture, cwd=trained.parent)
     for code in ("c1", "c2", "c3"):
         assert f"\n{code} (" in output
-    with Image.open(tmp_path / "sweep.png") as picture:
-        assert picture.size == (9 * 16, 2 * 16)  # nine values of each of two codes
+    assert "accuracy" in output
+    with Image.open(picture) as swept:
+        assert swept.size == (9 * 16, 2 * 16)  # nine values of each of two codes
 
 
 def test_every_example_is_tested() -> None:
