@@ -1,0 +1,82 @@
+"""The examples run, with small settings, as their users would run them: in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_example(name: str, *arguments: str, cwd: Path) -> str:
+    """The standard output of an example."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_custom_loop(tmp_path: Path) -> None:
+    output = run_example("custom_loop", "--updates", "800", "--images", "2000", cwd=tmp_path)
+    last = output.splitlines()[-1]
+    assert last.startswith("update 800: ")
+    # The generator keeps its categorical code: of 2.30 nats, Q reads more than a third back.
+    assert float(last.split("c1 ")[1].split(",")[0]) > 0.8
+
+
+SMALL = ("--steps", "3", "--batch-size", "16")
+
+
+def check_own_images(output: str, run: Path) -> None:
+    assert "shows what each code does" in output
+    assert (run / "config.json").is_file()
+    with Image.open(run / "codes.png") as picture:
+        assert picture.width > picture.height > 0
+
+
+def test_own_images_as_an_array(tmp_path: Path) -> None:
+    output = run_example("own_images", *SMALL, "--image-size", "16", "--out", "run", cwd=tmp_path)
+    check_own_images(output, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that own_images.py made of a file."""
+    folder = tmp_path_factory.mktemp("own-images")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 300), ("test", 100)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 16, 16), dtype=np.uint8)
+        arrays[f"{split}_labels"] = rng.integers(0, 2, count)
+    np.savez(folder / "images.npz", **arrays)
+    output = run_example("own_images", *SMALL, "--data", "images.npz", "--out", "run", cwd=folder)
+    check_own_images(output, folder / "run")
+    return folder / "run"
+
+
+def test_explore_run(trained: Path, tmp_path: Path) -> None:
+    picture = str(tmp_path / "sweep.png")
+    output = run_example("explore_run", "run", "--out", picture, cwd=trained.parent)
+    for code in ("c1", "c2", "c3"):
+        assert f"\n{code} (" in output
+    assert "accuracy" in output
+    with Image.open(picture) as swept:
+        assert swept.size == (9 * 16, 2 * 16)  # nine values of each of two codes
+
+
+def test_every_example_is_tested() -> None:
+    tested = {"custom_loop", "own_images", "explore_run"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
