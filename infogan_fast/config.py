@@ -1,11 +1,10 @@
-"""What a training run is set to: every option, the checks across options, and what a resumed run may change.
+"""The configuration of a training run: its options, and the checks across them.
 
 ``python -m infogan_fast.config`` prints docs/options.md. Imports no torch.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import math
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infogan_fast.cli import Parser
 from infogan_fast.data.registry import BUILT_IN, SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
@@ -22,7 +20,7 @@ from infogan_fast.limits import DEVICES, MIN_SIZE
 from infogan_fast.objective.objective import MI_GRADIENTS, SCHEDULES, Objective
 from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
-from infogan_fast.options import Option, add_flags, markdown, option, options_of
+from infogan_fast.options import Option, markdown, option, options_of
 from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
@@ -55,7 +53,7 @@ class Config:
     # -- data
     data: str = option(
         "strokes",
-        f"{', '.join(BUILT_IN)}, a folder of pictures or IDX files, a .npy or .npz file",
+        f"built-in images ({', '.join(BUILT_IN)}), a folder of pictures or IDX files, a .npy or .npz file",
         group="data",
         metavar="NAME|PATH",
     )
@@ -91,7 +89,7 @@ class Config:
     # -- latents and networks
     latents: LatentSpec = option(
         LatentSpec(),
-        "noise=N[:uniform], cat=K (may repeat), uniform=N, normal=N, bernoulli=N",
+        "noise and codes: noise=N[:uniform], cat=K (may repeat), uniform=N, normal=N, bernoulli=N",
         details="`noise=N:uniform` draws noise from U(-1, 1); `cat=P/P/...` gives a categorical code these "
         "probabilities. Codes are named c1, c2, ..., categorical ones first.",
         group="latents and networks",
@@ -187,7 +185,7 @@ class Config:
     batch_size: int = option(128, "images an update", group="optimisation", low=2, metavar="B")
     seed: int = option(
         0,
-        "of weights, latents, data order and drawings",
+        "seed of weights, latents, data order and drawings",
         group="optimisation",
         low=-(2**63),
         high=2**63 - 1,
@@ -506,59 +504,6 @@ def load_config(saved: Mapping[str, Any]) -> Config:
     if unknown := sorted(set(saved) ^ set(OPTIONS)):
         raise UserError(f"config.json is of another version of infogan_fast: {', '.join(unknown)} differ")
     return Config.from_options(saved)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for: options that were given, by name, and the folder of the run."""
-
-    given: Mapping[str, Any]
-    out: Path | None = None
-    overwrite: bool = False
-    resume: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.resume is not None and (self.out is not None or self.overwrite):
-            superfluous = "--out" if self.out is not None else "--overwrite"
-            raise UserError(f"--resume {self.resume} continues in its own folder; leave {superfluous} out")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags of training. What is not given is absent from the namespace."""
-    result = Parser(
-        prog="python -m infogan_fast.train",
-        description="Train an InfoGAN on images, without labels. Without options: on built-in drawings of "
-        "digits. docs/options.md says more about each option.",
-        argument_default=argparse.SUPPRESS,
-    )
-    output = add_flags(result, OPTIONS.values())["output"]
-    output.add_argument(
-        "--out", metavar="RUN", type=Path, help="folder of the run (default: runs/DATA-seedS)"
-    )
-    output.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
-    output.add_argument(
-        "--resume",
-        metavar="RUN",
-        type=Path,
-        help="continue a run with its settings; these may change: "
-        + ", ".join(OPTIONS[name].flag for name in OPTIONS if name in RESUMABLE),
-    )
-    return result
-
-
-def parse(argv: Any) -> Request:
-    """Read the command line of training.
-
-    Raises:
-        UserError: it cannot be read, or options exclude one another.
-    """
-    given = vars(parser().parse_args(argv))
-    return Request(
-        out=given.pop("out", None),
-        overwrite=given.pop("overwrite", False),
-        resume=given.pop("resume", None),
-        given=given,
-    )
 
 
 def options_page() -> str:

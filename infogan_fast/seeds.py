@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from infogan_fast.analysis.seed_study import SeedStudy
     from infogan_fast.analysis.seed_summary import report
-    from infogan_fast.config import Config, parse
+    from infogan_fast.config import Config
+    from infogan_fast.request import parse
     from infogan_fast.runtime.device import choose_device
     from infogan_fast.runtime.processes import INTERRUPTED, ProcessPool, slots
 

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from infogan_fast.cli import command
-from infogan_fast.config import IN_MEMORY, OPTIONS, Request, parse
+from infogan_fast.config import IN_MEMORY, OPTIONS
+from infogan_fast.request import Request, parse
 
 if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import pytest
@@ -27,12 +25,3 @@ def test_a_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str
 
     assert main(["--x"]) == 2
     assert capsys.readouterr().err == "infogan_fast.info: no such thing: ['--x']\n"
-
-
-@pytest.mark.parametrize("name", ["seeds", "evaluate", "info"])
-def test_help_does_not_import_torch(name: str) -> None:
-    code = f"import sys; from infogan_fast import {name}\ntry: {name}.main(['--help'])\n"
-    code += "finally: assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"usage: python -m infogan_fast.{name}" in done.stdout

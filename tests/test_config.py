@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from training.objectives import flat
 
-from infogan_fast.config import OPTIONS, RESUMABLE, Config, load_config, parse, parser
+from infogan_fast.config import OPTIONS, RESUMABLE, Config, load_config, options_page
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.transformation import Transformation
+from infogan_fast.request import parse, parser
 from infogan_fast.train import main as train_main
 
 
@@ -174,3 +177,38 @@ def test_flags_arrive_in_the_objective() -> None:
         "invariance": 8.0,
         "transformation": Transformation(1, 0, 0, 0, 0.5),
     }
+
+
+def test_the_page_of_options_is_that_of_the_code() -> None:
+    page = Path(__file__).parents[1] / "docs" / "options.md"
+    remedy = "python -m infogan_fast.config > docs/options.md"
+    assert page.read_text() == options_page(), f"renew it: {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 5}, "there is no option 'step'; did you mean steps?"),
+        ({"lr-g": 1e-3}, "there is no option 'lr-g'; did you mean lr_g?"),
+        ({"quokka": 5}, "there is no option 'quokka'"),
+        ({"steps": "5"}, "--steps is '5'; expected a whole number"),
+        ({"amp": "yes"}, "--amp is 'yes'; expected True or False"),
+        ({"latents": 5}, "--latents is 5; expected a text or a LatentSpec"),
+        ({"consistency": "much"}, "--consistency is 'much'; expected a number"),
+    ],
+)
+def test_options_from_python_that_are_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Config.from_options(options)
+    assert str(error.value) == message
+
+
+def test_options_from_python_may_be_objects() -> None:
+    spec, ranges = LatentSpec.parse("cat=3"), Transformation.parse("rotation=5")
+    config = Config.from_options({"latents": spec, "transformation": ranges, "consistency": 1, "lr_q": None})
+    assert (config.spec, config.transformation, config.get("consistency")) == (spec, ranges, 1.0)
+    assert config == Config.from_options(
+        {"latents": "noise=0,cat=3", "transformation": "rotation=5", "consistency": 1.0}
+    )
+    assert config.data_name == "strokes"
+    assert Config.from_options({"data": Path("my") / "digits.npy"}).data_name == "digits.npy"

@@ -134,9 +134,10 @@ def test_command_lines_parse(
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
     for command, *arguments in commands(page.read_text()):
         main = importlib.import_module(f"infogan_fast.{command}").main
-        with pytest.raises(Parsed):
+        with pytest.raises((Parsed, SystemExit)) as stop:  # --help exits with 0
             main(arguments)
             pytest.fail(f"{page.name}: {command} {shlex.join(arguments)}: {capsys.readouterr().err}")
+        assert getattr(stop.value, "code", 0) == 0
 
 
 def test_the_documents_have_command_lines_to_parse() -> None:

@@ -15,7 +15,7 @@ from infogan_fast import seeds
 from infogan_fast.analysis.run import load_run
 from infogan_fast.analysis.seed_study import SeedStudy
 from infogan_fast.analysis.seed_summary import figures, report, summary
-from infogan_fast.config import parse
+from infogan_fast.request import parse
 from infogan_fast.runtime.processes import ProcessPool
 from infogan_fast.runtime.threads import usable_threads
 from infogan_fast.training import checkpoint

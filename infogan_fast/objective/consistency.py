@@ -59,7 +59,7 @@ class Consistency(Term):
     )
     balance: float = option(
         0.0,
-        "of consistency: weight of equally frequent categories",
+        "weight of equally frequent categories in consistency",
         details="Keeps two classes from sharing a value. Needs `--consistency`.",
         group=_GROUP,
         low=0,
@@ -68,7 +68,7 @@ class Consistency(Term):
     )
     joint_ema: float = option(
         0.0,
-        "of consistency: decay of the average over batches",
+        "decay of consistency's average over batches",
         details="Agreement and frequencies are measured in a moving average over batches; 0 measures each "
         "batch alone. Needs `--consistency`.",
         group=_GROUP,

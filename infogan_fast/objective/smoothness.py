@@ -58,7 +58,7 @@ class Smoothness(Term):
     )
     smoothness_until: int = option(
         0,
-        "of smoothness: updates after which it ends; 0: never",
+        "updates after which smoothness ends; 0: never",
         details="It prevents errors that are made early, and what it keeps together may have to be told "
         "apart later.",
         group="objective",

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infogan_fast.config import IN_MEMORY, Config, Request, load_config
+from infogan_fast.config import IN_MEMORY, Config, load_config
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.errors import UserError
 from infogan_fast.networks.infogan import InfoGAN, stage_channels
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
+from infogan_fast.request import Request
 from infogan_fast.runtime.device import amp_dtype, choose_device, describe
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
