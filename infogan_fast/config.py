@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infogan_fast.data.registry import BUILT_IN, SOURCES
+from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.limits import DEVICES, MIN_SIZE
@@ -52,8 +52,8 @@ class Config:
 
     # -- data
     data: str = option(
-        "strokes",
-        f"built-in images ({', '.join(BUILT_IN)}), a folder of pictures or IDX files, a .npy or .npz file",
+        next(iter(SOURCES)),
+        f"built-in images ({', '.join(SOURCES)}), a folder of pictures or IDX files, a .npy or .npz file",
         group="data",
         metavar="NAME|PATH",
     )

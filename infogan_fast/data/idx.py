@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import MissingSplitError, UserError
-from .images import require_memory
+from infogan_fast.data.image_set import Files, ImageSet, Selection, fitted, require_memory
+from infogan_fast.errors import MissingSplitError, UserError
 
 CACHE_VARIABLE = "INFOGAN_FAST_CACHE"
 
@@ -83,13 +83,12 @@ _OWNER = {
 
 
 @dataclass(frozen=True)
-class IdxPair:
-    """Images uint8 [N, H, W], labels int64 [N] or None, and the folder they came from."""
+class IdxPair(Files):
+    """Images uint8 [N, H, W], and what is known of their files."""
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
-    folder: Path
-    owner: str | None  # the published data set whose files these are, byte for byte
+    folder: Path = Path()
+    owner: str | None = None
+    """The published data set whose files these are, byte for byte."""
 
 
 def cache_folder() -> Path:
@@ -200,12 +199,12 @@ def read_pair(folder: Path, split: str) -> IdxPair:
                 f"images of {path.name}; the two files do not belong together"
             )
         owner = owner if owner == label_owner else None
-    return IdxPair(images, None if labels is None else labels.astype(np.int64), folder, owner)
+    return IdxPair(images, None if labels is None else labels.astype(np.int64), (), folder, owner)
 
 
-def load_published(name: str, split: str, data_dir: Path | None) -> IdxPair:
-    """Read mnist or fashion-mnist from data_dir, or if None the cache folder; download it there if absent."""
-    data = PUBLISHED[name]
+def load(name: str, selection: Selection) -> ImageSet:
+    """A published data set, from data_dir or the cache folder; downloaded there if it is absent."""
+    data, split, data_dir = PUBLISHED[name], selection.split, selection.data_dir
     home = (data_dir or cache_folder()).expanduser()
     searched = [home / sub for sub in (name, *data.subfolders)] + ([home] if data_dir else [])
     for folder in searched:
@@ -221,7 +220,8 @@ def load_published(name: str, split: str, data_dir: Path | None) -> IdxPair:
             f"{folder}: holds {PUBLISHED[pair.owner].title}, not {data.title}; pass --data {pair.owner}, "
             f"or keep {data.title} in {home / name}"
         )
-    return pair
+    verified = "" if pair.owner else ", whose checksums are not the published ones"
+    return fitted(pair, name, f"from {pair.folder}{verified}", selection)
 
 
 def _download(name: str, split: str, folder: Path) -> None:

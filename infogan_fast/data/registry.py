@@ -1,27 +1,65 @@
-"""Stand-in until the data branch is merged."""
+"""The image sources that have a name. Imports no torch."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infogan_fast.objective.transformation import Transformation
+
+if TYPE_CHECKING:
+    from infogan_fast.data.image_set import ImageSet, Selection
 
 
 @dataclass(frozen=True)
 class ImageSource:
+    """A source of images that ``--data`` takes by its name.
+
+    name: what ``--data`` takes.
+    module: in infogan_fast.data; its function ``load(name, selection)`` returns the images. It is imported
+        when they are loaded.
+    transformation: ranges of the copies that leave the class of an image unchanged; None where none are
+        known, and then the default recipe makes no copies.
+    recipe: what the default recipe changes for this source.
+    factors: names of the factors that are known of every image, for evaluation.
+    drawn: whether images are drawn on request, as many as are asked for.
+    """
+
     name: str
+    module: str
     transformation: Transformation | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    factors: tuple[str, ...] = ()
+    drawn: bool = False
+
+    def load(self, selection: Selection) -> ImageSet:
+        """The selected images.
+
+        Raises:
+            MissingSplitError: the source has no such split.
+            UserError: the images cannot be had; the text names the remedy.
+        """
+        images: ImageSet = importlib.import_module(f"infogan_fast.data.{self.module}").load(
+            self.name, selection
+        )
+        return images
 
 
+#: The first one is the default of ``--data``.
 SOURCES = {
-    "strokes": ImageSource(
-        "strokes", Transformation(shear=0.0), {"equivariance": 0.3, "lambda_categorical": 0.3}
-    ),
-    "mnist": ImageSource("mnist", Transformation(), {"equivariance": 0.3, "smoothness": 1.0}),
-    "fashion-mnist": ImageSource(
-        "fashion-mnist", Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06)
-    ),
+    source.name: source
+    for source in (
+        ImageSource(
+            "strokes",
+            "strokes",
+            Transformation(shear=0.0),
+            {"equivariance": 0.3, "lambda_categorical": 0.3},
+            factors=("digit", "rotation", "width"),
+            drawn=True,
+        ),
+        ImageSource("mnist", "idx", Transformation(), {"equivariance": 0.3, "smoothness": 1.0}),
+        ImageSource("fashion-mnist", "idx", Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06)),
+    )
 }
-BUILT_IN = tuple(SOURCES)

@@ -14,13 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from infogan_fast.data.image_set import ImageSet, Selection, require_memory
+from infogan_fast.data.registry import SOURCES
 
 Floats = NDArray[np.float32]
 
 ROTATION_LIMIT = 0.4363323  # 25 degrees: a 6 and a 9, or a 1 and a 7, stay apart
 WIDTH_RANGE = (1.2, 3.6)  # full stroke width in pixels of a 28 x 28 image
 HEIGHT_RANGE = (16.5, 20.0)  # height of the upright glyph in pixels of a 28 x 28 image
+_COUNT = {"train": 60_000, "test": 10_000}
 TEST_INDEX = 1 << 40  # the test split starts here: no training set is that large
 
 # By digit, then by style: the smooth curves of a glyph, each through knots "x y, x y, ..." in hundredths of
@@ -157,6 +162,20 @@ def render(
         for _ in pool.map(render, tasks):
             pass
     return images
+
+
+def load(name: str, selection: Selection) -> ImageSet:
+    """Drawings for training or test: 60,000 or 10,000 of them, 28 pixels a side and grey, by default."""
+    size, channels = selection.image_size or 28, selection.channels or 1
+    count = selection.count or _COUNT[selection.split]
+    require_memory(count * channels * size**2, f"{name}: {count:,} images of {size} x {size}")
+    first = TEST_INDEX if selection.split == "test" else 0
+    drawing = draw(selection.seed, np.arange(first, first + count), size)
+    factors = {key: torch.from_numpy(getattr(drawing, key)) for key in SOURCES[name].factors}
+    images = torch.from_numpy(drawing.images)[:, None].expand(-1, channels, -1, -1).contiguous()
+    kind = "" if selection.split == "train" else "test "
+    source = f"{name}: {count:,} {kind}images drawn from seed {selection.seed}"
+    return ImageSet(images, factors["digit"], factors, name, source)
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

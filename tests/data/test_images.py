@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from infogan_fast.data import images as module
-from infogan_fast.data import load_images
+from infogan_fast.data import arrays, folder, load_images
 from infogan_fast.errors import UserError
 
 Bytes = NDArray[np.uint8]
@@ -174,7 +173,7 @@ def test_many_files_show_progress(
         save(tmp_path / f"{i:02}.png", np.full((16, 16), i, np.uint8))
     assert load_images(str(tmp_path)).images[:, 0, 0, 0].tolist() == list(range(30))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(module, "_PROGRESS_FROM", 10)
+    monkeypatch.setattr(folder, "_PROGRESS_FROM", 10)
     load_images(str(tmp_path))
     assert f"decoding {tmp_path.name}" in capsys.readouterr().err
 
@@ -393,7 +392,7 @@ def test_an_npz_too_large_for_memory_is_not_unpacked(tmp_path: Path, monkeypatch
         sizes.append(size)
         raise UserError(f"{what}, which take too much")
 
-    monkeypatch.setattr(module, "require_memory", require)
+    monkeypatch.setattr(arrays, "require_memory", require)
     refused(tmp_path / "a.npz", "holds the images in images, which take too much")
     assert sizes[0] >= 64 * 256 * 256
 

@@ -1,26 +1,26 @@
-"""Images from files: a folder of pictures, or an array in a .npy or .npz file."""
+"""Images from a folder of pictures."""
 
 from __future__ import annotations
 
 import os
 import warnings
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from ..errors import MissingSplitError, UserError
+from infogan_fast.data.image_set import ImageSet, Selection, require_memory, spread
+from infogan_fast.errors import MissingSplitError, UserError
+from infogan_fast.limits import MIN_SIZE
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-MIN_SIZE = 16
 
 _SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 _PROGRESS_FROM = 2000  # files; fewer are read before a bar could be read
@@ -28,137 +28,19 @@ _PROGRESS_FROM = 2000  # files; fewer are read before a bar could be read
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Files:
-    """Images uint8, labels int64 [N] or None, and the labels' names where subfolders gave them."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
-    label_names: tuple[str, ...] = ()
-
-
-def require_memory(size: int, what: str) -> None:
-    """Raise UserError, its text beginning with ``what``, when ``size`` bytes are more than are free."""
-    try:
-        with open("/proc/meminfo") as file:
-            free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-            return
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > free:
-        raise UserError(
-            f"{what}, which take {size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free; "
-            f"use fewer images (--images) or a smaller --image-size"
-        )
-
-
-def spread(total: int, count: int | None, what: str) -> NDArray[np.int64]:
-    """Indices of ``count`` of ``total`` images, evenly spaced: a sorted set keeps all of its classes."""
-    if count is None:
-        return np.arange(total)
-    if count > total:
-        raise UserError(f"{what}: has {total:,} images, --images asks for {count:,}")
-    return np.arange(count) * total // count
-
-
-def load_array(path: Path, split: str) -> Files:
-    """Images uint8 [N, H, W] or [N, C, H, W], and labels, from a .npy file or from the arrays of a .npz file.
-
-    A .npz file names its arrays ``images`` or ``x`` and ``labels`` or ``y``, or by split: ``train_images``
-    and ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Floating-point and 0/1 images
-    are refused, not guessed at: whether they run from 0 or from -1 cannot be told from the values.
-    """
-    labels = None
-    try:
-        if path.suffix.lower() == ".npy":
-            if split == "test":
-                raise MissingSplitError(
-                    f"{path}: one array has no test split; name a .npz file with test_images, or another file"
-                )
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            _check_array(mapped.shape, mapped.dtype, str(path))
-            require_memory(mapped.nbytes, f"{path}: holds {len(mapped):,} images")
-            images = np.array(mapped)
-        else:
-            with np.load(path, allow_pickle=False) as archive, zipfile.ZipFile(path) as members:
-                shown = f"it holds {', '.join(archive.files) or 'nothing'}"
-                key = _key(archive.files, split, ("images", "x", "data", "imgs"))
-                if key is None and split == "train" and len(archive.files) == 1:
-                    key = archive.files[0]
-                if key is None and split == "test":
-                    raise MissingSplitError(
-                        f"{path}: no test split; expected an array named test_images or x_test, {shown}"
-                    )
-                if key is None:
-                    raise UserError(
-                        f"{path}: expected an array named images, x, train_images or x_train; {shown}"
-                    )
-                require_memory(members.getinfo(f"{key}.npy").file_size, f"{path}: holds the images in {key}")
-                images = archive[key]
-                _check_array(images.shape, images.dtype, f"{path}: array {key}")
-                label_key = _key(archive.files, split, ("labels", "y", "label", "targets"))
-                if label_key is not None:
-                    labels = archive[label_key]
-    except UserError:
-        raise
-    except ValueError as error:
-        if "pickle" in str(error) or "Python objects" in str(error):
-            raise UserError(
-                f"{path}: holds Python objects, which are not loaded; save plain uint8 arrays"
-            ) from None
-        raise UserError(f"{path}: not a readable NumPy file ({error}); save it again") from None
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise UserError(f"{path}: not a readable NumPy file ({reason}); save it again") from None
-    except MemoryError:
-        raise UserError(f"{path}: does not fit into memory; save fewer or smaller images") from None
-    if images.max() <= 1:
-        raise UserError(f"{path}: every pixel is 0 or 1, expected 0 to 255; save images * 255 as uint8")
-    if labels is not None:
-        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise UserError(
-                f"{path}: labels are {labels.dtype} of shape {labels.shape}, expected one integer for "
-                f"each of the {len(images):,} images"
-            )
-        labels = labels.astype(np.int64)
-    if images.ndim == 4 and images.shape[-1] in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    return Files(images, labels)
-
-
-def _key(names: Sequence[str], split: str, stems: tuple[str, ...]) -> str | None:
-    by_split = [form for stem in stems for form in (f"{split}_{stem}", f"{stem}_{split}")]
-    wanted = by_split + (list(stems) if split == "train" else [])
-    lowered = {name.lower(): name for name in names}
-    return next((lowered[w] for w in wanted if w in lowered), None)
-
-
-def _check_array(shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str) -> None:
-    if dtype != np.uint8:
-        remedy = "save them as uint8 from 0 to 255"
-        if dtype.kind == "f":
-            remedy = "save (x * 255).round().astype('uint8') if they run from 0 to 1"
-        raise UserError(f"{what}: images are {dtype}, expected uint8; {remedy}")
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3) and shape[1] not in (1, 3)):
-        raise UserError(
-            f"{what}: has shape {shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
-        )
-    if shape[0] == 0:
-        raise UserError(f"{what}: holds no images")
-
-
-def load_folder(
-    path: Path, split: str, image_size: int | None, channels: int | None, crop: bool, count: int | None
-) -> Files:
-    """Decode every picture under a folder to uint8 [N, C, S, S].
+def load(path: Path, selection: Selection) -> ImageSet:
+    """Decode the pictures under a folder.
 
     Subfolders named train and test (or val) are the splits; the first folder below gives a picture's label
     when every picture has one. Grey pictures stay grey unless some are in colour or ``channels`` says
     otherwise. 16 bits become 8 by scaling, transparency is laid on black, EXIF rotation is applied, of an
-    animation the first frame is taken. Raises UserError naming the first file that cannot be used, and how
-    many more there are.
+    animation the first frame is taken.
+
+    Raises:
+        MissingSplitError: there is no folder of test pictures.
+        UserError: a file cannot be used; the text names the first one, and how many more there are.
     """
+    split, crop = selection.split, selection.crop
     folders = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
     parts = {
         s: next((folders[n] for n in names if n in folders), None) for s, names in _SPLIT_FOLDERS.items()
@@ -170,14 +52,14 @@ def load_folder(
     root = parts[split] if parts["train"] and parts["test"] else path
     assert root is not None  # parts[split] is set where both are, and path otherwise
     files = _find(root)
-    files = [files[i] for i in spread(len(files), count, str(root))]
+    files = [files[i] for i in spread(len(files), selection.count, str(root))]
 
     with warnings.catch_warnings():
         # Pillow warns of decompression bombs, which are refused by name below, and of damaged metadata.
         warnings.simplefilter("ignore")
         found = _each(files, lambda i: _inspect(files[i]), f"inspecting {root.name}")
-        colour = channels or (1 if all(grey for _, grey in found) else 3)
-        size = image_size or _common_size(files, [shape for shape, _ in found])
+        colour = selection.channels or (1 if all(grey for _, grey in found) else 3)
+        size = selection.image_size or _common_size(files, [shape for shape, _ in found])
         require_memory(len(files) * colour * size**2, f"{root}: {len(files):,} images of {size} x {size}")
         images = np.empty((len(files), colour, size, size), np.uint8)
 
@@ -187,11 +69,14 @@ def load_folder(
         _each(files, decode, f"decoding {root.name}")
 
     relative = [file.relative_to(root).parts for file in files]
-    if any(len(p) == 1 for p in relative):
-        return Files(images, None)
-    names = tuple(sorted({p[0] for p in relative}))
-    number = {name: i for i, name in enumerate(names)}
-    return Files(images, np.array([number[p[0]] for p in relative], np.int64), names)
+    names: tuple[str, ...] = ()
+    labels = None
+    if not any(len(parts) == 1 for parts in relative):
+        names = tuple(sorted({parts[0] for parts in relative}))
+        number = {name: i for i, name in enumerate(names)}
+        labels = torch.tensor([number[parts[0]] for parts in relative])
+    source = f"{path.name}: {len(images):,} {split} images from {path}"
+    return ImageSet(torch.from_numpy(images), labels, {}, path.name, source, names)
 
 
 def _find(root: Path) -> list[Path]:

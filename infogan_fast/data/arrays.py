@@ -1,0 +1,218 @@
+"""Images in arrays: a .npy or .npz file, or arrays, tensors and datasets in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from infogan_fast.data.image_set import Files, require_memory
+from infogan_fast.errors import MissingSplitError, UserError
+
+_FLOAT_CHUNK = 1024
+
+
+def load_array(path: Path, split: str) -> Files:
+    """Images uint8 [N, H, W] or [N, C, H, W], and labels, from a .npy file or from the arrays of a .npz file.
+
+    A .npz file names its arrays ``images`` or ``x`` and ``labels`` or ``y``, or by split: ``train_images``
+    and ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Floating-point and 0/1 images
+    are refused, not guessed at: whether they run from 0 or from -1 cannot be told from the values.
+    """
+    labels = None
+    try:
+        if path.suffix.lower() == ".npy":
+            if split == "test":
+                raise MissingSplitError(
+                    f"{path}: one array has no test split; name a .npz file with test_images, or another file"
+                )
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_array(mapped.shape, mapped.dtype, str(path))
+            require_memory(mapped.nbytes, f"{path}: holds {len(mapped):,} images")
+            images = np.array(mapped)
+        else:
+            with np.load(path, allow_pickle=False) as archive, zipfile.ZipFile(path) as members:
+                shown = f"it holds {', '.join(archive.files) or 'nothing'}"
+                key = _key(archive.files, split, ("images", "x", "data", "imgs"))
+                if key is None and split == "train" and len(archive.files) == 1:
+                    key = archive.files[0]
+                if key is None and split == "test":
+                    raise MissingSplitError(
+                        f"{path}: no test split; expected an array named test_images or x_test, {shown}"
+                    )
+                if key is None:
+                    raise UserError(
+                        f"{path}: expected an array named images, x, train_images or x_train; {shown}"
+                    )
+                require_memory(members.getinfo(f"{key}.npy").file_size, f"{path}: holds the images in {key}")
+                images = archive[key]
+                _check_array(images.shape, images.dtype, f"{path}: array {key}")
+                label_key = _key(archive.files, split, ("labels", "y", "label", "targets"))
+                if label_key is not None:
+                    labels = archive[label_key]
+    except UserError:
+        raise
+    except ValueError as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
+            raise UserError(
+                f"{path}: holds Python objects, which are not loaded; save plain uint8 arrays"
+            ) from None
+        raise UserError(f"{path}: not a readable NumPy file ({error}); save it again") from None
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError, SyntaxError) as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise UserError(f"{path}: not a readable NumPy file ({reason}); save it again") from None
+    except MemoryError:
+        raise UserError(f"{path}: does not fit into memory; save fewer or smaller images") from None
+    if images.max() <= 1:
+        raise UserError(f"{path}: every pixel is 0 or 1, expected 0 to 255; save images * 255 as uint8")
+    if labels is not None:
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise UserError(
+                f"{path}: labels are {labels.dtype} of shape {labels.shape}, expected one integer for "
+                f"each of the {len(images):,} images"
+            )
+        labels = labels.astype(np.int64)
+    return Files(_channels_first(images), labels)
+
+
+def load_memory(data: Any, split: str) -> tuple[Files, str]:
+    """Images in memory, and where they are from: a digest of their pixels.
+
+    Args:
+        data: an array or tensor of images, uint8 in 0 to 255 or floating-point in 0 to 1, [N, H, W],
+            [N, H, W, C] or [N, C, H, W] with C = 1 or 3; or a dataset, an object with a length whose items
+            are images of one size (arrays, tensors or Pillow's) or tuples of an image, an integer label and
+            whatever else.
+        split: ``train``; there is no test split.
+
+    Raises:
+        MissingSplitError: the test split is asked for.
+        UserError: the images have another type, shape or range.
+    """
+    if split == "test":
+        raise MissingSplitError("images in memory have no test split; evaluate on other images, with data=")
+    labels = None
+    if isinstance(data, Tensor):
+        images = data.detach().cpu().numpy() if data.dtype != torch.bfloat16 else data.float().numpy()
+    elif isinstance(data, np.ndarray):
+        images = data
+    else:
+        images, labels = _from_dataset(data)
+    if images.dtype.kind == "f":
+        _check_shape(images.shape, "data")
+        images = _from_floats(images)
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"data: images are {images.dtype}, expected uint8 from 0 to 255 or floating-point from 0 to 1; "
+            "convert them"
+        )
+    _check_shape(images.shape, "data")
+    if images.max() <= 1:
+        raise UserError("data: every pixel is 0 or 1, expected 0 to 255; multiply uint8 images by 255")
+    images = np.array(_channels_first(images), order="C")  # never the caller's own memory
+    digest = hashlib.sha256(str(images.shape).encode() + images.tobytes()).hexdigest()
+    return Files(images, labels), f"in memory, sha256 {digest}"
+
+
+def _from_dataset(data: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """The images and labels of a dataset."""
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, (bytes, dict)):
+        raise UserError(
+            f"data is a {type(data).__name__}; expected a name, a path, an array, a tensor, or a dataset "
+            "with a length"
+        )
+    images: list[NDArray[Any]] = []
+    labels: list[int] = []
+    for index in range(len(data)):
+        item = data[index]
+        image, label = (*item, None)[:2] if isinstance(item, tuple) and item else (item, None)
+        images.append(_as_array(image, index))
+        if images[-1].shape != images[0].shape or images[-1].dtype != images[0].dtype:
+            raise UserError(
+                f"data: image {index} is {images[-1].dtype} of shape {images[-1].shape}, and image 0 is "
+                f"{images[0].dtype} of shape {images[0].shape}; give all images one size and type"
+            )
+        if label is not None:
+            labels.append(_as_label(label, index))
+    if not images:
+        raise UserError("data: holds no images")
+    if labels and len(labels) != len(images):
+        raise UserError(f"data: {len(labels)} of {len(images)} images have a label; give all of them one")
+    return np.stack(images), np.array(labels, np.int64) if labels else None
+
+
+def _as_array(image: Any, index: int) -> NDArray[Any]:
+    if isinstance(image, Image.Image):
+        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    if isinstance(image, Tensor):
+        return (image.float() if image.dtype == torch.bfloat16 else image).detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        return image
+    raise UserError(
+        f"data: item {index} is a {type(image).__name__}; expected an image (an array, a tensor or a Pillow "
+        "image)"
+    )
+
+
+def _as_label(label: Any, index: int) -> int:
+    try:
+        number: Any = label.item() if isinstance(label, (Tensor, np.generic)) else label
+        return operator.index(number)
+    except (TypeError, RuntimeError, ValueError):
+        raise UserError(
+            f"data: the label of image {index} is {label!r}; expected an integer, or no label"
+        ) from None
+
+
+def _from_floats(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Images in 0 to 1 as uint8."""
+    result = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), _FLOAT_CHUNK):
+        part = images[start : start + _FLOAT_CHUNK].astype(np.float64)
+        low, high = part.min(), part.max()
+        if not (low >= 0 and high <= 1):  # also false of NaN
+            raise UserError(
+                f"data: floating-point images run from {low:g} to {high:g}, expected 0 to 1; rescale them, "
+                "for example (x + 1) / 2 where they run from -1 to 1"
+            )
+        result[start : start + _FLOAT_CHUNK] = (part * 255).round()
+    return result
+
+
+def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
+    """[N, H, W, C] as [N, C, H, W]; everything else as it is."""
+    return images.transpose(0, 3, 1, 2) if images.ndim == 4 and images.shape[-1] in (1, 3) else images
+
+
+def _key(names: Sequence[str], split: str, stems: tuple[str, ...]) -> str | None:
+    by_split = [form for stem in stems for form in (f"{split}_{stem}", f"{stem}_{split}")]
+    wanted = by_split + (list(stems) if split == "train" else [])
+    lowered = {name.lower(): name for name in names}
+    return next((lowered[w] for w in wanted if w in lowered), None)
+
+
+def _check_array(shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str) -> None:
+    if dtype != np.uint8:
+        remedy = "save them as uint8 from 0 to 255"
+        if dtype.kind == "f":
+            remedy = "save (x * 255).round().astype('uint8') if they run from 0 to 1"
+        raise UserError(f"{what}: images are {dtype}, expected uint8; {remedy}")
+    _check_shape(shape, what)
+
+
+def _check_shape(shape: tuple[int, ...], what: str) -> None:
+    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3) and shape[1] not in (1, 3)):
+        raise UserError(
+            f"{what}: has shape {shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
+        )
+    if 0 in shape:
+        raise UserError(f"{what}: holds no images")

@@ -1,0 +1,82 @@
+"""Loading images by a name, from a path or from memory."""
+
+from __future__ import annotations
+
+import difflib
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from infogan_fast.data import arrays, folder, idx
+from infogan_fast.data.image_set import ImageSet, Selection, Split, fitted
+from infogan_fast.data.registry import SOURCES
+from infogan_fast.errors import UserError
+
+
+def load_images(
+    data: Any,
+    *,
+    data_dir: Path | None = None,
+    split: Split = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    crop: bool = True,
+    seed: int = 0,
+    count: int | None = None,
+) -> ImageSet:
+    """Load training or test images.
+
+    Args:
+        data: the name of a source (``strokes``, drawn by this package; ``mnist`` or ``fashion-mnist``, read
+            from data_dir or the cache folder, else downloaded); the path of a folder of pictures, of a folder
+            of IDX files, or of a .npy or .npz file; or images in memory, see :func:`arrays.load_memory`.
+        data_dir: folder of the files of a published source.
+        split: of a source or folder that has both; images in memory and .npy files have no test split.
+        image_size: resize to this many pixels a side, at least 16; by default images keep their size, which
+            must be square.
+        channels: 1 (grey) or 3; by default what the images have.
+        crop: cut the middle square out of what is not square before resizing; False stretches it.
+        seed: of drawings. The training and test drawings of a seed are different ones.
+        count: this many images: the first drawings (60,000 and 10,000 by default), evenly spaced ones of
+            other data.
+
+    Raises:
+        MissingSplitError: the data has no such split.
+        UserError: an argument is out of range, or the images cannot be loaded; the text names the file or the
+            option, and the remedy.
+    """
+    selection = Selection(split, data_dir, image_size, channels, crop, seed, count)
+    if not isinstance(data, (str, PathLike)):
+        files, source = arrays.load_memory(data, split)
+        return fitted(files, "memory", source, selection)
+    name = str(data)
+    return SOURCES[name].load(selection) if name in SOURCES else _from_path(name, selection)
+
+
+def _from_path(name: str, selection: Selection) -> ImageSet:
+    path = Path(name).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        is_idx = is_folder and any(kind == "images" for _, kind in idx.find_idx(path))
+        if is_folder and not is_idx:
+            return folder.load(path, selection)
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
+    if is_idx:
+        return fitted(idx.read_pair(path, selection.split), path.name, f"from {path}", selection)
+    if is_file and path.suffix.lower() in (".npy", ".npz"):
+        return fitted(arrays.load_array(path, selection.split), path.name, f"from {path}", selection)
+    if is_file:
+        raise UserError(
+            f"{path}: expected a folder of pictures, a folder of IDX files, a .npy or a .npz file"
+        )
+    raise UserError(f"{name}: no such file or folder, and not one of {', '.join(SOURCES)}{_suggestion(path)}")
+
+
+def _suggestion(path: Path) -> str:
+    """The source or the neighbour of the path that a mistyped name is closest to."""
+    candidates = difflib.get_close_matches(path.name.lower().replace("_", "-"), SOURCES, 1, 0.6)
+    if not candidates and path.parent.is_dir():
+        candidates = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], 1, 0.7)
+        candidates = [str(path.parent / c) for c in candidates]
+    return f"; did you mean {candidates[0]}?" if candidates else ""

@@ -1,0 +1,147 @@
+"""Images in memory: arrays, tensors and datasets, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
+
+from infogan_fast.data import load_images
+from infogan_fast.errors import MissingSplitError, UserError
+
+GREY = np.random.default_rng(0).integers(0, 256, (7, 16, 16), np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (5, 17, 17, 3), np.uint8)
+
+
+class Items(Dataset[Any]):
+    """A dataset of these items."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+def saved(folder: Path, images: NDArray[Any]) -> torch.Tensor:
+    """The images of a .npy file of these."""
+    np.save(folder / "a.npy", images)
+    return load_images(str(folder / "a.npy")).images
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GREY,
+        GREY[:, None],
+        GREY[..., None],
+        np.asfortranarray(GREY),
+        torch.from_numpy(GREY),
+        GREY / 255,
+        (GREY / 255).astype(np.float32),
+        torch.from_numpy(GREY / 255).half(),
+        TensorDataset(torch.from_numpy(GREY)),
+        Items([torch.from_numpy(image)[None] for image in GREY]),
+        Items([Image.fromarray(image) for image in GREY]),
+        [image / 255 for image in GREY],
+    ],
+    ids=lambda data: f"{type(data).__name__} {getattr(data, 'dtype', '')} {getattr(data, 'shape', '')}",
+)
+def test_grey_images_are_those_of_a_file(data: Any, tmp_path: Path) -> None:
+    loaded = load_images(data)
+    assert torch.equal(loaded.images, saved(tmp_path, GREY))
+    assert loaded.images.is_contiguous()
+    assert (loaded.labels, loaded.factors, loaded.name) == (None, {}, "memory")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        COLOUR,
+        COLOUR.transpose(0, 3, 1, 2),
+        torch.from_numpy(COLOUR).permute(0, 3, 1, 2).float() / 255,
+        Items([Image.fromarray(image) for image in COLOUR]),
+        Items([image.transpose(2, 0, 1) for image in COLOUR]),
+    ],
+    ids=lambda data: type(data).__name__,
+)
+def test_colour_images_are_those_of_a_file(data: Any, tmp_path: Path) -> None:
+    assert torch.equal(load_images(data).images, saved(tmp_path, COLOUR))
+
+
+def test_the_callers_images_are_not_shared() -> None:
+    mine = GREY.copy()
+    loaded = load_images(mine).images
+    loaded.zero_()
+    assert np.array_equal(mine, GREY)
+
+
+def test_labels_of_a_dataset() -> None:
+    labels = torch.arange(7) % 3
+    for data in (
+        TensorDataset(torch.from_numpy(GREY), labels),
+        Items([(image, int(label), "more") for image, label in zip(GREY, labels, strict=True)]),
+        [(image, np.int64(label)) for image, label in zip(GREY, labels.tolist(), strict=True)],
+    ):
+        found = load_images(data).labels
+        assert found is not None
+        assert torch.equal(found, labels)
+
+
+def test_selection_applies() -> None:
+    loaded = load_images(COLOUR, image_size=16, channels=1, count=2)
+    assert loaded.images.shape == (2, 1, 16, 16)
+    assert "2 images in memory, sha256" in loaded.source
+
+
+def test_a_digest_tells_images_apart() -> None:
+    sources = {load_images(data).source for data in (GREY, GREY[::-1], GREY[:, :, ::-1])}
+    assert len(sources) == 3
+    assert load_images(GREY).source == load_images(torch.from_numpy(GREY) / 255).source
+
+
+def test_there_is_no_test_split() -> None:
+    with pytest.raises(MissingSplitError, match="images in memory have no test split"):
+        load_images(GREY, split="test")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (GREY.astype(np.int64), "data: images are int64, expected uint8 from 0 to 255 or floating-point"),
+        (GREY > 9, "data: images are bool, expected uint8"),
+        (np.full((2, 16, 16), np.nan), "floating-point images run from nan to nan, expected 0 to 1"),
+        (np.full((2, 16, 16), -0.1), "floating-point images run from -0.1 to -0.1, expected 0 to 1"),
+        (GREY.astype(np.float32), "run from 0 to 255, expected 0 to 1"),
+        (GREY % 2, "every pixel is 0 or 1, expected 0 to 255"),
+        (GREY[0], r"has shape \(16, 16\), expected \(N, H, W\)"),
+        (np.zeros((3, 16, 16, 4), np.uint8), r"has shape \(3, 16, 16, 4\)"),
+        (GREY[:0], "holds no images"),
+        (Items([]), "holds no images"),
+        (GREY[:, :8, :8], "images are 8 x 8, expected at least 16 x 16"),
+        (GREY[:, :, :15], "images are 15 x 16, not square"),
+        (
+            Items([GREY[0], GREY[1][:15]]),
+            r"image 1 is uint8 of shape \(15, 16\), and image 0 is uint8 of sha",
+        ),
+        (Items([(GREY[0], 1), (GREY[1],)]), "1 of 2 images have a label"),
+        (Items([(GREY[0], 0.5)]), "the label of image 0 is 0.5; expected an integer"),
+        (Items([(GREY[0], torch.zeros(2))]), "the label of image 0 is tensor"),
+        (Items(["cat"]), "item 0 is a str; expected an image"),
+        (17, "data is a int; expected a name, a path, an array"),
+        (iter(GREY), "expected a name, a path, an array, a tensor, or a dataset with a length"),
+        ({"images": GREY}, "data is a dict; expected a name"),
+    ],
+)
+def test_what_is_refused(data: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_images(data)
