@@ -89,7 +89,7 @@ def deviations(images: Tensor) -> dict[str, float]:
 def samples(run: Run, category: int, count: int) -> Tensor:
     inputs = draw_inputs(run.generator, run.spec, count, seed=1000 + category)
     fixed = torch.full((count,), category)
-    return make_images(run.generator, with_codes(inputs, run.spec, categorical={0: fixed}))
+    return make_images(run.generator, with_codes(inputs, run.spec, {"c1": fixed}))
 
 
 def score(by_digit: dict[int, Tensor], classifier: Classifier, real: dict[str, Any]) -> dict[str, Any]:

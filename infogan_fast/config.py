@@ -17,6 +17,7 @@ from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.limits import DEVICES, MIN_SIZE
+from infogan_fast.networks.registry import NETWORKS
 from infogan_fast.objective.objective import MI_GRADIENTS, SCHEDULES, Objective
 from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
@@ -95,6 +96,12 @@ class Config:
         group="latents and networks",
         parse=LatentSpec.parse,
         metavar="SPEC",
+    )
+    network: str = option(
+        next(iter(NETWORKS)),
+        "architecture; infogan: the paper's, for square images of any size",
+        group="latents and networks",
+        choices=tuple(NETWORKS),
     )
     leaky_slope: float = option(
         0.1, "slope of the discriminator's leaky units", group="latents and networks", low=0, metavar="X"
@@ -492,6 +499,8 @@ def _plain(value: Any) -> Any:
 
 #: Every option by name, in the order of ``--help``.
 OPTIONS = _all_options()
+#: Options that runs of an earlier version do not have; their defaults are what those runs did.
+_ADDED = frozenset({"network"})
 RESUMABLE = frozenset(name for name, declared in OPTIONS.items() if declared.resumable)
 
 
@@ -501,8 +510,8 @@ def load_config(saved: Mapping[str, Any]) -> Config:
     Raises:
         UserError: it is of another version.
     """
-    if unknown := sorted(set(saved) ^ set(OPTIONS)):
-        raise UserError(f"config.json is of another version of infogan_fast: {', '.join(unknown)} differ")
+    if differing := sorted((set(saved) ^ set(OPTIONS)) - _ADDED):
+        raise UserError(f"config.json is of another version of infogan_fast: {', '.join(differing)} differ")
     return Config.from_options(saved)
 
 

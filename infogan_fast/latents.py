@@ -299,6 +299,18 @@ class LatentSpec:
         kinds = [CONTINUOUS_KINDS.index(kind) for kind in self.continuous_kinds]
         return list(self.categorical_sizes), kinds, tuple(cdf) if given else None
 
+    def code(self, name: str) -> Code:
+        """The code of that name.
+
+        Raises:
+            UserError: there is none; the text lists the codes.
+        """
+        for code in self.codes:
+            if code.name == name:
+                return code
+        known = ", ".join(f"{code.name} ({code.accepts})" for code in self.codes)
+        raise UserError(f"there is no code {name!r}; there are {known}")
+
     def q_dim(self, learned_variance: bool = True) -> int:
         """Columns of Q's output, with or without log-variances."""
         gaussians = len(self.ordered_codes) if learned_variance else 0

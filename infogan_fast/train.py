@@ -65,7 +65,7 @@ def train(
     from infogan_fast.training import session
 
     outcome = session.train(request, images, progress=progress)
-    return load_run(outcome.folder, device=given.get("device", "auto"))
+    return load_run(outcome.folder, device=given.get("device") or "auto", images=images)
 
 
 @command("train")
@@ -97,6 +97,7 @@ class _CallableModule(ModuleType):
     """A module that can be called: ``infogan_fast.train`` is both this module and the function."""
 
     __call__ = staticmethod(train)
+    __signature__ = inspect.signature(train)
 
 
 sys.modules[__name__].__class__ = _CallableModule

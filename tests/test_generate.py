@@ -16,6 +16,7 @@ from infogan_fast import generate, ops
 from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
+from infogan_fast.pictures.samples import to_pixels
 
 SPEC = LatentSpec.parse("noise=2,cat=4,cat=3,uniform=1,normal=1,bernoulli=1")
 
@@ -37,7 +38,7 @@ def fed(run: Run, *codes: str, count: int = 20, seed: int = 1) -> Tensor:
     """What the generator is fed."""
     echo = Echo()
     echoing = Run(**{**vars(run), "generator": echo})
-    generate.generate(echoing, count, generate.choose_codes(run.spec, codes), seed=seed)
+    echoing.generate(count, seed=seed, **generate.choose_codes(run.spec, codes))
     return torch.cat(echo.inputs)
 
 
@@ -66,22 +67,23 @@ def test_codes_that_are_set(run: Run) -> None:
 def test_images_depend_on_the_seed_and_not_on_how_many(run: Run) -> None:
     assert torch.equal(fed(run, count=300)[:20], fed(run, count=20))
     assert not torch.equal(fed(run, seed=2)[:, :4], fed(run)[:, :4])
-    chosen = generate.choose_codes(run.spec, ["c1=1"])
-    many, few = (generate.generate(run, n, chosen) for n in (300, 20))
+    many, few = (run.generate(n, c1=1) for n in (300, 20))
     assert many.shape == (300, 1, 16, 16)
     assert torch.equal(many[:20], few)
-    assert many.dtype == torch.uint8
+    assert many.dtype == torch.float32
     assert len(many.flatten(1).unique(dim=0)) > 100
 
 
-def test_every_kind_of_code() -> None:
+def test_every_kind_of_code(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = generate.choose_codes(SPEC, ["c2=2", "c1=0", "c3=1", "c4=3.5", "c5=0"])
-    assert chosen.categorical == {1: 2, 0: 0}
-    assert chosen.continuous == {0: 1.0, 1: 3.5, 2: 0.0}
-    assert chosen.unusual == []
+    assert chosen == {"c2": 2, "c1": 0, "c3": 1.0, "c4": 3.5, "c5": 0.0}
+    generate.warn_of_unusual(SPEC, chosen)
+    assert capsys.readouterr().err == ""
     chosen = generate.choose_codes(SPEC, ["c3=-2"])
-    assert chosen.continuous == {0: -2.0}
-    assert chosen.unusual == ["c3 = -2 lies outside of -1 to 1, where training drew it"]
+    assert chosen == {"c3": -2.0}
+    generate.warn_of_unusual(SPEC, chosen)
+    remark = "c3 = -2 lies outside of -1 to 1, where training drew it"
+    assert capsys.readouterr().err == f"infogan_fast.generate: {remark}\n"
 
 
 CATEGORICAL = "c1 is a categorical code and takes a whole number, 0 to 3"
@@ -142,7 +144,7 @@ def test_a_grid(run: Run, flags: list[str], tmp_path: Path, capsys: pytest.Captu
     assert said.err == "infogan_fast.generate: c2 = 1.5 lies outside of -1 to 1, where training drew it\n"
     grid = pixels(out)
     assert grid.shape == (3 * 65 + 1, 2 * 65 + 1, 3)
-    images = generate.generate(run, 5, generate.choose_codes(run.spec, ["c2=1.5"]), seed=9)
+    images = to_pixels(run.generate(5, seed=9, c2=1.5))
     cell = grid[2 * 65 + 1 : 2 * 65 + 65 : 4, 1:65:4, 0]  # the last, enlarged four times
     assert (cell == images[4, 0].numpy()).all()
     assert generate.main([*flags, "--out", str(out)]) == 0
@@ -156,7 +158,7 @@ def test_a_folder(run: Run, flags: list[str], made: bool, tmp_path: Path) -> Non
         out.mkdir(parents=True)
     assert generate.main([*flags, "--out", str(out)]) == 0
     assert sorted(os.listdir(out)) == [f"{i:05d}.png" for i in range(5)]
-    images = generate.generate(run, 5, generate.choose_codes(run.spec, ["c2=1.5"]))
+    images = to_pixels(run.generate(5, c2=1.5))
     for i, image in enumerate(images):
         assert (pixels(out / f"{i:05d}.png") == image[0].numpy()).all()
 
@@ -164,7 +166,7 @@ def test_a_folder(run: Run, flags: list[str], made: bool, tmp_path: Path) -> Non
 def test_a_folder_in_colour(colour_run: Path, tmp_path: Path) -> None:
     assert generate.main([str(colour_run), "--device", "cpu", "--n", "2", "--out", str(tmp_path)]) == 0
     run = load_run(colour_run)
-    images = generate.generate(run, 2, generate.ChosenCodes())
+    images = to_pixels(run.generate(2))
     assert (pixels(tmp_path / "00001.png") == images[1].permute(1, 2, 0).numpy()).all()
 
 

@@ -13,10 +13,11 @@ from PIL import Image, ImageChops
 from torch import Tensor, nn
 
 from infogan_fast import traverse
+from infogan_fast.analysis import evaluation
 from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.pictures import samples
+from infogan_fast.pictures import traversal
 
 
 class Recorder(nn.Module):
@@ -34,8 +35,8 @@ class Recorder(nn.Module):
 
 def recorded(text: str, steps: int, seed: int = 1) -> tuple[list[Tensor], list[Image.Image]]:
     recorder = Recorder()
-    frames = samples.animation(
-        recorder,  # type: ignore[arg-type]
+    frames = traversal.animation(
+        recorder,
         LatentSpec.parse(text),
         reach=3,
         steps=steps,
@@ -71,7 +72,7 @@ def test_an_animation_goes_there_and_back() -> None:
 def test_an_animation_begins_where_the_picture_does() -> None:
     inputs, _ = recorded("noise=3,cat=4,uniform=1", 2, seed=7)
     recorder = Recorder()
-    samples.traversal(recorder, LatentSpec.parse("noise=3,cat=4,uniform=1"), reach=3, columns=3, seed=7)  # type: ignore[arg-type]
+    traversal.traversal(recorder, LatentSpec.parse("noise=3,cat=4,uniform=1"), reach=3, columns=3, seed=7)
     assert torch.equal(inputs[0][::4], recorder.inputs[0][::3])
     other, _ = recorded("noise=3,cat=4,uniform=1", 2, seed=8)
     assert not torch.equal(inputs[0][:, :3], other[0][:, :3])
@@ -92,12 +93,14 @@ def test_an_animation_without_categories_or_continuous_codes() -> None:
         recorded("noise=3,cat=4", 1)
 
 
-def test_rows_are_named_by_the_label_that_they_are_matched_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = object()
-    monkeypatch.setattr(traverse, "match_labels", lambda run, **how: ["7", None, "cow"])
-    assert traverse.row_labels(run) == ["7 (c1 = 0)", "c1 = 1", "cow (c1 = 2)"]  # type: ignore[arg-type]
-    monkeypatch.setattr(traverse, "match_labels", lambda run, **how: None)
-    assert traverse.row_labels(run) is None  # type: ignore[arg-type]
+def test_rows_are_named_by_the_label_that_they_are_matched_to(
+    strokes_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(strokes_run)
+    named(monkeypatch, ["7", None, "cow"])
+    assert traverse.row_labels(run, None, None) == ["7 (c1 = 0)", "c1 = 1", "cow (c1 = 2)"]
+    named(monkeypatch, None)
+    assert traverse.row_labels(run, None, None) is None
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -112,7 +115,7 @@ def flags(strokes_run: Path) -> list[str]:
 
 def named(monkeypatch: pytest.MonkeyPatch, labels: list[str | None] | None) -> None:
     """A matching that takes no time."""
-    monkeypatch.setattr(traverse, "match_labels", lambda run, **how: labels)
+    monkeypatch.setattr(evaluation, "match_labels", lambda run, **options: labels)
 
 
 def test_a_picture_is_that_of_training_with_its_rows_named(
@@ -130,7 +133,7 @@ def test_a_picture_is_that_of_training_with_its_rows_named(
     named(monkeypatch, ["5", "6", None])
     assert traverse.main([*flags, "--out", str(out)]) == 0
     run = load_run(strokes_run)
-    wanted = samples.traversal(run.generator, run.spec, row_labels=["5 (c1 = 0)", "6 (c1 = 1)", "c1 = 2"])
+    wanted = traversal.traversal(run.generator, run.spec, row_labels=["5 (c1 = 0)", "6 (c1 = 1)", "c1 = 2"])
     assert (pixels(out) == np.asarray(wanted)).all()
 
 
@@ -146,12 +149,12 @@ def test_the_noise_is_the_seed_s(flags: list[str], tmp_path: Path, monkeypatch: 
 def test_range_and_steps(flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def traversal(generator: object, spec: object, **how: object) -> Image.Image:
-        calls.append(how)
+    def record(generator: object, spec: object, **options: object) -> Image.Image:
+        calls.append(options)
         return Image.new("L", (1, 1))
 
     named(monkeypatch, None)
-    monkeypatch.setattr(samples, "traversal", traversal)
+    monkeypatch.setattr(traversal, "traversal", record)
     assert traverse.main([*flags, "--out", str(tmp_path / "a.png"), "--range", "1.5", "--steps", "4"]) == 0
     assert calls == [{"reach": 1.5, "columns": 5, "seed": 1, "row_labels": None}]
 
@@ -165,7 +168,7 @@ def test_an_animation_has_its_frames(
     assert traverse.main([*flags, "--out", str(out), "--steps", "4"]) == 0
     run = load_run(strokes_run)
     labels = [f"{i + 5} (c1 = {i})" for i in range(3)]
-    frames = samples.animation(run.generator, run.spec, steps=4, row_labels=labels)
+    frames = traversal.animation(run.generator, run.spec, steps=4, row_labels=labels)
     with Image.open(out) as image:
         assert image.n_frames == 8
         assert image.info["loop"] == 0

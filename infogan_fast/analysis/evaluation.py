@@ -36,6 +36,7 @@ from infogan_fast.analysis.sap import sap
 from infogan_fast.analysis.sweeps import sweep_correlations
 from infogan_fast.analysis.tables import FIT_ROWS, TEST_ROWS, Floats
 from infogan_fast.data import ImageSet
+from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.bounds import code_bounds, loss_names
@@ -51,7 +52,7 @@ _MEASURES = {"slant": morphology.slant, "thickness": morphology.thickness}
 def evaluate(
     run: Run,
     *,
-    data: str | None = None,
+    data: Any = None,
     data_dir: Path | None = None,
     images: int | None = None,
     samples: int = SAMPLES,
@@ -68,7 +69,7 @@ def evaluate(
     Args:
         run: see :func:`infogan_fast.analysis.run.load_run`.
         data, data_dir: images to read instead of the run's, as for :meth:`Run.load_images`.
-        images: their number; by default all, and 15,000 for strokes.
+        images: their number; by default all, and 15,000 of a source with known factors.
         samples: generated images for :func:`information`.
         sweep_steps, sweep_noises: see :func:`sweep_scores`.
         seed: for latents and the random choices in the scores.
@@ -78,20 +79,21 @@ def evaluate(
     """
     if not 0 <= seed < 2**32:  # the range of scikit-learn
         raise UserError(f"--seed is {seed}; expected 0 to 2**32 - 1")
-    if images is None and (data or run.config.data) == "strokes":
+    name = run.config.data if data is None else data
+    if images is None and isinstance(name, str) and name in SOURCES and SOURCES[name].factors:
         images = FIT_ROWS + TEST_ROWS
     held_out, why_not = run.held_out(data=data, data_dir=data_dir, count=images)
     read = read_images(run, held_out.images, data=data, data_dir=data_dir)
     scores = disentanglement(run.spec, read, held_out, seed=seed)
     codes: dict[str, dict[str, Any]] = {code.name: {"kind": code.kind} for code in run.spec.codes}
-    for name, values in information(run, samples=samples, seed=seed).items():
-        codes[name] |= values
-    for name, values in cluster_scores(run.spec, read, held_out).items():
-        codes[name] |= values
-    for name, values in factor_correlations(run.spec, read, held_out).items():
-        codes[name]["factors"] = values
-    for name, values in sweep_scores(run, steps=sweep_steps, noises=sweep_noises, seed=seed).items():
-        codes[name]["sweeps"] = values
+    for code, values in information(run, samples=samples, seed=seed).items():
+        codes[code] |= values
+    for code, values in cluster_scores(run.spec, read, held_out).items():
+        codes[code] |= values
+    for code, values in factor_correlations(run.spec, read, held_out).items():
+        codes[code]["factors"] = values
+    for code, values in sweep_scores(run, steps=sweep_steps, noises=sweep_noises, seed=seed).items():
+        codes[code]["sweeps"] = values
     return {
         "run": str(run.folder),
         "updates": run.updates,
@@ -109,9 +111,7 @@ def evaluate(
     }
 
 
-def match_labels(
-    run: Run, *, data: str | None = None, data_dir: Path | None = None
-) -> list[str | None] | None:
+def match_labels(run: Run, *, data: Any = None, data_dir: Path | None = None) -> list[str | None] | None:
     """The label matched to each category of the first categorical code, see :func:`cluster_scores`; None
     without labels or such a code.
 
@@ -128,11 +128,13 @@ def match_labels(
     return assignment
 
 
-def read_images(run: Run, images: Tensor, *, data: str | None = None, data_dir: Path | None = None) -> Codes:
+def read_images(run: Run, images: Tensor, *, data: Any = None, data_dir: Path | None = None) -> Codes:
     """The codes that Q reads from images uint8 [N, C, S, S], with the batch statistics of the given data, see
-    :meth:`Run.encoder`.
+    :meth:`Run.encoder_for`.
     """
-    encoder = run.encoder(data=data, data_dir=data_dir)
+    encoder = (
+        run.encoder if data is None and data_dir is None else run.encoder_for(data=data, data_dir=data_dir)
+    )
     return read_codes(run.spec, in_batches(encoder, images, run.device))
 
 
@@ -301,12 +303,12 @@ def sweep_scores(
     category = torch.zeros(noises, dtype=torch.int64)
     for code in spec.categorical_codes[:1]:
         category = torch.arange(code.size).repeat_interleave(noises)
-        base = with_codes(base.repeat(code.size, 1), spec, categorical={code.index: category})
+        base = with_codes(base.repeat(code.size, 1), spec, {code.name: category})
     sweep = torch.linspace(-reach, reach, steps).repeat(len(base), 1)
     result = {}
     for code in spec.ordered_codes:
         inputs = base.repeat_interleave(steps, 0)
-        inputs = with_codes(inputs, spec, continuous={code.index: sweep.flatten()})
+        inputs = with_codes(inputs, spec, {code.name: sweep.flatten()})
         images = make_images(run.generator, inputs)[:, 0].numpy() / 255
         result[code.name] = {
             name: _sweep_score(sweep.numpy(), measure(images).reshape(sweep.shape), category.numpy())

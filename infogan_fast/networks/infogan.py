@@ -18,7 +18,6 @@ sigmoid outputs beside data divided by 255. Layers that batch normalisation foll
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +26,9 @@ from torch.nn import functional
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.limits import MIN_SIZE
+from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv, draw_weights, normalised
 from infogan_fast.networks.linear import Linear
 
-WEIGHT_STD = 0.02
 FEATURES = 1024
 _Q_FEATURES = 128
 _FIRST_CHANNELS, _MOST_CHANNELS = 64, 512
@@ -67,179 +66,6 @@ def stage_channels(image_size: int, channels: int) -> list[int]:
     return [channels] + [min(_FIRST_CHANNELS << i, _MOST_CHANNELS) for i in range(stages)]
 
 
-def _patches_of(image: Tensor) -> Tensor:
-    """[B, C, S, S] -> [B * side * side, C * 16]: what each output of a 4x4 convolution of stride 2 reads.
-
-    A patch is 2 x 2 blocks of 2 x 2 pixels. The result is a transposed view: in memory each of its columns, a
-    pixel of all patches, lies by itself, so that only long runs are moved.
-    """
-    size, side = image.shape[-1], image.shape[-1] // 2
-    past = 2 * side + 1 - size
-    padded = functional.pad(image, (1, past, 1, past))
-    pixels = padded.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(1, 3, 5, 0, 2, 4).contiguous()
-    patches = image.new_empty(pixels.shape[0], 2, 2, 2, 2, len(image), side, side)
-    for row in range(2):
-        for column in range(2):
-            patches[:, row, column] = pixels[..., row : row + side, column : column + side]
-    return patches.flatten(5).flatten(0, 4).t()
-
-
-def _image_of(patches: Tensor, batch: int, size: int) -> Tensor:
-    """The adjoint: [B * side * side, C * 16] -> [B, C, size, size], what overlaps is summed."""
-    side = size // 2
-    blocks = patches.t().contiguous().view(-1, 2, 2, 2, 2, batch, side, side)
-    columns = functional.pad(blocks[:, :, 0], (0, 1))
-    columns += functional.pad(blocks[:, :, 1], (1, 0))
-    pixels = functional.pad(columns[:, 0], (0, 0, 0, 1))
-    pixels += functional.pad(columns[:, 1], (0, 0, 1, 0))
-    image = pixels.permute(3, 0, 4, 1, 5, 2).flatten(4).flatten(2, 3)
-    return image[..., 1 : size + 1, 1 : size + 1]
-
-
-class _Patches(torch.autograd.Function):
-    # Autograd would go back through the views one by one, and PyTorch's unfold and fold go image by image.
-    @staticmethod
-    def forward(ctx: Any, image: Tensor) -> Tensor:
-        ctx.batch, ctx.size = len(image), image.shape[-1]
-        return _patches_of(image)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _image_of(gradients[0], ctx.batch, ctx.size)
-
-
-class _Image(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, patches: Tensor, batch: int, size: int) -> Tensor:
-        return _image_of(patches, batch, size)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _patches_of(gradients[0]), None, None
-
-
-def _by_blocks(weight: Tensor) -> Tensor:
-    """[n, C, 4, 4] -> [n, C * 16], in the patches' order of pixels."""
-    return weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).transpose(3, 4).flatten(1)
-
-
-class _FromImage(nn.Conv2d):
-    """The 4x4 convolution that reads the image.
-
-    On a CPU as a matrix product over patches: with one or three input channels, the gradient that PyTorch's
-    convolution returns to the image runs ten times below the product's rate.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        side = x.shape[-1] // 2
-        y = functional.linear(_Patches.apply(x), _by_blocks(self.weight), self.bias)
-        return y.view(len(x), side, side, -1).permute(0, 3, 1, 2)
-
-
-class _ToImage(nn.ConvTranspose2d):
-    """The 4x4 transposed convolution that writes the image; on a CPU as a matrix product, for the same
-    reason."""
-
-    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
-        super().__init__(in_channels, out_channels, 4, 2, 1, output_padding=size % 2)
-        self.size = size
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x, output_size)
-        assert self.bias is not None
-        patches = x.permute(0, 2, 3, 1).flatten(0, 2) @ _by_blocks(self.weight)
-        image: Tensor = _Image.apply(patches, len(x), self.size)
-        return image + self.bias.to(image.dtype)[:, None, None]
-
-
-def _weight_gradient(outer: Tensor, inner: Tensor) -> Tensor:
-    """Gradient of a 4x4 weight of stride 2 between the larger maps [B, C, S, S] and the smaller [B, K, s, s]:
-    [K, C, 4, 4]."""
-    padded = functional.pad(outer, (1, 1, 1, 1)).permute(0, 2, 3, 1)
-    patches = padded.unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
-    product = patches.t() @ inner.permute(0, 2, 3, 1).flatten(0, 2)
-    return product.t().reshape(inner.shape[1], 4, 4, outer.shape[1]).permute(0, 3, 1, 2)
-
-
-class _Down(torch.autograd.Function):
-    # In bfloat16 oneDNN's own weight gradient runs at half the rate of a matrix product.
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return functional.conv2d(x, weight.to(x.dtype), None, 2, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (gradient,), (x, weight) = gradients, ctx.saved_tensors
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            odd = x.shape[-1] % 2
-            grad_x = functional.conv_transpose2d(gradient, weight.to(x.dtype), None, 2, 1, odd)
-        if ctx.needs_input_grad[1] and weight.requires_grad:  # it may have been frozen since
-            grad_weight = _weight_gradient(x, gradient).to(weight.dtype)
-        return grad_x, grad_weight
-
-
-class _Up(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, output_padding: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return functional.conv_transpose2d(x, weight.to(x.dtype), None, 2, 1, output_padding)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (gradient,), (x, weight) = gradients, ctx.saved_tensors
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_x = functional.conv2d(gradient, weight.to(x.dtype), None, 2, 1)
-        if ctx.needs_input_grad[1] and weight.requires_grad:
-            grad_weight = _weight_gradient(gradient, x).to(weight.dtype)
-        return grad_x, grad_weight, None
-
-
-def _own_backward(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
-
-
-class _DownConv(nn.Conv2d):
-    """A 4x4 convolution that halves the side."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 4, 2, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if _own_backward(x):
-            y: Tensor = _Down.apply(x, self.weight)
-            return y
-        return super().forward(x)
-
-
-class _UpConv(nn.ConvTranspose2d):
-    """A 4x4 transposed convolution that doubles the side, plus one where ``odd`` is 1."""
-
-    def __init__(self, in_channels: int, out_channels: int, odd: int) -> None:
-        super().__init__(in_channels, out_channels, 4, 2, 1, output_padding=odd, bias=False)
-        self.odd = odd
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if _own_backward(x):
-            y: Tensor = _Up.apply(x, self.weight, self.odd)
-            return y
-        return super().forward(x, output_size)
-
-
-def _normalised(norm: nn.Module, x: Tensor, parts: Sequence[int]) -> Tensor:
-    """Batch normalisation with the statistics of each of the parts of the batch, of so many rows: real and
-    fake are not mixed."""
-    if len(parts) < 2 or not norm.training:
-        y: Tensor = norm(x)
-        return y
-    return torch.cat([norm(part) for part in x.split(list(parts))])
-
-
 class Generator(nn.Module):
     """Latents to images. Args: the width of the latents, the images' side and channels (1 or 3)."""
 
@@ -252,9 +78,9 @@ class Generator(nn.Module):
         self.fc2 = Linear(FEATURES, side[-1] * side[-1] * width[-1], bias=False)
         self.fc2_norm = nn.BatchNorm1d(side[-1] * side[-1] * width[-1])
         inner = range(len(width) - 1, 1, -1)
-        self.ups = nn.ModuleList(_UpConv(width[i], width[i - 1], side[i - 1] % 2) for i in inner)
+        self.ups = nn.ModuleList(UpConv(width[i], width[i - 1], side[i - 1] % 2) for i in inner)
         self.up_norms = nn.ModuleList(nn.BatchNorm2d(width[i - 1]) for i in inner)
-        self.image = _ToImage(width[1], channels, image_size)
+        self.image = ToImage(width[1], channels, image_size)
 
     def forward(self, latents: Tensor) -> Tensor:
         """[B, latent_dim] -> [B, C, S, S] in [0, 1]."""
@@ -276,9 +102,9 @@ class Trunk(nn.Module):
         super().__init__()
         side, width = sides(image_size), stage_channels(image_size, channels)
         self.slope = slope
-        self.image = _FromImage(channels, width[1], 4, 2, 1)
+        self.image = FromImage(channels, width[1], 4, 2, 1)
         inner = range(2, len(width))
-        self.convs = nn.ModuleList(_DownConv(width[i - 1], width[i]) for i in inner)
+        self.convs = nn.ModuleList(DownConv(width[i - 1], width[i]) for i in inner)
         self.conv_norms = nn.ModuleList(nn.BatchNorm2d(width[i]) for i in inner)
         self.fc = Linear(side[-1] * side[-1] * width[-1], FEATURES, bias=False)
         self.fc_norm = nn.BatchNorm1d(FEATURES)
@@ -289,9 +115,9 @@ class Trunk(nn.Module):
         # Not in place: on a CPU the image layer's output is a view, which autograd would copy back and forth.
         x = functional.leaky_relu(self.image(images), self.slope)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
-            x = functional.leaky_relu_(_normalised(norm, conv(x), parts), self.slope)
+            x = functional.leaky_relu_(normalised(norm, conv(x), parts), self.slope)
         x = self.fc(x.permute(0, 2, 3, 1).flatten(1))
-        return functional.leaky_relu_(_normalised(self.fc_norm, x, parts), self.slope)
+        return functional.leaky_relu_(normalised(self.fc_norm, x, parts), self.slope)
 
 
 class QHead(nn.Module):
@@ -306,23 +132,9 @@ class QHead(nn.Module):
 
     def forward(self, features: Tensor, parts: Sequence[int] = ()) -> Tensor:
         """[B, 1024] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
-        x = _normalised(self.fc1_norm, self.fc1(features), parts)
+        x = normalised(self.fc1_norm, self.fc1(features), parts)
         y: Tensor = self.fc2(functional.leaky_relu_(x, self.slope))
         return y
-
-
-@torch.no_grad()
-def draw_weights(network: nn.Module, seed: int) -> None:
-    """Start a network anew, in place: weights from N(0, 0.02) by the seed alone, whatever the device, scales
-    of batch normalisation 1, biases 0."""
-    draws = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            module.weight.copy_(torch.randn(module.weight.shape, generator=draws) * WEIGHT_STD)
-            if module.bias is not None:
-                module.bias.zero_()
-        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            module.reset_parameters()
 
 
 class InfoGAN(nn.Module):

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LINEAR_CHOICES = ("onednn", "mkl")
-
-
-@functools.cache
-def cpu_description() -> dict[str, str]:
-    """What the first processor says of itself: ``vendor_id``, ``model name``, ``flags`` (``Features`` on
-    ARM).
-
-    Empty where the system has no /proc/cpuinfo.
-    """
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
+from infogan_fast.networks.layers import exporting
+from infogan_fast.runtime.device import cpu_description
 
 
 def onednn_missing() -> str | None:
@@ -92,6 +76,7 @@ class Linear(nn.Linear):
             and x.device.type == "cpu"
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()  # the compiler has its own choice
+            and not exporting()
         ):
             return _OneDNNLinear.apply(x, self.weight)
         return functional.linear(x, self.weight, self.bias)

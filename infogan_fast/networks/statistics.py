@@ -19,10 +19,10 @@ _Network = TypeVar("_Network", bound=nn.Module)
 def calibrated(
     generator: Generator, spec: LatentSpec, *, batches: int = 8, batch_size: int = 128
 ) -> Generator:
-    """A copy of the generator for making images: in evaluation mode, with batch statistics measured anew.
+    """A copy of the generator for making images: in evaluation mode, with batch statistics measured again.
 
-    The running statistics of training lag behind the weights, and those of a moving average of weights belong
-    to other weights; images made with them are visibly off.
+    The running statistics of training lag behind the weights, and a moving average of weights has none of its
+    own; images made with them are visibly off.
 
     Args:
         generator: any; it is left as it is.
@@ -30,15 +30,15 @@ def calibrated(
         batches, batch_size: how many.
     """
     rng = ops.rng_state(0, device=next(generator.parameters()).device)
-    return measured_anew(
+    return with_statistics(
         generator, (ops.sample_latents(rng, batch_size, spec).inputs for _ in range(batches))
     )
 
 
 @torch.no_grad()
-def measured_anew(network: _Network, batches: Iterable[Tensor]) -> _Network:
-    """A float32 copy of a network in evaluation mode, whose batch statistics are the mean of those of these
-    inputs, at least two each."""
+def with_statistics(network: _Network, batches: Iterable[Tensor]) -> _Network:
+    """A float32 copy of a network in evaluation mode, without gradients, with the mean of the statistics of
+    these batches, of at least two inputs each."""
     result = copy.deepcopy(network).float()
     for module in result.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -47,4 +47,4 @@ def measured_anew(network: _Network, batches: Iterable[Tensor]) -> _Network:
     result.train()
     for batch in batches:
         result(batch)
-    return result.eval()
+    return result.eval().requires_grad_(False)

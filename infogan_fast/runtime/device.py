@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from infogan_fast.errors import UserError
 from infogan_fast.limits import DEVICES
-from infogan_fast.networks.linear import cpu_description
 from infogan_fast.runtime import native
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # the last is ARM's
+
+
+@functools.cache
+def cpu_description() -> dict[str, str]:
+    """What the first processor says of itself: ``vendor_id``, ``model name``, ``flags`` (``Features`` on
+    ARM).
+
+    Empty where the system has no /proc/cpuinfo.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def choose_device(name: str) -> torch.device:

@@ -30,7 +30,7 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.bounds import code_bounds
-from infogan_fast.pictures import samples
+from infogan_fast.pictures import samples, traversal
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.training import alarms, checkpoint
 from infogan_fast.training.run_folder import read_metrics
@@ -113,7 +113,7 @@ class Loop:
             self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}")
             return False
         path = self.folder / "traversal.png"
-        samples.traversal(self._generator(), self.step.spec).save(path)
+        traversal.traversal(self._generator(), self.step.spec).save(path)
         self.say(f"done: {path} shows what each code does")
         return True
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from infogan_fast.config import IN_MEMORY, Config, load_config
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.errors import UserError
-from infogan_fast.networks.infogan import InfoGAN, stage_channels
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
+from infogan_fast.networks.registry import network_type
 from infogan_fast.request import Request
 from infogan_fast.runtime.device import amp_dtype, choose_device, describe
 from infogan_fast.runtime.profiling import ProfiledUpdates
@@ -112,7 +112,7 @@ def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
             f"{resumed} was trained on images in memory; continue it from Python, with "
             f"infogan_fast.train(data=images, resume={str(resumed)!r})"
         )
-    data = load_images(
+    return load_images(
         config.data if images is None else images,
         data_dir=None if config.data_dir is None else Path(config.data_dir).expanduser(),
         image_size=config.image_size,
@@ -121,9 +121,6 @@ def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
         seed=config.seed,
         count=config.images,
     )
-    channels, size = data.images.shape[1:3]
-    stage_channels(size, channels)  # raises where the networks do not take such images
-    return data
 
 
 def _described(data: ImageSet) -> dict[str, Any]:
@@ -141,7 +138,7 @@ def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any])
 
 def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep:
     channels, size = images.shape[1:3]
-    networks = InfoGAN(
+    networks = network_type(config.network)(
         config.latents,
         size,
         channels,

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import Generator, InfoGAN, draw_weights
+from infogan_fast.networks.infogan import Generator, InfoGAN
+from infogan_fast.networks.layers import draw_weights
 from infogan_fast.objective.bounds import loss_names
 from infogan_fast.objective.copies import adversarial, copy_state, slants, transformed
 from infogan_fast.objective.objective import Objective

@@ -71,7 +71,7 @@ def before_first_norm(run: Run, images: Tensor) -> Tensor:
 
 def test_statistics_are_those_of_the_training_images(run: Run) -> None:
     before = {k: v.clone() for k, v in run.networks.state_dict().items()}
-    norm = first_norm(run.encoder())
+    norm = first_norm(run.encoder)
     values = before_first_norm(run, run.load_images("train", count=40).images)
     assert torch.allclose(found(norm.running_mean), values.mean(1), atol=1e-5)
     assert torch.allclose(found(norm.running_var), values.var(1), rtol=1e-3)
@@ -84,7 +84,7 @@ def found(value: Tensor | None) -> Tensor:
 
 
 def test_q_reads_an_image_alike_in_any_company(run: Run) -> None:
-    encoder, images = run.encoder(), run.load_images("test", count=12).images
+    encoder, images = run.encoder, run.load_images("test", count=12).images
     whole = in_batches(encoder, images, run.device)
     alone = torch.cat([in_batches(encoder, image[None], run.device) for image in images])
     assert whole.shape == (12, run.spec.q_dim())
@@ -96,7 +96,7 @@ def test_statistics_of_data_sorted_by_class(run: Run, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 20, (600, 16, 16), np.uint8)
     images[300:] += 200
     np.save(tmp_path / "sorted.npy", images)
-    norm = first_norm(run.encoder(data=str(tmp_path / "sorted.npy")))
+    norm = first_norm(run.encoder_for(data=str(tmp_path / "sorted.npy")))
     values = before_first_norm(run, torch.from_numpy(images)[:, None])
     assert torch.allclose(found(norm.running_var), values.var(1), rtol=0.1)
 
@@ -104,7 +104,7 @@ def test_statistics_of_data_sorted_by_class(run: Run, tmp_path: Path) -> None:
 def test_a_single_image_has_no_statistics(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.full((1, 16, 16), 9, np.uint8))
     with pytest.raises(UserError, match="a single image"):
-        run.encoder(data=str(tmp_path / "one.npy"))
+        run.encoder_for(data=str(tmp_path / "one.npy"))
 
 
 def test_held_out_images(run: Run, colour_run: Path) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import Generator, InfoGAN, Trunk, _DownConv, _UpConv, sides, stage_channels
+from infogan_fast.networks.infogan import Generator, InfoGAN, Trunk, sides, stage_channels
+from infogan_fast.networks.layers import DownConv, UpConv
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 
@@ -99,11 +100,11 @@ def test_image_convolutions_are_pytorchs() -> None:
 
 
 @pytest.mark.parametrize("odd", [0, 1])
-@pytest.mark.parametrize("kind", [_DownConv, _UpConv])
+@pytest.mark.parametrize("kind", [DownConv, UpConv])
 def test_bfloat16_convolutions_are_pytorchs(kind: type[nn.Module], odd: int) -> None:
     """Within rounding of each result to bfloat16, of a float64 convolution of the same values."""
-    down = kind is _DownConv
-    layer: Any = _DownConv(6, 10) if down else _UpConv(6, 10, odd)
+    down = kind is DownConv
+    layer: Any = DownConv(6, 10) if down else UpConv(6, 10, odd)
     draws = torch.Generator().manual_seed(odd)
     x = torch.randn(5, 6, 8 + odd, 8 + odd, generator=draws, dtype=torch.float64).bfloat16()
     rounded = layer.weight.detach().bfloat16().double().requires_grad_()
@@ -129,8 +130,8 @@ def test_a_weight_frozen_after_the_forward_pass_gets_no_gradient(monkeypatch: py
     def computed(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
         raise AssertionError("a gradient that nobody wants was computed")
 
-    monkeypatch.setattr("infogan_fast.networks.infogan._weight_gradient", computed)
-    for layer in (_DownConv(2, 3), _UpConv(2, 3, 0)):
+    monkeypatch.setattr("infogan_fast.networks.layers._weight_gradient", computed)
+    for layer in (DownConv(2, 3), UpConv(2, 3, 0)):
         x = torch.randn(2, 2, 8, 8, dtype=torch.bfloat16, requires_grad=True)
         y = layer(x)
         layer.weight.requires_grad_(False)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast.latents import LatentSpec
-from infogan_fast.pictures import figures, samples
+from infogan_fast.pictures import grids, samples, traversal
 
 
 def test_grid_places_every_image() -> None:
     images = torch.stack([torch.full((1, 4, 5), value, dtype=torch.uint8) for value in (10, 20, 30, 40, 50)])
-    grid = np.asarray(figures.image_grid(images, 3, scale=2, gap=1))
+    grid = np.asarray(grids.image_grid(images, 3, scale=2, gap=1))
     assert grid.shape == (2 * 9 + 1, 3 * 11 + 1, 3)
     for i, value in enumerate((10, 20, 30, 40, 50)):
         top, left = 1 + i // 3 * 9, 1 + i % 3 * 11
@@ -24,7 +24,7 @@ def test_grid_places_every_image() -> None:
 
 def test_grid_keeps_colour_and_enlarges_pixels() -> None:
     image = torch.tensor([[[1, 2]], [[3, 4]], [[5, 6]]], dtype=torch.uint8)[None]
-    grid = np.asarray(figures.image_grid(image, 1, scale=3, gap=0))
+    grid = np.asarray(grids.image_grid(image, 1, scale=3, gap=0))
     assert grid.shape == (3, 6, 3)
     assert (grid[:, :3] == [1, 3, 5]).all()
     assert (grid[:, 3:] == [2, 4, 6]).all()
@@ -32,20 +32,20 @@ def test_grid_keeps_colour_and_enlarges_pixels() -> None:
 
 def test_panels_are_side_by_side_and_labelled() -> None:
     images = torch.full((6, 1, 16, 16), 200, dtype=torch.uint8)
-    panel = figures.Panel("c2 (uniform)", images, ["c1 = 0", "c1 = 1"], ["-2", "0", "2"])
-    one, two = (np.asarray(figures.panels_figure([panel] * n, scale=3)) for n in (1, 2))
+    panel = grids.Panel("c2 (uniform)", images, ["c1 = 0", "c1 = 1"], ["-2", "0", "2"])
+    one, two = (np.asarray(grids.panels_figure([panel] * n, scale=3)) for n in (1, 2))
     assert two.shape[1] > 1.9 * one.shape[1]
     assert one.shape[0] == two.shape[0]
     assert (one[:24] < 100).any()  # title
     assert (one[26:40] < 100).any()  # values above the columns
     assert (one[45:, 8:40] < 100).any()  # rows' names
-    bare = figures.Panel("", images, ["", ""], ["", "", ""])
-    assert not (np.asarray(figures.panels_figure([bare], scale=3)) < 100).any()
+    bare = grids.Panel("", images, ["", ""], ["", "", ""])
+    assert not (np.asarray(grids.panels_figure([bare], scale=3)) < 100).any()
 
 
 @pytest.mark.parametrize(("size", "scale"), [(16, 4), (28, 2), (32, 2), (64, 1), (256, 1)])
 def test_scale(size: int, scale: int) -> None:
-    assert figures.scale_for(size) == scale
+    assert grids.scale_for(size) == scale
 
 
 class Recorder(nn.Module):
@@ -63,7 +63,7 @@ class Recorder(nn.Module):
 
 def record(spec_text: str) -> tuple[list[Tensor], LatentSpec, tuple[int, int]]:
     spec, recorder = LatentSpec.parse(spec_text), Recorder()
-    size = samples.traversal(recorder, spec, columns=5).size  # type: ignore[arg-type]
+    size = traversal.traversal(recorder, spec, columns=5).size
     return recorder.inputs, spec, size
 
 
@@ -99,18 +99,16 @@ def test_traversal_without_categories_or_without_continuous_codes() -> None:
 
 def test_grid_of_samples_has_a_row_each_category() -> None:
     recorder, spec = Recorder(), LatentSpec.parse("noise=3,cat=4,uniform=1")
-    samples.sample_grid(recorder, spec)  # type: ignore[arg-type]
+    samples.sample_grid(recorder, spec)
     assert torch.equal(recorder.inputs[0][:, 3:7], torch.eye(4).repeat_interleave(10, 0))
-    samples.sample_grid(recorder, LatentSpec.parse("noise=3,uniform=1"))  # type: ignore[arg-type]
+    samples.sample_grid(recorder, LatentSpec.parse("noise=3,uniform=1"))
     assert recorder.inputs[1].shape == (100, 4)
 
 
 def test_set_codes_leave_the_rest() -> None:
     spec = LatentSpec.parse("noise=2,cat=2,cat=3,uniform=2")
     before = torch.arange(9.0).repeat(2, 1)
-    after = samples.with_codes(
-        before, spec, categorical={1: torch.tensor([2, 0])}, continuous={1: torch.tensor([-0.5, 0.25])}
-    )
+    after = samples.with_codes(before, spec, {"c2": torch.tensor([2, 0]), "c4": torch.tensor([-0.5, 0.25])})
     assert after.tolist() == [
         [0, 1, 2, 3, 0, 0, 1, 7, -0.5],
         [0, 1, 2, 3, 1, 0, 0, 7, 0.25],

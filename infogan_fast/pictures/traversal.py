@@ -1,0 +1,144 @@
+"""Sweeps of the codes, as in figure 2 of Chen et al. 2016 (arXiv 1606.03657): a picture or an animation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, features
+from torch import Tensor, nn
+
+from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
+from infogan_fast.pictures import grids
+from infogan_fast.pictures.samples import PICTURE_SEED, draw_inputs, make_images, with_codes
+
+_ROWS = 10
+_ANIMATED_COLUMNS = 4
+_FRAME_MS = 80
+
+
+def _base(
+    generator: nn.Module, spec: LatentSpec, columns: int, seed: int, row_labels: Sequence[str] | None
+) -> tuple[Tensor, Sequence[str]]:
+    """Inputs [rows * columns, latent_dim], row by row, that sweeps start from, and the rows' labels.
+
+    A row is a category of c1, or without one just another noise vector; a column another noise vector.
+    Continuous codes are 0, further categorical ones their first category.
+    """
+    first = spec.categorical_codes[0] if spec.categorical_codes else None
+    rows = first.size if first else _ROWS
+    if first:
+        row_labels = row_labels or [f"{first.name} = {i}" for i in range(rows)]
+        base = draw_inputs(generator, spec, columns, seed).repeat(rows, 1)
+        base = with_codes(base, spec, {first.name: torch.arange(rows).repeat_interleave(columns)})
+    else:
+        row_labels = row_labels or [f"z{i}" for i in range(rows)]
+        base = draw_inputs(generator, spec, rows * columns, seed)
+    rest = [code for code in spec.codes if code is not first]
+    still = {code.name: torch.zeros(len(base), dtype=torch.int64) for code in rest}
+    return with_codes(base, spec, still), row_labels
+
+
+def traversal(
+    generator: nn.Module,
+    spec: LatentSpec,
+    *,
+    reach: float = 2.0,
+    columns: int = 11,
+    seed: int = PICTURE_SEED,
+    row_labels: Sequence[str] | None = None,
+) -> Image.Image:
+    """The paper's figure 2: a row each category of c1, a panel each continuous code, swept from -reach to
+    reach.
+
+    Within a panel all cells share their noise and their other codes (continuous ones 0, further categorical
+    ones their first category), so that only what the labels say changes. A Bernoulli code has the columns 0
+    and 1. Without a categorical code each row is another noise vector; without a continuous one each column
+    is.
+
+    Args:
+        generator: in evaluation mode, see :func:`infogan_fast.networks.statistics.calibrated`.
+        reach: the largest value of a sweep; codes are trained in [-1, 1] (uniform) or mostly in [-2, 2]
+            (normal).
+        columns: values a sweep.
+        seed: of the noise.
+        row_labels: one each category of c1; by default its value.
+    """
+    base, row_labels = _base(generator, spec, 1, seed, row_labels)
+    rows = len(base)
+    panels = []
+    for code in spec.continuous_codes:
+        values = torch.linspace(-reach, reach, columns) if code.is_ordered else torch.tensor([0.0, 1.0])
+        inputs = with_codes(base.repeat_interleave(len(values), 0), spec, {code.name: values.repeat(rows)})
+        # linspace leaves -3e-8 where 0 is meant
+        labels = [f"{round(value, 3) or 0.0:g}" for value in values.tolist()]
+        title = f"{code.name} ({code.kind})"
+        panels.append(grids.Panel(title, make_images(generator, inputs), row_labels, labels))
+    if not panels:
+        noise = draw_inputs(generator, spec, columns, seed)[:, : spec.noise_dim]
+        inputs = base.repeat_interleave(columns, 0)
+        inputs[:, : spec.noise_dim] = noise.repeat(rows, 1)
+        labels = [f"z{i}" for i in range(columns)]
+        panels.append(grids.Panel("noise", make_images(generator, inputs), row_labels, labels))
+    return grids.panels_figure(panels, scale=grids.scale_for(panels[0].images.shape[-1]))
+
+
+def animation(
+    generator: nn.Module,
+    spec: LatentSpec,
+    *,
+    reach: float = 2.0,
+    steps: int = 10,
+    seed: int = PICTURE_SEED,
+    row_labels: Sequence[str] | None = None,
+) -> list[Image.Image]:
+    """The same as :func:`traversal` in time: 2 * steps frames, in which each panel's code goes from -reach to
+    reach and back.
+
+    Rows are as there; the four columns are noise vectors. A Bernoulli code is 1 where the others are at least
+    0.
+
+    Args:
+        steps: from one end to the other.
+
+    Raises:
+        UserError: no code is continuous.
+    """
+    if not spec.continuous_codes:
+        raise UserError(f"latents {spec} have no continuous code to sweep; make a PNG")
+    base, row_labels = _base(generator, spec, _ANIMATED_COLUMNS, seed, row_labels)
+    values = torch.linspace(-reach, reach, steps + 1).tolist()
+    frames = []
+    for value in values + values[-2:0:-1]:
+        panels = []
+        for code in spec.continuous_codes:
+            shown = value if code.is_ordered else float(value >= 0)
+            inputs = with_codes(base, spec, {code.name: torch.full((len(base),), shown)})
+            labels = [f"z{i}" for i in range(_ANIMATED_COLUMNS)]
+            title = f"{code.name} = {round(shown, 3) or 0.0:+.3f}"
+            panels.append(grids.Panel(title, make_images(generator, inputs), row_labels, labels))
+        frames.append(grids.panels_figure(panels, scale=grids.scale_for(panels[0].images.shape[-1])))
+    return frames
+
+
+def save_animation(frames: list[Image.Image], path: Path, *, grey: bool) -> None:
+    """Write frames that repeat for ever, each shown for 80 ms.
+
+    Args:
+        path: .gif or .webp; losslessly, but for a GIF in colour, which has 256 of them.
+        grey: whether the frames have greys alone.
+
+    Raises:
+        UserError: this Pillow cannot write the format, or the file cannot be written.
+    """
+    if path.suffix.lower() == ".webp" and not features.check("webp"):
+        raise UserError(f"--out {path}: this build of Pillow has no WebP; write a .gif")
+    if grey and path.suffix.lower() == ".gif":
+        frames = [frame.convert("L") for frame in frames]  # else Pillow takes a palette, and dithers
+    options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0, optimize=False, **options
+    )
