@@ -1,5 +1,4 @@
-"""The operators beside eager PyTorch and torch.compile: python benchmarks/bench_ops.py [--device cuda]
-[--json FILE]
+"""How fast are the operators, next to eager PyTorch and torch.compile? python benchmarks/bench_ops.py
 
 The baselines are what a good engineer writes by hand: one_hot and cat for the latents; for the loss BCE with
 logits, cross entropy, a Gaussian likelihood and autograd; for a batch of images a random index, index_select
@@ -9,14 +8,12 @@ operator has to read and write, over its time, as a share of the measured bandwi
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timing import copy_bandwidth, interleaved, machine, write_json
+from harness import copy_bandwidth, interleaved, machine, parser, prepare, write_json
 from torch import Tensor
 
 from infogan_fast import LatentSpec, ops
@@ -120,25 +117,22 @@ def loss(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "--sizes",
         type=int,
         nargs="+",
         metavar="B",
         help="default: 128 1024 8192 65536, on CUDA 1048576 as well (gathering up to 65536)",
     )
-    parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds (default: 21)")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
+    options.add_argument("--rounds", type=int, default=21, help="interleaved rounds (default: 21)")
+    args = options.parse_args()
+    device = prepare(args.device, args.threads)
 
-    sizes = args.sizes or [128, 1024, 8192, 65536] + [1048576] * (args.device.type == "cuda")
-    copied = copy_bandwidth(args.device)
+    sizes = args.sizes or [128, 1024, 8192, 65536] + [1048576] * (device.type == "cuda")
+    copied = copy_bandwidth(device)
     results: dict[str, Any] = {
-        "machine": machine(args.device),
+        "machine": machine(device),
         "copy_bytes_a_second": copied,
         "seconds": {},
         "share_of_copy": {},
@@ -156,7 +150,7 @@ def main() -> None:
             if name == "gathering" and batch_size > 65536 and args.sizes is None:
                 continue
             torch._dynamo.reset()
-            seconds = measure(batch_size, args.device, args.rounds)
+            seconds = measure(batch_size, device, args.rounds)
             results["seconds"][f"{name} {batch_size}"] = seconds
             us = {key: value * 1e6 for key, value in seconds.items()}
             ours = us["infogan_fast"]

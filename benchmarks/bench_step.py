@@ -1,4 +1,4 @@
-"""A training iteration beside other ways to write it: python benchmarks/bench_step.py [--sweep]
+"""How fast is a training iteration, next to other ways to write it? python benchmarks/bench_step.py [--sweep]
 
 The paper's MNIST networks, batches of 128. The other ways are in benchmarks/baselines.py. Each variant runs
 in a process of its own, as its users would run it (the trainer sets up the allocator of its process), one at
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import platform
 import random
 import resource
@@ -25,28 +24,34 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 from baselines import Plain, ThreeOptimizers
-from timing import copy_bandwidth, machine, median_seconds, write_json
+from harness import (
+    copy_bandwidth,
+    machine,
+    make_step,
+    median_seconds,
+    noise_images,
+    parser,
+    prepare,
+    waiting,
+    write_json,
+)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from infogan_fast.config import Settings
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import Linear, faster_linear, set_linear
-from infogan_fast.runtime.device import amp_dtype, choose_device, tune_allocator
-from infogan_fast.runtime.threads import SPINS
-from infogan_fast.training.step import TrainingStep
+from infogan_fast.runtime.device import amp_dtype, choose_device
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
-IMAGES = 20_000
 SWEEP = (32, 128, 512, 1024, 4096)
 BASELINE = "plain eager float32"
 
@@ -66,19 +71,13 @@ class Variant:
     options: tuple[tuple[str, Any], ...] = ()
 
     def make(self, batch_size: int, device: torch.device) -> Callable[[], object]:
-        images = torch.randint(0, 256, (IMAGES, 1, 28, 28), dtype=torch.uint8)
-        options = dict(self.options)
+        images, options = noise_images(), dict(self.options)
         if self.kind == "three optimizers":
             return ThreeOptimizers(images, batch_size, device)
         if self.kind == "plain":
             return Plain(images, batch_size, device, self.amp, **options)
-        networks = InfoGAN(SPEC, 28, 1).to(device)
-        set_linear(networks, options.pop("linear", faster_linear()))
-        if options.pop("compile", False):
-            networks.compile_parts()
-        recipe = Settings(data="mnist", recipe=options.pop("recipe", "paper")).checked().objective
-        objective = replace(recipe, schedule=options.pop("schedule", "alternating"))
-        return TrainingStep(SPEC, networks, objective, images.to(device), batch_size, amp=self.amp, **options)
+        options = {"recipe": "paper", **options}
+        return make_step(images, device, amp=self.amp, batch_size=batch_size, **options)
 
     def flops(self, batch_size: int, device: torch.device) -> float:
         """Multiplications and additions of one iteration's matrix products and convolutions."""
@@ -114,21 +113,23 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
     for dtype in dtypes.values():
         flag = "--amp" if dtype else "float32"
         for schedule in ("alternating", "one-stage"):
-            how = (("schedule", schedule),)
+            options = (("schedule", schedule),)
             title = f"infogan_fast {flag}" + ("" if schedule == "alternating" else " one-stage")
             graphed = (("cuda_graph", True),) if cuda else ()
             result[f"{title} default recipe"] = Variant(
-                "infogan_fast", dtype, (*how, ("recipe", "default"), *graphed)
+                "infogan_fast", dtype, (*options, ("recipe", "default"), *graphed)
             )
             if not cuda:
-                result[title] = Variant("infogan_fast", dtype, how)
+                result[title] = Variant("infogan_fast", dtype, options)
                 if compiled and schedule == "alternating":
-                    result[f"{title} --compile"] = Variant("infogan_fast", dtype, (*how, ("compile", True)))
+                    result[f"{title} --compile"] = Variant(
+                        "infogan_fast", dtype, (*options, ("compile", True))
+                    )
                 continue
-            result[f"{title}, eager"] = Variant("infogan_fast", dtype, how)
-            result[title] = Variant("infogan_fast", dtype, (*how, ("cuda_graph", True)))
+            result[f"{title}, eager"] = Variant("infogan_fast", dtype, options)
+            result[title] = Variant("infogan_fast", dtype, (*options, ("cuda_graph", True)))
             if schedule == "alternating":
-                graph = (*how, ("cuda_graph", True))
+                graph = (*options, ("cuda_graph", True))
                 result[f"{title}, --compile"] = Variant("infogan_fast", dtype, (*graph, ("compile", True)))
     return result
 
@@ -179,10 +180,10 @@ def _worker(
 ) -> None:
     """Answers each count of iterations with the seconds of every one, and 0 with the rest."""
     if variant.kind == "infogan_fast":
-        tune_allocator()
-    if threads:
-        torch.set_num_threads(threads)
-    device = choose_device(device_name)
+        device = prepare(device_name, threads)
+    else:
+        device = choose_device(device_name)
+        torch.set_num_threads(threads or torch.get_num_threads())
     iteration = variant.make(batch_size, device)
     counted = faults = 0
     while (count := pipe.recv()) > 0:
@@ -222,11 +223,8 @@ def measure(
         pipes[name], end = context.Pipe()
         arguments = (end, variant, batch_size, args.device, args.threads)
         # The process reads it when it loads PyTorch, before anything of ours runs in it.
-        for key, value in SPINS.items():
-            os.environ.pop(key, None)
-            if variant.kind == "infogan_fast":
-                os.environ[key] = value
-        context.Process(target=_worker, args=arguments, daemon=True).start()
+        with waiting(as_training_does=variant.kind == "infogan_fast"):
+            context.Process(target=_worker, args=arguments, daemon=True).start()
         end.close()
         pipes[name].send(5)
     for name in chosen:
@@ -270,25 +268,20 @@ def report(rows: dict[str, dict[str, Any]], chosen: dict[str, Variant], batch_si
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch-size", type=int, default=128, metavar="B")
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--batch-size", type=int, default=128, metavar="B")
+    options.add_argument(
         "--rounds", type=int, default=15, metavar="N", help="turns of each variant (default: 15)"
     )
-    parser.add_argument("--iterations", type=int, default=3, metavar="N", help="timed a turn (default: 3)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
-    parser.add_argument(
+    options.add_argument("--iterations", type=int, default=3, metavar="N", help="timed a turn (default: 3)")
+    options.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
+    options.add_argument(
         "--sweep", action="store_true", help=f"batches of {', '.join(map(str, SWEEP))}, without torch.compile"
     )
-    parser.add_argument(
+    options.add_argument(
         "--beside", type=int, default=0, metavar="N", help="keep N other processes busy meanwhile"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
+    args = options.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)

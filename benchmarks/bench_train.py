@@ -1,39 +1,30 @@
-"""Seconds of training to an accuracy on MNIST: python benchmarks/bench_train.py --data-dir DIR
+"""How many seconds of training does an accuracy on MNIST take? python benchmarks/bench_train.py
 
-The trainer's iteration beside other ways to write it (benchmarks/baselines.py), each in a process of its own,
-one after another. Every --every updates the categorical code that Q reads from each of the 10,000 test images
-is matched to the digits (unsupervised accuracy); that and start-up are not counted. A variant ends when it
-has reached the last of the targets, or after --updates. All have the paper's objective but for the one that
-says otherwise. That objective does not make the code the digit on every seed, for any variant: what is not
-reached is said, with the best accuracy.
+The trainer's iteration next to other ways to write it (benchmarks/baselines.py), each in a process of its
+own, one after another. Every --every updates the categorical code that Q reads from each of the 10,000 test
+images is matched to the digits (unsupervised accuracy); that and the start are not counted. A variant ends
+when it has reached the last of the targets, or after --updates. All have the paper's objective but for the
+one whose name says otherwise. That objective does not make the code the digit with every seed, for any
+variant: where a target is not reached, the best accuracy is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import time
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-import mnist
 import torch
 from baselines import Plain, ThreeOptimizers, assigned
-from timing import machine, write_json
+from harness import add_mnist, machine, make_step, parser, prepare, waiting, write_json
 from torch import Tensor, nn
 
 from infogan_fast.analysis.clusters import match_clusters
-from infogan_fast.config import Settings
-from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import InfoGAN
-from infogan_fast.networks.linear import faster_linear, set_linear
-from infogan_fast.runtime.device import amp_dtype, choose_device, tune_allocator
-from infogan_fast.runtime.threads import SPINS
-from infogan_fast.training.step import TrainingStep
+from infogan_fast.data import load_images
+from infogan_fast.runtime.device import amp_dtype, choose_device
 
-SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 TARGETS = (0.95, 0.98)
 VARIANTS = (
     "infogan_fast --amp",
@@ -55,25 +46,26 @@ def make(name: str, images: Tensor, batch_size: int, device: torch.device, seed:
     if name.startswith("plain"):
         plain = Plain(images, batch_size, device, amp)
         return plain, plain.networks.trunk, plain.networks.q_head, 1.0, 0.0
-    networks = InfoGAN(SPEC, 28, 1, seed=seed).to(device)
-    set_linear(networks, faster_linear())
-    recipe = "default" if "recipe" in name else "paper"
-    objective = Settings(data="mnist", recipe=recipe).checked().objective
-    objective = replace(objective, schedule="one-stage" if "one-stage" in name else "alternating")
-    graph = device.type == "cuda"
-    step = TrainingStep(
-        SPEC, networks, objective, images.to(device), batch_size, seed=seed, amp=amp, cuda_graph=graph
+    step = make_step(
+        images,
+        device,
+        amp=amp,
+        batch_size=batch_size,
+        seed=seed,
+        cuda_graph=device.type == "cuda",
+        recipe="default" if "recipe" in name else "paper",
+        schedule="one-stage" if "one-stage" in name else "alternating",
     )
-    return step, networks.trunk, networks.q_head, 1.0, 0.0
+    return step, step.networks.trunk, step.networks.q_head, 1.0, 0.0
 
 
 def _worker(pipe: Connection, name: str, args: argparse.Namespace, seed: int) -> None:
     if name.startswith("infogan_fast"):
-        tune_allocator()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    train, test = mnist.load(args.data_dir)
+        device = prepare(args.device, args.threads)
+    else:
+        device = choose_device(args.device)
+        torch.set_num_threads(args.threads or torch.get_num_threads())
+    train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
     assert test.labels is not None
     torch.manual_seed(seed)
     iteration, trunk, q_head, scale, offset = make(name, train.images, args.batch_size, device, seed)
@@ -110,10 +102,10 @@ def _train(
 
 
 def main() -> None:
-    parser = mnist.parser(__doc__)
-    mnist.add_training(parser, updates=5000)
-    parser.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    add_mnist(options, updates=5000)
+    options.add_argument("--only", action="append", metavar="TEXT", help="variants with this in their name")
+    args = options.parse_args()
     where = machine(choose_device(args.device))
     print(", ".join(f"{key}: {value}" for key, value in where.items()), flush=True)
     context = multiprocessing.get_context("spawn")
@@ -122,19 +114,16 @@ def main() -> None:
         for name in VARIANTS:
             if args.only is not None and not any(text in name for text in args.only):
                 continue
-            for key, value in SPINS.items():
-                os.environ.pop(key, None)
-                if name.startswith("infogan_fast"):
-                    os.environ[key] = value
             pipe, end = context.Pipe()
-            context.Process(target=_worker, args=(end, name, args, seed), daemon=True).start()
+            with waiting(as_training_does=name.startswith("infogan_fast")):
+                context.Process(target=_worker, args=(end, name, args, seed), daemon=True).start()
             end.close()
             try:
                 run = pipe.recv()
             except EOFError:
                 print(f"{name}: NOT measured, its process failed as shown above")
                 continue
-            told = [
+            reached = [
                 f"{target} after {run['reached'][target][0]:.0f} s ({run['reached'][target][1]:,} updates)"
                 if target in run["reached"]
                 else f"{target} not reached"
@@ -142,7 +131,7 @@ def main() -> None:
             ]
             done, seconds, _ = run["curve"][-1]
             pace = f"{seconds / done * 1e3:.1f} ms an update"
-            print(f"seed {seed}  {name:30} {'; '.join(told)}; best {run['best']:.4f}; {pace}", flush=True)
+            print(f"seed {seed}  {name:30} {'; '.join(reached)}; best {run['best']:.4f}; {pace}", flush=True)
             results["runs"].append({"seed": seed, "variant": name, **run})
             write_json(args.json, results)
 

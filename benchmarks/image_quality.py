@@ -1,4 +1,4 @@
-"""What a classifier says of generated digits: python benchmarks/image_quality.py RUN ... --data-dir DIR
+"""How good are generated digits, for a classifier? python benchmarks/image_quality.py RUN ... --data-dir DIR
 
 A small convolutional network is trained on real MNIST. Of each run, it then reads --per-class images of each
 category of c1, all else drawn from the prior, and of the same count of real test images of each digit:
@@ -17,17 +17,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mnist
 import numpy as np
 import torch
+from harness import add_data_dir, machine, parser, write_json
 from sklearn.neighbors import NearestNeighbors
-from timing import machine, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 
 from infogan_fast.analysis import morphology
 from infogan_fast.analysis.evaluation import match_labels
 from infogan_fast.analysis.run import Run, load_run
+from infogan_fast.data import load_images
 from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
 
 NEIGHBOURS = 5
@@ -129,12 +129,13 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = mnist.parser(__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs on MNIST")
-    parser.add_argument("--per-class", type=int, default=800, metavar="N", help="images (default: 800)")
-    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="of the classifier (default: 4)")
-    args = parser.parse_args()
-    train, test = mnist.load(args.data_dir)
+    options = parser(__doc__)
+    add_data_dir(options)
+    options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs on MNIST")
+    options.add_argument("--per-class", type=int, default=800, metavar="N", help="images (default: 800)")
+    options.add_argument("--epochs", type=int, default=4, metavar="N", help="of the classifier (default: 4)")
+    args = options.parse_args()
+    train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
     assert train.labels is not None
     assert test.labels is not None
     classifier = train_classifier(train.images, train.labels, args.epochs)

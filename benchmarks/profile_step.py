@@ -1,6 +1,9 @@
-"""Where the time of a training iteration goes: python benchmarks/profile_step.py [--json FILE]
+"""Where does the time of a training iteration go? python benchmarks/profile_step.py [--device cuda]
 
-The trainer's iteration on a CPU under PyTorch's profiler, the time inside each operator by what it does,
+On a GPU: the kernels of one replay of the iteration's graph by name, with their number and microseconds, for
+several objectives.
+
+On a CPU: the iteration under PyTorch's profiler, the time inside each operator by what it does,
 medians over iterations, and what lies outside of any operator (Python, autograd's engine). The first line of
 each table is what the arithmetic would take at the measured rate of a large matrix product. The profiler
 itself slows small operators; the unprofiled time stands beside.
@@ -8,21 +11,19 @@ itself slows small operators; the unprofiled time stands beside.
 
 from __future__ import annotations
 
-import infogan_fast.runtime.threads  # noqa: F401 -- before PyTorch, as in the trainer
+import infogan_fast  # noqa: F401 -- before PyTorch, as in training
 
 # isort: split
-import argparse
 import statistics
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from bench_step import Variant, matmul_flops
-from timing import machine, write_json
+from harness import machine, make_step, noise_images, parser, prepare, write_json
 
-from infogan_fast.runtime.device import amp_dtype, tune_allocator
+from infogan_fast.runtime.device import amp_dtype
 
 #: What an operator does, by the first of these that its name contains.
 GROUPS = {
@@ -84,20 +85,69 @@ def profiled(variant: Variant, batch_size: int, iterations: int) -> dict[str, An
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch-size", type=int, default=128, metavar="B")
-    parser.add_argument("--iterations", type=int, default=20, metavar="N", help="default: 20")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
-    tune_allocator()
-    device = torch.device("cpu")
-    results: dict[str, Any] = {
-        "machine": machine(device),
-        "batch_size": args.batch_size,
+#: Objectives whose kernels are listed, by options of training; every replay of one is like the others.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "paper": {"recipe": "paper"},
+    "default": {"smoothness": 0.0, "restart_q": 0},
+    "default with smoothness": {"smoothness": 1.0, "smoothness_until": 0, "restart_q": 0},
+}
+
+
+def kernels(device: torch.device, amp: torch.dtype | None, batch_size: int, **options: Any) -> dict[str, Any]:
+    """The kernels of a replay: rows of name, number and microseconds, the longest first; their sums; and the
+    seconds of a replay that is waited for, and of one among many."""
+    step = make_step(noise_images(), device, amp=amp, batch_size=batch_size, cuda_graph=True, **options)
+    for _ in range(20):
+        step()
+    torch.cuda.synchronize(device)
+    alone = []
+    for _ in range(50):
+        start = time.perf_counter()
+        step()
+        torch.cuda.synchronize(device)
+        alone.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    for _ in range(100):
+        step()
+    torch.cuda.synchronize(device)
+    among = (time.perf_counter() - start) / 100
+    replays = 5
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(replays):
+            step()
+        torch.cuda.synchronize(device)
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for event in profiler.events() or []:
+        if event.device_type.name == "CUDA":
+            found[event.name][0] += 1 / replays
+            found[event.name][1] += event.device_time / replays
+    rows = [[name, *found[name]] for name in sorted(found, key=lambda name: -found[name][1])]
+    return {
+        "seconds": statistics.median(alone),
+        "seconds_back_to_back": among,
+        "kernels": sum(number for number, _ in found.values()),
+        "microseconds": sum(time for _, time in found.values()),
+        "rows": rows,
     }
+
+
+def on_gpu(device: torch.device, batch_size: int, results: dict[str, Any]) -> None:
+    """Measure and print the kernels of each objective and precision."""
+    for flag, amp in (("--amp", amp_dtype(device)), ("float32", None)):
+        for title, options in OBJECTIVES.items():
+            row = kernels(device, amp, batch_size, **options)
+            results[f"{title} {flag}"] = row
+            print(
+                f"\n{title} {flag}: {row['seconds'] * 1e3:.3f} ms, back to back "
+                f"{row['seconds_back_to_back'] * 1e3:.3f} ms; {row['kernels']:.0f} kernels, "
+                f"{row['microseconds']:.0f} us"
+            )
+            for name, number, microseconds in row["rows"][:12]:
+                print(f"  {microseconds:7.1f} us {number:6.1f}  {name[:90]}")
+
+
+def on_cpu(device: torch.device, batch_size: int, iterations: int, results: dict[str, Any]) -> None:
+    """Measure and print what the operators take, by group."""
     amp = amp_dtype(device)
     for name, dtype, schedule in (
         ("--amp", amp, "alternating"),
@@ -105,15 +155,27 @@ def main() -> None:
         ("float32", None, "alternating"),
     ):
         variant = Variant("infogan_fast", dtype, (("schedule", schedule),))
-        row = profiled(variant, args.batch_size, args.iterations)
-        row["bound_seconds"] = variant.flops(args.batch_size, device) / matmul_flops(
-            dtype or torch.float32, device
-        )
+        row = profiled(variant, batch_size, iterations)
+        rate = matmul_flops(dtype or torch.float32, device)
+        row["bound_seconds"] = variant.flops(batch_size, device) / rate
         results[name] = row
         print(f"\n{name}: {row['seconds'] * 1e3:.1f} ms, profiled {row['profiled_seconds'] * 1e3:.1f} ms")
         print(f"  {'arithmetic alone':40}{row['bound_seconds'] * 1e3:7.2f} ms")
         for group, value in sorted(row["groups"].items(), key=lambda item: -item[1]):
             print(f"  {group:40}{value * 1e3:7.2f} ms  {value / row['profiled_seconds']:4.0%}")
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--batch-size", type=int, default=128, metavar="B")
+    options.add_argument("--iterations", type=int, default=20, metavar="N", help="on a CPU (default: 20)")
+    args = options.parse_args()
+    device = prepare(args.device, args.threads)
+    results: dict[str, Any] = {"machine": machine(device), "batch_size": args.batch_size}
+    if device.type == "cuda":
+        on_gpu(device, args.batch_size, results)
+    else:
+        on_cpu(device, args.batch_size, args.iterations, results)
     write_json(args.json, results)
 
 

@@ -1,28 +1,33 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: builds both halves for it, runs the GPU tests, runs compute-sanitizer over the
-# operators' cases, runs the benchmarks, and leaves what came of it in benchmarks/results/CARD/ (checks.json, the
-# benchmarks' JSON, logs). Needs no network: Python with PyTorch, pytest, pybind11, setuptools and ninja, and nvcc; a test
-# file that imports what is missing (hypothesis, scipy, scikit-learn) fails and the others run. The time to an accuracy and
-# the recipe are measured where INFOGAN_FAST_MNIST names the folder of the MNIST files.
-# Every step runs even after one has failed; the exit status is 1 when one has. Tests and sanitizers, which time nothing,
-# run beside each other; each benchmark runs alone.
+# On a machine with an NVIDIA GPU: builds both libraries for it, runs the GPU tests, runs compute-sanitizer over the
+# operators' cases, lists the kernels of an iteration, and runs the benchmarks. Results, logs and checks.json (the
+# outcome of each step) go to the folder $OUT, or to benchmarks/results/DATE-CARD/. Needs no network: Python with PyTorch,
+# pytest, pybind11, setuptools and ninja, and nvcc; a test file that imports a missing package (hypothesis, scipy,
+# scikit-learn) fails, and the others run. bench_train and bench_recipe run if INFOGAN_FAST_MNIST names the folder of the
+# MNIST files. Every step runs even after one has failed; the exit status is 1 if any failed. Tests and sanitizers, which
+# time nothing, run at the same time; each benchmark runs alone.
 #
-#   benchmarks/run_gpu.sh [all|tests|sanitizers|benchmarks]      PYTHON=python3.12 to choose the interpreter
+#   benchmarks/run_gpu.sh [all|tests|sanitizers|kernels|benchmarks]...      PYTHON=python3.12 to choose the interpreter
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
-what=${1:-all}
-case $what in all | tests | sanitizers | benchmarks) ;; *)
-    echo "run_gpu.sh: unknown step '$what'; expected all, tests, sanitizers or benchmarks" >&2
-    exit 2
-    ;;
-esac
+[ $# -gt 0 ] || set -- all
+for name in "$@"; do
+    case $name in all | tests | sanitizers | kernels | benchmarks) ;; *)
+        echo "run_gpu.sh: unknown step '$name'; expected all, tests, sanitizers, kernels or benchmarks" >&2
+        exit 2
+        ;;
+    esac
+done
+wanted() { [[ " $steps_wanted " == *" all "* || " $steps_wanted " == *" $1 "* ]]; }
+steps_wanted="$*"
 if ! card=$("$python" -c 'import torch; print(torch.cuda.get_device_name())' 2> /dev/null); then
     echo "run_gpu.sh: $python sees no CUDA device (torch.cuda.get_device_name() fails)" >&2
     exit 2
 fi
-results=benchmarks/results/$(printf '%s' "$card" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-' | sed 's|-$||')
+name=$(printf '%s' "$card" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-' | sed 's|-$||')
+results=${OUT:-benchmarks/results/$(date +%F)-$name}
 work=$(mktemp -d "${TMPDIR:-/tmp}/infogan-fast-gpu.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$results"
@@ -53,16 +58,16 @@ step build build
 # Only files that have GPU tests: the others may import what such a machine lacks.
 mapfile -t files < <(grep -lE 'mark\.gpu|device: torch\.device' -r tests --include='test_*.py')
 pytest=("$python" -m pytest -q -m gpu -p no:cacheprovider --continue-on-collection-errors)
-if [ "$what" = all ] || [ "$what" = tests ]; then step tests "${pytest[@]}" "${files[@]}" & fi
+if wanted tests; then step tests "${pytest[@]}" "${files[@]}" & fi
 
-# Each tensor an allocation of its own, so that the edges of every buffer are seen. Graphs cannot be captured then, and
-# the largest grids take long under instrumentation: both are left to the plain tests. initcheck has to see the writes of
-# PyTorch's kernels as well; the other tools look at the project's own.
+# Every tensor has an allocation of its own, so that the sanitizers see the ends of each buffer. Graphs cannot be captured
+# then, and the largest grids take long under instrumentation: the plain tests cover both. initcheck has to see the writes
+# of PyTorch's kernels too; the other tools look at this project's kernels.
 sanitize() { # sanitize TOOL OPTION...
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$@" --error-exitcode 9 \
         "${pytest[@]}" -x tests/test_gpu.py -k 'not graph and not largest and not stream'
 }
-if [ "$what" = all ] || [ "$what" = sanitizers ]; then
+if wanted sanitizers; then
     if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
         step memcheck sanitize memcheck --kernel-regex kns=infogan_fast &
         step racecheck sanitize racecheck --kernel-regex kns=infogan_fast --racecheck-report all &
@@ -74,13 +79,14 @@ if [ "$what" = all ] || [ "$what" = sanitizers ]; then
 fi
 wait
 
-if [ "$what" = all ] || [ "$what" = benchmarks ]; then
-    bench() { # bench NAME SCRIPT OPTION...
-        step "$1" "$python" "benchmarks/$2.py" --device cuda --json "$results/$1.json" "${@:3}"
-    }
+bench() { # bench NAME SCRIPT OPTION...
+    step "$1" "$python" "benchmarks/$2.py" --device cuda --json "$results/$1.json" "${@:3}"
+}
+if wanted kernels; then bench profile_step profile_step; fi
+if wanted benchmarks; then
     bench bench_ops bench_ops
     bench bench_step bench_step
-    bench bench_step_sweep bench_step --sweep --rounds 5
+    bench bench_step-sweep bench_step --sweep --rounds 5
     if [ -n "${INFOGAN_FAST_MNIST:-}" ]; then
         bench bench_train bench_train
         bench bench_recipe bench_recipe --updates 5000 --every 1000
