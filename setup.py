@@ -1,4 +1,4 @@
-"""Builds the two compiled halves of infogan_fast; everything that is not code is in pyproject.toml.
+"""Builds the two compiled libraries of infogan_fast; everything that is not code is in pyproject.toml.
 
 ``infogan_fast._C`` holds the operators' schemas, the CPU kernels and a pybind11 module that says how it was
 built. ``infogan_fast._C_cuda`` is a plain shared library with the CUDA kernels, built where nvcc is found and
@@ -7,7 +7,7 @@ cannot serve both. Both are written against PyTorch's stable ABI and link no lib
 runs under every torch >= 2.10.
 
 Environment variables:
-    INFOGAN_FAST_CUDA     auto (default: the CUDA half where nvcc is found), 0 (never), 1 (fail without nvcc).
+    INFOGAN_FAST_CUDA     auto (default: the CUDA library if nvcc is found), 0 (never), 1 (or fail).
     INFOGAN_FAST_WERROR   1 turns compiler warnings into errors.
     CUDA_HOME             the CUDA toolkit to use; else the one of the nvcc on PATH, else /usr/local/cuda.
     TORCH_CUDA_ARCH_LIST  e.g. "8.0;9.0+PTX"; else every architecture of DEFAULT_ARCHES that nvcc supports.
@@ -103,7 +103,7 @@ class Toolkit:
                     return library
         raise fail(
             f"the CUDA toolkit at {self.home} has no libcudart.so",
-            "install its runtime's development files, or build the CPU half alone: INFOGAN_FAST_CUDA=0",
+            "install its runtime's development files, or build the CPU library alone: INFOGAN_FAST_CUDA=0",
         )
 
 
@@ -123,7 +123,7 @@ def ask_nvcc(nvcc: Path, *arguments: str) -> str:
         raise fail(
             f"{nvcc} {shlex.join(arguments)} does not work: {detail[-1] if detail else error}",
             "mend or remove that CUDA toolkit, point CUDA_HOME at another, "
-            "or build the CPU half alone: INFOGAN_FAST_CUDA=0",
+            "or build the CPU library alone: INFOGAN_FAST_CUDA=0",
         ) from error
     return run.stdout + run.stderr
 
@@ -177,7 +177,7 @@ def check_cuda_major(toolkit: str, torch_version: str, torch_cuda: str | None) -
     raise fail(
         f"nvcc is of CUDA {toolkit}, but torch {torch_version} was built for CUDA {torch_cuda}",
         f"point CUDA_HOME at a CUDA {major}.x toolkit; or install a torch for CUDA {toolkit.split('.')[0]}, "
-        "then pip install --no-build-isolation; or build the CPU half alone: INFOGAN_FAST_CUDA=0",
+        "then pip install --no-build-isolation; or build the CPU library alone: INFOGAN_FAST_CUDA=0",
     )
 
 
@@ -257,7 +257,7 @@ def define(name: str, value: str) -> str:
 def drop_stale_cuda_objects(folder: Path, csrc: Path) -> None:
     """Under a CPU build of torch, torch's ninja rule for .cu files tracks no headers: drops what is stale."""
     headers = [path.stat().st_mtime for pattern in ("*.h", "*.cuh") for path in csrc.rglob(pattern)]
-    for compiled in folder.rglob("cuda/*.o"):
+    for compiled in folder.rglob("cuda.o"):
         if compiled.stat().st_mtime < max(headers, default=0.0):
             compiled.unlink()
 
@@ -320,7 +320,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
             check_cuda_major(toolkit.version, torch.__version__, torch.version.cuda)
         elif mode == "1":
             raise fail(
-                f"INFOGAN_FAST_CUDA=1 asks for the CUDA half, but {toolkit}",
+                f"INFOGAN_FAST_CUDA=1 asks for the CUDA library, but {toolkit}",
                 "install a CUDA toolkit and put its nvcc on PATH or its folder in CUDA_HOME",
             )
         return toolkit
@@ -372,13 +372,11 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
             }
             cuda.extra_link_args += [str(toolkit.cudart)]
             drop_stale_cuda_objects(Path(self.build_temp), ROOT / "csrc")
-            say(
-                f"building the CPU and the CUDA half (CUDA {toolkit.version} at {toolkit.home}, for {arches})"
-            )
+            say(f"building both libraries (CUDA {toolkit.version} at {toolkit.home}, for {arches})")
         else:
             self.extensions.remove(cuda)
             self.remove_earlier(cuda)
-            say(f"building WITHOUT the CUDA half: {reason or 'it has no sources'}")
+            say(f"building WITHOUT the CUDA library: {reason or 'it has no sources'}")
         for extension in self.extensions:
             extension.library_dirs += cpp_extension.library_paths()
         write_if_changed(
@@ -411,7 +409,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
             raise fail(
                 str(error),
                 "the compiler's own messages are above (pip shows them with -v); replace a compiler too new "
-                "or too old for nvcc through CXX and CC, or leave the CUDA half out: INFOGAN_FAST_CUDA=0",
+                "or too old for nvcc through CXX and CC, or leave the CUDA library out: INFOGAN_FAST_CUDA=0",
             ) from error
 
 
@@ -425,8 +423,8 @@ def extension(name: str, *patterns: str) -> Extension:
 def main() -> None:
     arguments: dict[str, Any] = {
         "ext_modules": [
-            extension("infogan_fast._C", "csrc/*.cpp", "csrc/cpu/*.cpp"),
-            extension("infogan_fast._C_cuda", "csrc/cuda/*.cu"),
+            extension("infogan_fast._C", "csrc/**/*.cpp"),
+            extension("infogan_fast._C_cuda", "csrc/**/*.cu"),
         ],
         "cmdclass": {"build_ext": BuildExtension},
     }

@@ -1,5 +1,5 @@
 """Compiles csrc against the headers of the oldest torch that is supported, and looks up every symbol that the
-built halves take from libtorch among those which that version has.
+built libraries take from libtorch among those which that version has.
 
     python .ci/check_oldest.py TORCH_WHEEL ENVIRONMENT CUDA(0|1)
 """
@@ -38,24 +38,26 @@ def main(wheel: Path, environment: Path, cuda: bool) -> None:
         torch = Path(scratch) / "torch"
         include = [f"-I{ROOT / 'csrc'}", "-isystem", str(torch / "include")]
         include += ["-isystem", str(torch / "include/torch/csrc/api/include")]
-        for source in sorted([*(ROOT / "csrc").glob("library.cpp"), *(ROOT / "csrc/cpu").glob("*.cpp")]):
+        for source in sorted(path for path in (ROOT / "csrc").rglob("*.cpp") if path.name != "bindings.cpp"):
             print(f"g++ {source.relative_to(ROOT)}", flush=True)
             subprocess.run(["g++", *setup["CXX_FLAGS"], *include, "-fsyntax-only", str(source)], check=True)
-        for source in sorted((ROOT / "csrc/cuda").glob("*.cu")) if cuda else []:
+        for source in sorted((ROOT / "csrc").rglob("*.cu")) if cuda else []:
             print(f"nvcc {source.relative_to(ROOT)}", flush=True)
             flags = [*setup["NVCC_FLAGS"], *include, "-Xcompiler", "-fPIC", "-arch=sm_90"]
             subprocess.run([str(toolkit.nvcc), *flags, "-c", str(source), "-o", f"{scratch}/x.o"], check=True)
         provided = set[str]().union(
             *(symbols(torch / "lib" / library, "--defined-only") for library in LIBRARIES)
         )
-        halves = sorted(environment.glob("lib/python*/site-packages/infogan_fast/_C*.so"))
-        if len(halves) != 1 + cuda:
-            sys.exit(f"expected {1 + cuda} compiled halves in {environment}, found {halves}")
-        for half in halves:
-            needed = {name for name in symbols(half, "--undefined-only") if "torch" in name or "c10" in name}
+        libraries = sorted(environment.glob("lib/python*/site-packages/infogan_fast/_C*.so"))
+        if len(libraries) != 1 + cuda:
+            sys.exit(f"expected {1 + cuda} compiled libraries in {environment}, found {libraries}")
+        for library in libraries:
+            needed = {
+                name for name in symbols(library, "--undefined-only") if "torch" in name or "c10" in name
+            }
             if not needed or needed - provided:
-                sys.exit(f"{half.name} needs what {wheel.name} lacks: {sorted(needed - provided)}")
-            print(f"{half.name}: {len(needed)} symbols of libtorch, all in {wheel.name}")
+                sys.exit(f"{library.name} needs what {wheel.name} lacks: {sorted(needed - provided)}")
+            print(f"{library.name}: {len(needed)} symbols of libtorch, all in {wheel.name}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "build_config.h"  // written by setup.py
-#include "cpu/isa_choice.h"
+#include "common/isa_choice.h"
 
 namespace {
 
@@ -44,7 +44,7 @@ void set_isa(const std::string& name) {
 PYBIND11_MODULE(_C, m) {
   m.def("build_config", &build_config,
         "How this was built, all text: version, torch_version, compiler, cuda_version and cuda_arches (empty without "
-        "the CUDA half), cuda_absent (why there is none) and csrc_digest.");
+        "the CUDA library), cuda_absent (why there is none) and csrc_digest.");
   m.def("isa", &isa, "The instruction set that the CPU kernels use: avx512, avx2 or portable.");
   m.def("set_isa", &set_isa, "Makes the CPU kernels use a lower instruction set, for tests and comparisons.");
 }

@@ -1,13 +1,13 @@
-"""What goes wrong for a reason that the user can mend: the command line prints one line and exits with 2."""
+"""Errors that the user can correct: a command prints their text in one line and exits with 2."""
 
 
 class UserError(ValueError):
-    """Bad input: the text names the thing, what it got, what is expected and the remedy."""
+    """Bad input: the text names the thing, its value, what is expected and the remedy."""
 
 
 class MissingSplitError(UserError):
-    """The data has no such part: no test images, say."""
+    """The data has no such split: for example no test images."""
 
 
 class NativeError(UserError, ImportError):
-    """The compiled half of the package is missing, broken or of other sources: the text tells the command."""
+    """A compiled library is missing, broken or stale: the text names the command that builds it."""

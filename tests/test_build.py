@@ -167,7 +167,7 @@ def test_a_changed_header_makes_cuda_objects_stale(build: ModuleType, tmp_path: 
     header = tmp_path / "csrc" / "math" / "row.h"
     header.parent.mkdir(parents=True)
     header.touch()
-    compiled = tmp_path / "temp" / "csrc" / "cuda" / "op.o"
+    compiled = tmp_path / "temp" / "csrc" / "op" / "cuda.o"
     compiled.parent.mkdir(parents=True)
     compiled.touch()
     os.utime(header, (1, 1))
@@ -195,10 +195,10 @@ def build_ext(tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str
     return run_setup("build_ext", f"--build-lib={lib}", f"--build-temp={temp}", **environ)
 
 
-def test_a_forced_cuda_half_without_nvcc_fails_with_the_remedy(tmp_path: Path) -> None:
+def test_a_forced_cuda_library_without_nvcc_fails_with_the_remedy(tmp_path: Path) -> None:
     run = build_ext(tmp_path, INFOGAN_FAST_CUDA="1", CUDA_HOME=str(tmp_path))
     assert run.returncode != 0
-    assert "INFOGAN_FAST_CUDA=1 asks for the CUDA half, but CUDA_HOME is" in run.stderr
+    assert "INFOGAN_FAST_CUDA=1 asks for the CUDA library, but CUDA_HOME is" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -1,53 +1,33 @@
-"""The CUDA half: registered under every CUDA build of PyTorch, and on a device equal to the CPU operators in
-the cases of tests/cuda_on_cpu, which hold those against reference.py."""
+"""The CUDA library: registered under every CUDA build of PyTorch, and on a device equal to the CPU operators.
+
+The cases are those of tests/operators, which hold the CPU operators against references.
+"""
 
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import reference
-from cuda_on_cpu.cases import (
-    DEFAULT,
-    DTYPES,
-    MIXED,
-    gather_cases,
-    loss_cases,
-    mixed_precision_cases,
-    sample_cases,
-)
-from cuda_on_cpu.checks import (
-    GatherCase,
-    LossCase,
-    SampleCase,
-    compare_gather,
-    compare_latents,
-    compare_loss,
-    draw,
-    gather,
-    name_of,
-    score,
-)
+from cuda_on_cpu.checks import DTYPES, ROWS, name_of
+from cuda_on_cpu.kernels import KernelTests, kernel_tests
+from operators.gather_images.reference import shuffled
+from operators.specs import DEFAULT, MIXED
 
 from infogan_fast import LatentSpec, ops
 from infogan_fast.runtime import native
 
+operators = pytest.mark.parametrize("tests", kernel_tests(), ids=str)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 cuda_build = pytest.mark.skipif(torch.version.cuda is None, reason="this build of PyTorch has no CUDA")
 
 
 @cuda_build
-@pytest.mark.parametrize("operator", ["sample_latents", "gather_images", "infogan_loss"])
-def test_the_operators_are_registered_for_cuda(operator: str) -> None:
+@operators
+def test_the_operators_are_registered_for_cuda(tests: KernelTests) -> None:
     if missing := native.cuda_missing():
-        pytest.skip(f"the CUDA half is missing: {missing}")
-    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"infogan_fast::{operator}", "CUDA")
+        pytest.skip(f"the CUDA library is missing: {missing}")
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"infogan_fast::{tests}", "CUDA")
 
 
 @cuda_build
@@ -58,33 +38,19 @@ def test_without_a_driver_pytorch_says_so() -> None:
 
 
 @pytest.mark.gpu
+@operators
 @dtypes
-def test_sample_latents(dtype: torch.dtype) -> None:
-    for case in sample_cases(dtype):
-        latents, state = draw(case, "cuda")
-        compare_latents(latents, state, case, f"{case}: ")
+def test_cases(tests: KernelTests, dtype: torch.dtype) -> None:
+    for case in tests.cases(dtype, ROWS):
+        tests.compare(tests.run(case, "cuda"), case, f"{case}: ")
 
 
 @pytest.mark.gpu
-def test_sample_latents_with_the_largest_grid() -> None:
-    case = SampleCase("noise=1,cat=3,uniform=1", 16 * 4096 + 40)
-    latents, state = draw(case, "cuda")
-    compare_latents(latents, state, case, f"{case}: ")
-
-
-@pytest.mark.gpu
-@dtypes
-def test_gather_images(dtype: torch.dtype) -> None:
-    for case in gather_cases(dtype):
-        gathered, state = gather(case, "cuda")
-        compare_gather(gathered, state, case, f"{case}: ")
-
-
-@pytest.mark.gpu
-def test_gather_images_with_the_largest_grid() -> None:
-    case = GatherCase(1000, 3, 4096 + 40)
-    gathered, state = gather(case, "cuda")
-    compare_gather(gathered, state, case, f"{case}: ")
+@operators
+def test_the_largest_grid(tests: KernelTests) -> None:
+    assert tests.largest or tests.largest_on_gpu
+    for case in (*tests.largest, *tests.largest_on_gpu):
+        tests.compare(tests.run(case, "cuda"), case, f"{case}: ")
 
 
 @pytest.mark.gpu
@@ -96,24 +62,10 @@ def test_gather_images_with_the_largest_offsets() -> None:
     images = torch.randint(0, 256, (count, pixels), dtype=torch.uint8, device="cuda")
     batch, indices = ops.gather_images(ops.rng_state(8, 2, "cuda"), images, rows, dtype=torch.float16)
     last = range(3 * rows - 512, 3 * rows)
-    assert indices[-512:].tolist() == [reference.shuffled(8, p // count, count, p % count) for p in last]
+    assert indices[-512:].tolist() == [shuffled(8, p // count, count, p % count) for p in last]
     for first in range(0, rows, 1024):
         part = images[indices[first : first + 1024]].float() / 255
         assert torch.equal(batch[first : first + 1024], part.half())
-
-
-@pytest.mark.gpu
-@dtypes
-def test_infogan_loss(dtype: torch.dtype) -> None:
-    cases = loss_cases(dtype) + (mixed_precision_cases() if dtype == torch.float16 else [])
-    for case in cases:
-        compare_loss(score(case, "cuda"), case, f"{case}: ")
-
-
-@pytest.mark.gpu
-def test_infogan_loss_with_the_largest_grid() -> None:
-    case = LossCase(DEFAULT, 300_000, 200_000, 200_000)
-    compare_loss(score(case, "cuda"), case, f"{case}: ")
 
 
 @pytest.mark.gpu

@@ -1,7 +1,7 @@
 // One row of latents: which random word becomes which element, and how. An element's value is a pure function of
 // (seed, step, sample, purpose, dimension); nothing here knows about threads, blocks or batch sizes.
 #pragma once
-#include "philox.h"
+#include "math/philox.h"
 
 namespace infogan_fast {
 
@@ -9,6 +9,7 @@ namespace infogan_fast {
 // words w = 0..3, so that 16 neighbouring lanes write 16 neighbouring dimensions.
 constexpr int kLanes = 16;
 constexpr int kGroup = 4 * kLanes;
+constexpr int kMaxCodesOfAKind = 64;  // on a GPU, whose kernel parameters hold 4 KB
 
 enum class Purpose : uint32_t { noise = 0, categorical = 1, continuous = 2, normal_code = 3, shuffle = 4 };
 enum class Continuous : int64_t { uniform = 0, normal = 1, bernoulli = 2 };

@@ -1,7 +1,7 @@
 // Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a counter-based generator, so that
 // a value depends on its counter and key alone and not on who draws it.
 #pragma once
-#include "elementary.h"
+#include "math/elementary.h"
 
 namespace infogan_fast {
 

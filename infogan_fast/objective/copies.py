@@ -102,7 +102,7 @@ def adversarial(
         images: [B, C, S, S], any floating dtype.
         spec: the latent specification that Q's outputs follow.
         q_of: images and probes, [2B, C, S, S], to Q's outputs, [2B, q_dim], differentiable in its input. Both
-            halves should have batch statistics of their own.
+            parts should have batch statistics of their own.
         sample_offset: no smaller than the number of copies that are drawn by the same state.
 
     Returns:

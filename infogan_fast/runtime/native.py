@@ -1,4 +1,4 @@
-"""Finds and loads the compiled halves: ``_C`` (CPU) and, under a CUDA build of PyTorch, ``_C_cuda``.
+"""Finds and loads the compiled libraries: ``_C`` (CPU) and, under a CUDA build of PyTorch, ``_C_cuda``.
 
 Only the standard library is imported at the top: setup.py takes :func:`csrc_digest` from this file.
 """
@@ -24,7 +24,7 @@ _cuda_missing: str | None = None
 
 
 def csrc_digest(csrc: Path) -> str:
-    """A digest of the compiled halves' sources: their sorted names and their bytes. 16 hexadecimal digits."""
+    """A digest of the sources in csrc: their sorted names and their bytes. 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(csrc.rglob("*"), key=lambda path: path.relative_to(csrc).as_posix()):
         if path.suffix in (".cpp", ".h", ".cu", ".cuh"):
@@ -41,7 +41,7 @@ def source_tree(package: Path = PACKAGE) -> Path | None:
 
 
 def install_command(cuda: bool = False) -> str:
-    """The command that builds the compiled halves from the sources."""
+    """The command that builds the compiled libraries from the sources."""
     root = source_tree()
     where = f"in {root}" if root else "in the folder of the sources"
     prefix = "INFOGAN_FAST_CUDA=1 " if cuda else ""
@@ -49,7 +49,7 @@ def install_command(cuda: bool = False) -> str:
     return f"{tools} && {prefix}pip install --no-build-isolation --no-deps --force-reinstall .   ({where})"
 
 
-def _half(name: str, folder: Path) -> Path | None:
+def _library(name: str, folder: Path) -> Path | None:
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = folder / f"{name}{suffix}"
         if path.is_file():
@@ -60,20 +60,20 @@ def _half(name: str, folder: Path) -> Path | None:
 def find(package: Path = PACKAGE, search: Iterable[str] | None = None) -> Path | None:
     """The ``_C`` to load: beside the package or, when the package is imported from a source tree without one
     (as by ``python -m`` in the repository's root after a plain ``pip install .``), in the installed copy."""
-    beside = _half("_C", package)
+    beside = _library("_C", package)
     if beside is not None or source_tree(package) is None:
         return beside
     for entry in sys.path if search is None else search:
         folder = Path(entry or ".").resolve() / "infogan_fast"
-        if folder != package and (installed := _half("_C", folder)) is not None:
+        if folder != package and (installed := _library("_C", folder)) is not None:
             return installed
     return None
 
 
-def check_digest(half: Path, built_from: str, package: Path = PACKAGE) -> None:
-    """Refuses an installed half that was built from sources other than those beside the package.
+def check_digest(library: Path, built_from: str, package: Path = PACKAGE) -> None:
+    """Refuses an installed library that was built from sources other than those beside the package.
 
-    For a half in the source tree itself, built by a developer who may be in mid-edit, it is a warning.
+    For a library in the source tree itself, built by a developer who may be in mid-edit, it is a warning.
 
     Raises:
         NativeError: the digests differ.
@@ -81,30 +81,30 @@ def check_digest(half: Path, built_from: str, package: Path = PACKAGE) -> None:
     root = source_tree(package)
     if root is None or csrc_digest(root / "csrc") == built_from:
         return
-    if half.parent == package:
+    if library.parent == package:
         warnings.warn(
-            f"{half.name} was built before the latest change to csrc/: python setup.py build_ext --inplace",
+            f"{library.name} is older than the latest change to csrc/: python setup.py build_ext --inplace",
             stacklevel=3,
         )
         return
     from infogan_fast.errors import NativeError
 
     raise NativeError(
-        f"the compiled half in {half.parent} was built from other sources than those in {root / 'csrc'}; "
-        f"build it again: {install_command()}"
+        f"the compiled library in {library.parent} was built from other sources than those in "
+        f"{root / 'csrc'}; build it again: {install_command()}"
     )
 
 
 def load() -> ModuleType:
-    """Loads the compiled halves, once, and returns the module ``infogan_fast._C``.
+    """Loads the compiled libraries, once, and returns the module ``infogan_fast._C``.
 
-    A CUDA half that is missing or cannot be loaded is no error here: :func:`cuda_missing` says why.
+    A CUDA library that is missing or cannot be loaded is no error here: :func:`cuda_missing` says why.
 
     Raises:
-        NativeError: there is no compiled half, it cannot be loaded, or it was built from other sources.
+        NativeError: there is no compiled library, it cannot be loaded, or it was built from other sources.
     """
     global _cuda_missing
-    # Its libraries must be in the process before the halves, which carry no path to them.
+    # PyTorch's libraries must be in the process before these, which carry no path to them.
     import torch  # noqa: F401
 
     with _lock:
@@ -114,7 +114,7 @@ def load() -> ModuleType:
 
         path = find()
         if path is None:
-            raise NativeError(f"infogan_fast has no compiled half; build it: {install_command()}")
+            raise NativeError(f"infogan_fast has no compiled library; build it: {install_command()}")
         spec = importlib.util.spec_from_file_location(_MODULE, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -163,7 +163,7 @@ def _load_cuda(folder: Path, config: dict[str, str]) -> str | None:
     rebuild = f"build it: {install_command(cuda=True)}"
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} is a build without CUDA; install a CUDA build (see pytorch.org)"
-    path = _half("_C_cuda", folder)
+    path = _library("_C_cuda", folder)
     if path is None:
         return f"{config['cuda_absent'] or f'there is no _C_cuda in {folder}'}; {rebuild}"
     built, runs = config["cuda_version"], torch.version.cuda

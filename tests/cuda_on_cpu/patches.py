@@ -1,4 +1,4 @@
-"""Copies of csrc with a passage replaced: the small-grid variant that tests run on, and the mutants."""
+"""Copies of csrc with a passage replaced, for bugs that tests have to catch and for smaller grids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuda_on_cpu.harness import CSRC, cache_folder
+from cuda_on_cpu.harness import CSRC, Build, cache_folder
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,15 @@ def patched(patches: Sequence[Patch]) -> Path:
     return folder
 
 
-#: A block takes several tiles even of a small batch: what happens between tiles is tested on few threads.
-SMALL_GRID = (
-    Patch(
-        "cuda/sample_latents.cuh",
-        "constexpr int kSampleMaxBlocks = 4096;",
-        "constexpr int kSampleMaxBlocks = 3;",
-    ),
-    Patch(
-        "cuda/gather_images.cuh",
-        "constexpr int kGatherMaxBlocks = 4096;",
-        "constexpr int kGatherMaxBlocks = 3;",
-    ),
-    Patch(
-        "cuda/infogan_loss.cuh", "constexpr int kLossMaxBlocks = 1024;", "constexpr int kLossMaxBlocks = 3;"
-    ),
-)
+@dataclass(frozen=True)
+class Mutant:
+    """A planted bug: what is wrong, how it is planted, and the builds that must report it; the others may."""
+
+    name: str
+    patch: Patch
+    caught_by: tuple[Build, ...]
+
+
+def plant(kernel: str, name: str, old: str, new: str, *caught_by: Build, file: str | None = None) -> Mutant:
+    """A mutant of a kernel's file, or of another one that it includes."""
+    return Mutant(name, Patch(file or kernel, old, new), caught_by)

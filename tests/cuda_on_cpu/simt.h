@@ -1,6 +1,6 @@
 // CUDA's names for kernels that g++ compiles: each CUDA thread is a fiber of the engine in simt.cpp. Reached through
-// csrc/cuda/launch.h when INFOGAN_FAST_SIMT is defined. It holds what the project's kernels use; a name that is missing
-// here is a compile error, to be answered by adding it with CUDA's meaning.
+// csrc/common/launch.h when INFOGAN_FAST_SIMT is defined. It holds what the project's kernels use; a name that is
+// missing here is a compile error, to be answered by adding it with CUDA's meaning.
 #pragma once
 
 #include <cuda_bf16.h>

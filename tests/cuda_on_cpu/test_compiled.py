@@ -1,4 +1,4 @@
-"""csrc/cuda through nvcc for every architecture from sm_75 up: no warning, no spill, the code as meant."""
+"""csrc/*/cuda.cu through nvcc for every architecture from sm_75 up: no warning, no spill."""
 
 from __future__ import annotations
 
@@ -9,32 +9,18 @@ import site
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from cuda_on_cpu import tables
 from cuda_on_cpu.harness import CSRC, cache_folder, digest, headers, run_tool, setup_py, toolkit
+from cuda_on_cpu.kernels import Budget, KernelTests, kernel_tests
 from torch.utils import cpp_extension
 
-SOURCES = tuple(path.name for path in sorted((CSRC / "cuda").glob("*.cu")))
 OLDEST = 75
+BUDGETS: dict[str, Budget] = {name: budget for t in kernel_tests() for name, budget in t.budgets.items()}
 
-
-class Budget(NamedTuple):
-    """Threads of a block, and the threads that an SM's 64 K registers must hold at once."""
-
-    block: int
-    resident: int
-
-
-BUDGETS = {
-    "sample_latents_kernel": Budget(256, 1024),
-    "gather_images_kernel": Budget(128, 1024),
-    "infogan_loss_kernel": Budget(128, 512),
-    "infogan_loss_finish_kernel": Budget(256, 256),
-}
-#: Kernels whose comments promise that global memory moves in 128-bit vectors, by the file that says so.
-VECTORISED = {"gather_images.cuh": "gather_images_kernel", "infogan_loss.cuh": "infogan_loss_kernel"}
+operators = pytest.mark.parametrize("tests", kernel_tests(), ids=str)
+vectorised = pytest.mark.parametrize("tests", [t for t in kernel_tests() if t.vectorised], ids=str)
 
 
 def arches() -> list[int]:
@@ -49,27 +35,28 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def compiled(source: str) -> Path:
+def compiled(tests: KernelTests) -> Path:
     """A file's machine code for every architecture; RuntimeError, in nvcc's words, for a warning or spill."""
     found, flags = toolkit(), list(setup_py()["NVCC_FLAGS"])
     flags += ["-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage"]
     flags += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in arches()]
-    inputs = [CSRC / "cuda" / source, *headers(CSRC)]  # and not torch: no kernel depends on it
-    made = cache_folder() / f"{source}-{digest([*flags, found.version, *inputs])}.fatbin"
+    source = tests.source
+    inputs = [source, *headers(CSRC)]  # and not torch: no kernel depends on it
+    made = cache_folder() / f"{tests}-{digest([*flags, found.version, *inputs])}.fatbin"
     if not made.exists():
         include = [flag for path in cpp_extension.include_paths() for flag in ("-isystem", path)]
         command = [str(found.nvcc), *flags, f"-I{CSRC}", *include, f"--threads={os.cpu_count() or 1}"]
         unfinished = made.with_suffix(".unfinished")
-        run_tool([*command, "-fatbin", str(CSRC / "cuda" / source), "-o", str(unfinished)])
+        run_tool([*command, "-fatbin", str(source), "-o", str(unfinished)])
         unfinished.replace(made)
     return made
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_warning_no_spill_on_any_architecture(source: str) -> None:
-    compiled(source)
+@operators
+def test_no_warning_no_spill_on_any_architecture(tests: KernelTests) -> None:
+    compiled(tests)
     tables.add(
-        "nvcc", f"{source:<20} sm_{', '.join(map(str, arches()))}: no warning, no spill, no local memory"
+        "nvcc", f"{tests!s:<20} sm_{', '.join(map(str, arches()))}: no warning, no spill, no local memory"
     )
 
 
@@ -100,11 +87,11 @@ def kernel_of(symbol: str) -> str:
     return next(name for name in BUDGETS if f"{len(name)}{name}" in symbol)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_registers_leave_room_for_the_intended_blocks(source: str) -> None:
+@operators
+def test_registers_leave_room_for_the_intended_blocks(tests: KernelTests) -> None:
     most: dict[str, int] = defaultdict(int)
     arch, symbol, seen = "", "", set()
-    for line in cuobjdump("-res-usage", str(compiled(source))).splitlines():
+    for line in cuobjdump("-res-usage", str(compiled(tests))).splitlines():
         if found := re.match(r"arch = (sm_\d+)", line):
             arch = found[1]
         elif found := re.match(r" Function (\w+):", line):
@@ -130,16 +117,15 @@ def test_registers_leave_room_for_the_intended_blocks(source: str) -> None:
 
 
 def test_every_promise_of_vectors_is_checked() -> None:
-    promising = {path.name for path in (CSRC / "cuda").glob("*.cuh") if "128-bit" in path.read_text()}
-    assert promising == VECTORISED.keys()
+    promising = {path.parent.name for path in CSRC.glob("*/kernel.cuh") if "128-bit" in path.read_text()}
+    assert promising == {tests.operator for tests in kernel_tests() if tests.vectorised}
 
 
-@pytest.mark.parametrize("file", VECTORISED)
-def test_global_memory_moves_in_128_bit_vectors(file: str) -> None:
-    source = file.replace(".cuh", ".cu")
+@vectorised
+def test_global_memory_moves_in_128_bit_vectors(tests: KernelTests) -> None:
     wide: dict[tuple[str, str], set[str]] = {}
     arch, symbol = "", ""
-    for line in cuobjdump("-sass", str(compiled(source))).splitlines():
+    for line in cuobjdump("-sass", str(compiled(tests))).splitlines():
         if found := re.match(r"arch = (sm_\d+)", line):
             arch = found[1]
         elif found := re.match(r"\s*Function : (\w+)", line):
@@ -147,8 +133,8 @@ def test_global_memory_moves_in_128_bit_vectors(file: str) -> None:
             wide[arch, symbol] = set()
         elif found := re.search(r"\b(LDG|STG)\.\S*128\b", line):
             wide[arch, symbol].add(found[1])
-    kernels = {key: kinds for key, kinds in wide.items() if kernel_of(key[1]) == VECTORISED[file]}
+    kernels = {key: kinds for key, kinds in wide.items() if kernel_of(key[1]) == tests.vectorised}
     assert {arch for arch, _ in kernels} == {f"sm_{arch}" for arch in arches()}
     for (arch, symbol), kinds in kernels.items():
         assert kinds == {"LDG", "STG"}, f"{arch} {symbol} has no 128-bit {sorted({'LDG', 'STG'} - kinds)}"
-    tables.add("nvcc", f"{VECTORISED[file]:<28} {len(kernels)} instances, each with LDG.128 and STG.128")
+    tables.add("nvcc", f"{tests.vectorised:<28} {len(kernels)} instances, each with LDG.128 and STG.128")

@@ -7,7 +7,8 @@ import re
 import pytest
 import torch
 from cuda_on_cpu import tables
-from cuda_on_cpu.harness import HERE, KernelFault, Runner, given, poisoned, wanted
+from cuda_on_cpu.harness import HERE
+from cuda_on_cpu.runner import KernelFault, Runner, given, poisoned, wanted
 
 Toys = dict[str, Runner]
 SCHEDULES = [(0, 1), (1, 1), (2, 1), (0, 4), (1, 4), (5, 4), (6, 3)]

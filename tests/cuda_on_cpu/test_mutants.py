@@ -1,31 +1,21 @@
-"""The legs bite: each of the planted bugs of mutants.py is caught by the legs that it names."""
+"""The legs bite: each planted bug of an operator is caught by the legs that it names."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from cuda_on_cpu import tables
-from cuda_on_cpu.cases import DEFAULT, FAR, MIDDLE, MIXED, WIDE
-from cuda_on_cpu.checks import (
-    GatherCase,
-    LossCase,
-    SampleCase,
-    Schedule,
-    check_gather_images,
-    check_infogan_loss,
-    check_sample_latents,
-)
-from cuda_on_cpu.harness import ASAN, HERE, PLAIN, TSAN, Build, KernelFault, Runner, compile_runner
-from cuda_on_cpu.mutants import MUTANTS, Mutant
-from cuda_on_cpu.patches import SMALL_GRID, patched
+from cuda_on_cpu.checks import Schedule
+from cuda_on_cpu.harness import ASAN, PLAIN, TSAN, Build, compile_runner
+from cuda_on_cpu.kernels import KernelTests, kernel_tests
+from cuda_on_cpu.patches import Mutant, patched
+from cuda_on_cpu.runner import KernelFault, Runner
 
 Programs = dict[tuple[Mutant, Build], Future[Path]]
 
@@ -35,49 +25,26 @@ SCHEDULES = {
     ASAN: (Schedule(3, 2),),
     TSAN: (Schedule(3, 3),),
 }
-#: On the small grid: several blocks, several tiles a block, every path; the last of each is not a whole tile.
-SAMPLE_CASES = (SampleCase(DEFAULT, 137), SampleCase(MIXED, 127, torch.bfloat16), SampleCase("noise=70", 33))
-GATHER_CASES = (
-    GatherCase(20, 31, 33),
-    GatherCase(1, 2069, 9, torch.float16),
-    GatherCase(7, 784, 9, offsets=(1, 0)),
-    GatherCase(7, 784, 9, torch.float64, offsets=(0, 8)),
-    GatherCase(50, 16, 37, torch.bfloat16, seed=-1, step=2**40 + 3, advance=False),
-    FAR,
-)
-LOSS_CASES = (
-    LossCase(DEFAULT, 500, 390, 900, q_padding=3),
-    LossCase(DEFAULT, 0, 33, 129, torch.float16, offset=2),
-    LossCase(MIDDLE, 0, 0, 260),
-    LossCase(WIDE, 0, 0, 33),
-    LossCase(MIXED, 0, 0, 260, scale=20.0, grad_scale=8.0),
-)
-CHECKS: dict[str, tuple[Callable[[Runner, Any, Sequence[Schedule]], None], tuple[Any, ...]]] = {
-    "sample_latents": (check_sample_latents, SAMPLE_CASES),
-    "gather_images": (check_gather_images, GATHER_CASES),
-    "infogan_loss": (check_infogan_loss, LOSS_CASES),
-}
+PLANTED = [(tests, mutant) for tests in kernel_tests() for mutant in tests.mutants]
 
 
-def check(operator: str, runner: Runner) -> None:
-    check_case, cases = CHECKS[operator]
-    for case in cases:
-        check_case(runner, case, SCHEDULES[runner.build])
+def check(tests: KernelTests, runner: Runner) -> None:
+    for case in tests.mutant_cases:
+        tests.check(runner, case, SCHEDULES[runner.build])
 
 
-def compiled(mutant: Mutant, build: Build) -> Path:
-    return compile_runner(
-        build, (HERE / f"case_{mutant.operator}.cpp",), patched([*SMALL_GRID, mutant.patch])
-    )
+def compiled(tests: KernelTests, mutant: Mutant, build: Build) -> Path:
+    return compile_runner(build, (tests.launcher,), patched([*tests.small_grid, mutant.patch]))
 
 
 @functools.cache
 def caught_without_a_bug(operator: str, build: Build) -> str | None:
     """What a leg reports of the kernels as they are: where it is not None, a caught mutant proves nothing."""
-    program = compile_runner(build, (HERE / f"case_{operator}.cpp",), patched(SMALL_GRID))
+    tests = next(tests for tests in kernel_tests() if tests.operator == operator)
+    program = compile_runner(build, (tests.launcher,), patched(tests.small_grid))
     with Runner(build, program) as runner:
         try:
-            check(operator, runner)
+            check(tests, runner)
         except AssertionError as error:
             return str(error)
     return None
@@ -87,14 +54,14 @@ def caught_without_a_bug(operator: str, build: Build) -> str | None:
 def programs(request: pytest.FixtureRequest) -> Iterator[Programs]:
     """The chosen mutants' programs, by mutant and leg, compiled ahead of the tests on all cores."""
     chosen = [
-        item.callspec.params["mutant"]
+        (item.callspec.params["tests"], item.callspec.params["mutant"])
         for item in request.session.items
         if hasattr(item, "callspec") and "mutant" in item.callspec.params
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {
-            (mutant, build): pool.submit(compiled, mutant, build)
-            for mutant in chosen
+            (mutant, build): pool.submit(compiled, tests, mutant, build)
+            for tests, mutant in chosen
             for build in legs_of(mutant)
         }
 
@@ -127,22 +94,22 @@ def in_short(error: AssertionError) -> str:
     return "crash"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.operator}: {mutant.name}")
-def test_a_planted_bug_is_caught(mutant: Mutant, programs: Programs) -> None:
+@pytest.mark.parametrize(("tests", "mutant"), PLANTED, ids=[f"{t}: {m.name}" for t, m in PLANTED])
+def test_a_planted_bug_is_caught(tests: KernelTests, mutant: Mutant, programs: Programs) -> None:
     cells, missed = [], []
     for build in LEGS:
         cell = ""
         if build in legs_of(mutant):
-            false_alarm = caught_without_a_bug(mutant.operator, build)
+            false_alarm = caught_without_a_bug(tests.operator, build)
             assert not false_alarm, f"without a planted bug {build.name} reports: {false_alarm}"
             with Runner(build, programs[mutant, build].result(), timeout=60) as runner:
                 try:
-                    check(mutant.operator, runner)
+                    check(tests, runner)
                     cell = "not seen"
                     if build in mutant.caught_by:
                         missed.append(build.name)
                 except AssertionError as error:
                     cell = in_short(error)
         cells.append(cell)
-    tables.add_mutant(mutant.operator, mutant.name, (cells[0], cells[1], cells[2]))
+    tables.add_mutant(tests.operator, mutant.name, (cells[0], cells[1], cells[2]))
     assert not missed, f"{mutant.name}: survives {', '.join(missed)}"

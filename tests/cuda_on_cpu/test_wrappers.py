@@ -1,4 +1,4 @@
-"""csrc/cuda/*.cu made into a library of operators by g++, called through infogan_fast.ops on CPU tensors."""
+"""csrc/*/cuda.cu made into a library of operators by g++, called through infogan_fast.ops on CPU tensors."""
 
 from __future__ import annotations
 

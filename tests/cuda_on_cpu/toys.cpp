@@ -1,6 +1,6 @@
 // Small kernels, most of them wrong on purpose, that show what the engine and the sanitizer builds report.
 // test_engine.py looks for the marks `// HERE:name` to know which line a report has to name.
-#include "launch.h"
+#include "common/launch.h"
 #include "runner.h"
 
 namespace toys {  // named, so that reports can name the kernels

@@ -1,4 +1,4 @@
-// What csrc/cuda/*.cu needs of CUDA and of libtorch_cuda, so that g++ can make a library of operators of it whose
+// What csrc/*/cuda.cu needs of CUDA and of libtorch_cuda, so that g++ can make a library of operators of it whose
 // kernels run on the CPU. The current stream is a made-up one, and a launch on any other is remembered.
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>

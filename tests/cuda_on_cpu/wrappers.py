@@ -10,16 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from cuda_on_cpu.cases import (
-    DTYPES,
-    FAR,
-    SCHEDULES,
-    gather_cases,
-    loss_cases,
-    mixed_precision_cases,
-    sample_cases,
-)
-from cuda_on_cpu.checks import compare_gather, compare_latents, compare_loss, draw, gather, score
+from cuda_on_cpu.checks import DTYPES, SCHEDULES
+from cuda_on_cpu.kernels import kernel_tests
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from infogan_fast import ops
@@ -47,25 +39,13 @@ def main() -> None:
     for number, dtype in enumerate(DTYPES):
         schedule = SCHEDULES[number]
         library.set_schedule(ctypes.c_uint64(schedule.seed), ctypes.c_int(schedule.resident_blocks))
-        for case in sample_cases(dtype, ROWS):
-            with CudaKernels():
-                latents, state = draw(case)
-            assert library.launched_on_current_stream(), f"{case}: not launched on the current stream"
-            compare_latents(latents, state, case, f"{case}: ")
-            checked += 1
-        for gather_case in [*gather_cases(dtype), replace(FAR, dtype=dtype)]:
-            with CudaKernels():
-                gathered, state = gather(gather_case)
-            assert library.launched_on_current_stream(), f"{gather_case}: not launched on the current stream"
-            compare_gather(gathered, state, gather_case, f"{gather_case}: ")
-            checked += 1
-        mixed = mixed_precision_cases(ROWS) if dtype == torch.float16 else []
-        for loss_case in loss_cases(dtype, ROWS) + mixed:
-            with CudaKernels():
-                loss = score(loss_case)
-            assert library.launched_on_current_stream(), f"{loss_case}: not launched on the current stream"
-            compare_loss(loss, loss_case, f"{loss_case}: ")
-            checked += 1
+        for tests in kernel_tests():
+            for case in [*tests.cases(dtype, ROWS), *(replace(case, dtype=dtype) for case in tests.far)]:
+                with CudaKernels():
+                    result = tests.run(case, "cpu")
+                assert library.launched_on_current_stream(), f"{case}: not launched on the current stream"
+                tests.compare(result, case, f"{case}: ")
+                checked += 1
     with CudaKernels():
         spec, q = LatentSpec.parse("noise=1,bernoulli=65"), torch.zeros(4, 65)
         weights = ops.LossWeights(codes=(1.0,) * 65)

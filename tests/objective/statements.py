@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from reference import sample_latents
+from operators.sample_latents.reference import sample_latents
 from scipy import ndimage
 from torch import Tensor
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from objective import statements
 from objective.answers import DIGITS, SEVERAL
-from reference import sample_latents
+from operators.sample_latents.reference import sample_latents
 from torch import Tensor
 
 from infogan_fast.latents import LatentSpec

@@ -1,4 +1,4 @@
-"""Finding and loading the compiled halves, and what is said when one is missing."""
+"""Finding and loading the compiled libraries, and what is said when one is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIG = {"cuda_version": "13.0", "cuda_arches": "8.0;9.0+PTX", "cuda_absent": "
 
 
 def make_source_tree(root: Path) -> Path:
-    """A source tree without a compiled half; returns its package."""
+    """A source tree without a compiled library; returns its package."""
     (root / "csrc" / "cpu").mkdir(parents=True)
     (root / "csrc" / "cpu" / "op.cpp").write_text("int f() { return 1; }\n")
     (root / "setup.py").touch()
@@ -31,9 +31,9 @@ def make_source_tree(root: Path) -> Path:
 
 def make_installed(folder: Path) -> Path:
     (folder / "infogan_fast").mkdir(parents=True)
-    half = folder / "infogan_fast" / f"_C{SUFFIX}"
-    half.touch()
-    return half
+    library = folder / "infogan_fast" / f"_C{SUFFIX}"
+    library.touch()
+    return library
 
 
 def test_loading_twice_is_harmless() -> None:
@@ -45,7 +45,7 @@ def test_loading_twice_is_harmless() -> None:
     assert hasattr(torch.ops.infogan_fast, "sample_latents")
 
 
-def test_the_loaded_half_was_built_from_these_sources() -> None:
+def test_the_loaded_library_was_built_from_these_sources() -> None:
     assert native.load().build_config()["csrc_digest"] == native.csrc_digest(SOURCE / "csrc")
     assert native.load().build_config()["version"] == infogan_fast.__version__
 
@@ -64,7 +64,7 @@ def test_digest_sees_every_source_and_nothing_else(tmp_path: Path) -> None:
     assert len({first, second, third, native.csrc_digest(csrc)}) == 4
 
 
-def test_a_half_beside_the_package_goes_first(tmp_path: Path) -> None:
+def test_a_library_beside_the_package_goes_first(tmp_path: Path) -> None:
     package = make_source_tree(tmp_path / "tree")
     installed = make_installed(tmp_path / "site-packages")
     search = [str(package.parent), str(tmp_path / "nothing"), str(tmp_path / "site-packages")]
@@ -73,22 +73,22 @@ def test_a_half_beside_the_package_goes_first(tmp_path: Path) -> None:
     assert native.find(package, search) == package / f"_C{SUFFIX}"
 
 
-def test_an_installed_package_takes_no_half_from_elsewhere(tmp_path: Path) -> None:
+def test_an_installed_package_takes_no_library_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "a" / "infogan_fast").mkdir(parents=True)
     make_installed(tmp_path / "b")
     assert native.find(tmp_path / "a" / "infogan_fast", [str(tmp_path / "a"), str(tmp_path / "b")]) is None
 
 
-def test_a_half_built_from_other_sources_is_refused(tmp_path: Path) -> None:
+def test_a_library_built_from_other_sources_is_refused(tmp_path: Path) -> None:
     package = make_source_tree(tmp_path / "tree")
-    half = make_installed(tmp_path / "site-packages")
+    library = make_installed(tmp_path / "site-packages")
     digest = native.csrc_digest(tmp_path / "tree" / "csrc")
-    native.check_digest(half, digest, package)
+    native.check_digest(library, digest, package)
     with pytest.raises(ImportError, match=r"built from other sources.*pip install"):
-        native.check_digest(half, "0" * 16, package)
+        native.check_digest(library, "0" * 16, package)
     with pytest.warns(UserWarning, match="build_ext --inplace"):
-        native.check_digest(package / half.name, "0" * 16, package)
-    native.check_digest(half, "0" * 16, half.parent)  # installed: there are no sources to differ from
+        native.check_digest(package / library.name, "0" * 16, package)
+    native.check_digest(library, "0" * 16, library.parent)  # installed: there are no sources to differ from
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_which_devices_the_architectures_cover(arches: str, capability: tuple[in
     assert native.covers(arches, capability) is runs
 
 
-def test_a_missing_cuda_half_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_cuda_library_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     assert "build without CUDA" in str(native._load_cuda(tmp_path, CONFIG))
 
@@ -117,16 +117,16 @@ def test_a_missing_cuda_half_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "INFOGAN_FAST_CUDA=1 pip install" in why
     assert f"no _C_cuda in {tmp_path}" in str(native._load_cuda(tmp_path, CONFIG))
 
-    half = tmp_path / f"_C_cuda{SUFFIX}"
-    half.write_bytes(b"not a library")
+    library = tmp_path / f"_C_cuda{SUFFIX}"
+    library.write_bytes(b"not a library")
     assert "CUDA 13.0, and PyTorch" in str(native._load_cuda(tmp_path, CONFIG))
     monkeypatch.setattr(torch.version, "cuda", "13.1")
     why = str(native._load_cuda(tmp_path, CONFIG))
-    assert f"{half} cannot be loaded" in why
+    assert f"{library} cannot be loaded" in why
     assert "INFOGAN_FAST_CUDA=1 pip install" in why
 
 
-def test_the_cuda_half_is_loaded_or_explained() -> None:
+def test_the_cuda_library_is_loaded_or_explained() -> None:
     missing = native.cuda_missing()
     if torch.version.cuda is None:
         assert missing is not None and "build without CUDA" in missing

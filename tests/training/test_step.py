@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import reference
 import torch
 from objective import statements
+from operators.gather_images.reference import gather_images
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
@@ -26,6 +26,7 @@ from infogan_fast.objective.bounds import loss_names
 from infogan_fast.objective.copies import copy_state
 from infogan_fast.objective.objective import SCHEDULES, Objective
 from infogan_fast.objective.transformation import Transformation
+from infogan_fast.ops.sample_latents import _cdf_tensor
 from infogan_fast.runtime.cuda_graph import capture
 from infogan_fast.training.step import Batch, TrainingStep
 
@@ -59,7 +60,7 @@ def images(size: int = 16, channels: int = 1) -> Tensor:
 
 def real_batch(step: TrainingStep) -> Tensor:
     """What the next update's "gather" phase will give, by plain indexing."""
-    pixels, _ = reference.gather_images(step.images, 7, int(step.order[1]), step.batch_size)
+    pixels, _ = gather_images(step.images, 7, int(step.order[1]), step.batch_size)
     return pixels.float().double().permute(0, 3, 1, 2).contiguous()  # the operator rounds to float32
 
 
@@ -659,8 +660,8 @@ def test_an_iteration_reads_nothing_back_to_the_host(
     mode = FakeTensorMode()
     fake_tensors(networks, mode, device)
     pixels = faked(pixels, mode, device)
-    ops._cdf_tensor.cache_clear()  # holds real tensors, and must not keep fake ones
-    request.addfinalizer(ops._cdf_tensor.cache_clear)
+    _cdf_tensor.cache_clear()  # holds real tensors, and must not keep fake ones
+    request.addfinalizer(_cdf_tensor.cache_clear)
     with mode:
         step = TrainingStep(EVERYTHING, networks, objective, pixels, 6, amp=amp)
         for _ in range(2):

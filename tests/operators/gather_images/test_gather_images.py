@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators.gather_images import reference
 from scipy import stats
 from torch import Tensor
 

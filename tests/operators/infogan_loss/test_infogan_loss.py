@@ -8,10 +8,10 @@ import math
 from typing import Any
 
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators.infogan_loss import reference
 from torch import Tensor
 
 from infogan_fast import LatentSpec, ops

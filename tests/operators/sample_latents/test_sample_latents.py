@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators.sample_latents import reference
 from scipy import stats
 
 from infogan_fast import LatentSpec, ops

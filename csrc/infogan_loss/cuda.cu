@@ -1,0 +1,79 @@
+#include "infogan_loss/kernel.cuh"
+
+#include "common/nvtx.h"
+#include "common/stream.h"
+#include "infogan_loss/infogan_loss.h"
+
+namespace infogan_fast {
+namespace {
+
+template <class T, class A, class G>
+void run(LossLayout layout, const LossArguments& a, const LossOutputs& out) {
+  layout.tile_rows = staged_rows<A>(layout);
+  const int64_t values = static_cast<int64_t>(loss_blocks(layout)) * layout.n_terms();
+  const Tensor partials = allocate(a.any_input(), {values}, out.terms.scalar_type());
+  const auto input = [](const std::optional<Tensor>& tensor) {
+    return tensor ? static_cast<const T*>(tensor->const_data_ptr()) : nullptr;
+  };
+  launch_infogan_loss<T, A, G>(
+      layout, input(a.real), input(a.fake), input(a.q), static_cast<G*>(out.grad_real.mutable_data_ptr()),
+      static_cast<G*>(out.grad_fake.mutable_data_ptr()), static_cast<G*>(out.grad_q.mutable_data_ptr()),
+      static_cast<A*>(partials.mutable_data_ptr()), static_cast<A*>(out.terms.mutable_data_ptr()),
+      static_cast<A*>(out.total.mutable_data_ptr()), current_stream(a.any_input().get_device_index()));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cuda(
+    std::optional<Tensor> real_logits, std::optional<Tensor> fake_logits, std::optional<Tensor> q_output,
+    std::optional<Tensor> categorical, std::optional<Tensor> continuous, std::vector<int64_t> categorical_sizes,
+    std::vector<int64_t> continuous_kinds, std::vector<double> weights, bool learned_variance, double log_variance,
+    std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype) {
+  const LossArguments a =
+      check_infogan_loss(std::move(real_logits), std::move(fake_logits), std::move(q_output), std::move(categorical),
+                         std::move(continuous), std::move(categorical_sizes), std::move(continuous_kinds),
+                         std::move(weights), learned_variance, log_variance, std::move(grad_scale), grad_dtype);
+  REQUIRE(a.n_categorical() <= kMaxCodesOfAKind && a.n_continuous() <= kMaxCodesOfAKind,
+          "infogan_loss: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ", kMaxCodesOfAKind,
+          " continuous codes, got ", a.n_categorical(), " and ", a.n_continuous());
+  REQUIRE(a.q_dim < (int64_t{1} << 24), "infogan_loss: q_output has ", a.q_dim,
+          " columns; the CUDA kernel takes fewer than 2^24");
+  const Range range("infogan_loss");
+  const torch::stable::accelerator::DeviceGuard guard(a.any_input().get_device_index());
+  const LossOutputs out = allocate_loss(a);
+
+  LossLayout layout{};
+  layout.real_rows = a.real_rows;
+  layout.fake_rows = a.fake_rows;
+  layout.q_rows = a.q_rows;
+  layout.real_stride = a.real ? a.real->stride(0) : 0;
+  layout.fake_stride = a.fake ? a.fake->stride(0) : 0;
+  layout.q_stride = a.q ? a.q->stride(0) : 0;
+  layout.q_dim = static_cast<int32_t>(a.q_dim);
+  layout.n_categorical = static_cast<int32_t>(a.n_categorical());
+  layout.n_continuous = static_cast<int32_t>(a.n_continuous());
+  layout.learned_variance = a.learned_variance;
+  layout.log_variance = a.log_variance;
+  layout.grad_scale = a.grad_scale ? static_cast<const float*>(a.grad_scale->const_data_ptr()) : nullptr;
+  layout.categorical =
+      a.q && a.n_categorical() ? static_cast<const int32_t*>(a.categorical->const_data_ptr()) : nullptr;
+  layout.continuous = a.q && a.n_continuous() ? static_cast<const float*>(a.continuous->const_data_ptr()) : nullptr;
+  for (size_t i = 0; i < a.weights.size(); ++i) layout.weights[i] = a.weights[i];
+  for (size_t i = 0; i < a.sizes.size(); ++i) layout.sizes[i] = static_cast<int32_t>(a.sizes[i]);
+  for (size_t i = 0; i < a.kinds.size(); ++i) layout.kinds[i] = static_cast<int8_t>(a.kinds[i]);
+
+  const bool wide = a.grad_dtype == ScalarType::Float;
+  switch (a.dtype) {
+    case ScalarType::Float: run<float, float, float>(layout, a, out); break;
+    case ScalarType::Double: run<double, double, double>(layout, a, out); break;
+    case ScalarType::Half: (wide ? run<__half, float, float> : run<__half, float, __half>)(layout, a, out); break;
+    default: (wide ? run<__nv_bfloat16, float, float> : run<__nv_bfloat16, float, __nv_bfloat16>)(layout, a, out);
+  }
+  return {out.total, out.terms, out.grad_real, out.grad_fake, out.grad_q};
+}
+
+}  // namespace
+}  // namespace infogan_fast
+
+STABLE_TORCH_LIBRARY_IMPL(infogan_fast, CUDA, m) {
+  m.impl("infogan_loss", TORCH_BOX(&infogan_fast::infogan_loss_cuda));
+}

@@ -1,0 +1,100 @@
+"""Latents: noise and codes, drawn into the generator's input by one kernel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from infogan_fast.latents import LatentSpec
+from infogan_fast.runtime import native
+
+native.load()
+_operator = torch.ops.infogan_fast.sample_latents.default
+
+
+class Latents(NamedTuple):
+    """What :func:`sample_latents` returns."""
+
+    inputs: Tensor
+    """[B, latent_dim], the compute dtype: the generator's input."""
+    categorical: Tensor
+    """[B, n_categorical] int32: the index of each categorical code."""
+    continuous: Tensor
+    """[B, n_continuous] float32: each continuous code exactly as it was fed, after rounding to the compute
+    dtype.
+    """
+
+
+@functools.lru_cache(maxsize=64)
+def _cdf_tensor(cdf: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(cdf, dtype=torch.float32, device=device)
+
+
+def sample_latents(
+    rng_state: Tensor,
+    batch_size: int,
+    spec: LatentSpec,
+    *,
+    dtype: torch.dtype = torch.float32,
+    sample_offset: int = 0,
+    advance: bool = True,
+) -> Latents:
+    """Draw noise and codes (Chen et al. 2016, section 5) into the generator's input, in one kernel.
+
+    The value of sample n, dimension j at a step is a pure function of (seed, step, sample_offset + n, j) by
+    Philox4x32-10 (Salmon et al. 2011), the same on every device and for every number of threads; normals are
+    made by Box and Muller.
+
+    Args:
+        rng_state: int64 [2] from :func:`rng_state`, on the device to draw on; its step is moved on by one in
+            place.
+        batch_size: rows B, at least 1.
+        spec: what to draw; see :class:`LatentSpec` for the columns.
+        dtype: float32, float16, bfloat16 or float64 of the generator's input; values are drawn in float32.
+        sample_offset: index of the first sample, so that parts of a batch (or the ranks of a job) draw its
+            rows.
+        advance: False leaves the state as it is, for all but the last of such parts.
+
+    Raises:
+        RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
+    """
+    sizes, kinds, cdf = spec.operator_arguments
+    return Latents._make(
+        _operator(
+            rng_state,
+            batch_size,
+            spec.noise_dim,
+            spec.noise == "uniform",
+            sizes,
+            kinds,
+            None if cdf is None else _cdf_tensor(cdf, rng_state.device),
+            dtype,
+            sample_offset,
+            advance,
+        )
+    )
+
+
+@torch.library.register_fake("infogan_fast::sample_latents")
+def _(
+    rng_state: Tensor,
+    batch_size: int,
+    noise_dim: int,
+    uniform_noise: bool,
+    categorical_sizes: Sequence[int],
+    continuous_kinds: Sequence[int],
+    categorical_cdf: Tensor | None,
+    dtype: torch.dtype,
+    sample_offset: int,
+    advance: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    latent_dim = noise_dim + sum(categorical_sizes) + len(continuous_kinds)
+    return (
+        rng_state.new_empty((batch_size, latent_dim), dtype=dtype),
+        rng_state.new_empty((batch_size, len(categorical_sizes)), dtype=torch.int32),
+        rng_state.new_empty((batch_size, len(continuous_kinds)), dtype=torch.float32),
+    )
