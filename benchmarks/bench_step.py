@@ -91,7 +91,7 @@ class Variant:
         return float(counter.get_total_flops())
 
 
-def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
+def variants(device: torch.device, compiled: bool, autotuned: bool) -> dict[str, Variant]:
     """Those that run on the device, by name."""
     dtypes: dict[str, torch.dtype | None] = {"float32": None}
     try:
@@ -105,7 +105,12 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
     for name, dtype in dtypes.items():
         result[f"plain eager {name}"] = Variant("plain", dtype)
         if compiled:
-            for mode in ("default", "reduce-overhead", "max-autotune") if cuda else ("default",):
+            modes = (
+                "default",
+                *(("reduce-overhead",) if cuda else ()),
+                *(("max-autotune",) if autotuned else ()),
+            )
+            for mode in modes:
                 title = f"torch.compile {name}" if mode == "default" else f"torch.compile {mode} {name}"
                 result[title] = Variant("plain", dtype, (("compile_mode", mode),))
         if cuda:
@@ -279,6 +284,9 @@ def main() -> None:
         "--sweep", action="store_true", help=f"batches of {', '.join(map(str, SWEEP))}, without torch.compile"
     )
     options.add_argument(
+        "--max-autotune", action="store_true", help="also torch.compile in this mode, which takes minutes"
+    )
+    options.add_argument(
         "--beside", type=int, default=0, metavar="N", help="keep N other processes busy meanwhile"
     )
     args = options.parse_args()
@@ -287,7 +295,7 @@ def main() -> None:
     device = choose_device(args.device)
     chosen = {
         name: variant
-        for name, variant in variants(device, compiled=not args.sweep).items()
+        for name, variant in variants(device, not args.sweep, args.max_autotune).items()
         if name == BASELINE or args.only is None or any(text in name for text in args.only)
     }
     where = machine(device)

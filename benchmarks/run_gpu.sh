@@ -118,7 +118,7 @@ report = {
     "cuda": torch.version.cuda,
     "python": platform.python_version(),
     "date": datetime.date.today().isoformat(),
-    "commit": first_line("git", "rev-parse", "HEAD"),
+    "commit": first_line("git", "describe", "--always", "--dirty", "--abbrev=12"),
     "steps": {name: {"outcome": outcome, "seconds": int(seconds)} for name, outcome, seconds in steps},
 }
 with open(sys.argv[2], "w") as file:
