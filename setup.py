@@ -115,14 +115,14 @@ def cuda_mode(environ: Mapping[str, str]) -> str:
 
 
 def ask_nvcc(nvcc: Path, *arguments: str) -> str:
-    """What nvcc prints; a SystemExit that names the remedy when it cannot be run."""
+    """The output of nvcc; a SystemExit that names the remedy if it cannot be run."""
     try:
         run = subprocess.run([str(nvcc), *arguments], capture_output=True, text=True, timeout=120, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise fail(
             f"{nvcc} {shlex.join(arguments)} does not work: {detail[-1] if detail else error}",
-            "mend or remove that CUDA toolkit, point CUDA_HOME at another, "
+            "repair or remove that CUDA toolkit, point CUDA_HOME at another, "
             "or build the CPU library alone: INFOGAN_FAST_CUDA=0",
         ) from error
     return run.stdout + run.stderr
@@ -314,7 +314,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         if mode == "0":
             return "INFOGAN_FAST_CUDA=0 was set when it was built"
         if torch.version.hip is not None:
-            return "it was built beside a ROCm build of PyTorch"
+            return "it was built with a ROCm build of PyTorch"
         toolkit = find_toolkit(os.environ)
         if isinstance(toolkit, Toolkit):
             check_cuda_major(toolkit.version, torch.__version__, torch.version.cuda)
@@ -390,7 +390,7 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
         )
 
     def remove_earlier(self, extension: Extension) -> None:
-        """What an earlier build left of a half that this one omits would go into the wheel, or be loaded."""
+        """Remove a library of an earlier build that this one omits: it would go into the wheel."""
         for path in (
             self.get_ext_fullpath(extension.name),
             Path(self.build_lib) / self.get_ext_filename(extension.name),

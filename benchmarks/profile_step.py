@@ -6,7 +6,7 @@ several objectives.
 On a CPU: the iteration under PyTorch's profiler, the time inside each operator by what it does,
 medians over iterations, and what lies outside of any operator (Python, autograd's engine). The first line of
 each table is what the arithmetic would take at the measured rate of a large matrix product. The profiler
-itself slows small operators; the unprofiled time stands beside.
+itself slows small operators; the time without it is printed too.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECI
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
 
-#: The data's name where the images were handed over in memory.
+#: The name of data that are images in memory.
 IN_MEMORY = "memory"
 
 Updates = tuple[int, int]
@@ -365,13 +365,13 @@ class Config:
 
     @property
     def objective(self) -> Objective:
-        """What the step should optimise, for a checked configuration."""
+        """The objective of a checked configuration."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(Objective) if f.name != "terms"}
         own["transformation"] = self.transformation or Transformation()
         return Objective(**own, terms=make_terms(self.terms))
 
     def checked(self) -> Config:
-        """This configuration with what the recipe decides, when it is valid.
+        """This configuration, with what the recipe decides filled in.
 
         Raises:
             UserError: it is not; the text names the flag.
@@ -411,7 +411,7 @@ class Config:
         return result
 
     def _check_copies(self) -> None:
-        """See that the terms go with the codes and the copies, and that copies are used."""
+        """Check that the terms go with the codes and the copies, and that copies are used."""
         objective = self.objective
         objective.measured_terms(self.latents)
         if self.transformation is not None and not any(term.weight for term in objective.terms):
@@ -422,7 +422,7 @@ class Config:
             )
 
     def _check_updates(self) -> None:
-        """See that graphs and profiles stop where the loop does."""
+        """Check that graphs and profiles stop where the loop does."""
         count = self.steps_per_replay
         if self.cuda_graph is False and count > 1:
             raise UserError(f"--steps-per-replay {count} needs --cuda-graph")
@@ -443,7 +443,7 @@ class Config:
             )
 
     def resumed(self, given: Mapping[str, Any]) -> Config:
-        """The configuration with which a run of this one goes on, where these options are given.
+        """The configuration with which a run of this one continues, given these options.
 
         Raises:
             UserError: an option contradicts the run.

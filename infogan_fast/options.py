@@ -20,7 +20,7 @@ _KEY = "option"
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of an option.
+    """The declaration of an option.
 
     name: of the field; the flag has hyphens for its underscores.
     kind: int, float, bool or str, or another type that ``parse`` makes of a text.
@@ -88,7 +88,7 @@ class Option:
         return value
 
     def check(self, value: Any) -> None:
-        """See that a converted value is in range; None is.
+        """Check that a converted value is in range; None is.
 
         Raises:
             UserError: it is not; the text names the flag and the range.

@@ -16,7 +16,7 @@ from infogan_fast.options import add_flags
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for: options that were given, by name, and the folder of the run."""
+    """The options that were given, by name, and the folder of the run."""
 
     given: Mapping[str, Any]
     out: Path | None = None

@@ -45,13 +45,13 @@ def train(
         out: folder of the run; by default runs/DATA-seedS.
         resume: folder of a run to continue with its settings.
         overwrite: replace the run in ``out``.
-        progress: report on the way: a bar on a terminal or in a notebook, else lines.
+        progress: report progress: a bar on a terminal or in a notebook, else lines.
         options: every option of ``python -m infogan_fast.train --help``, by its name with underscores, such
             as ``steps=5000, amp=True``; docs/options.md describes them.
 
     Raises:
-        UserError: an option, the data, the device or a folder does not do, a compiled library is missing, or
-            training diverged; the text names the thing and the remedy.
+        UserError: an option, the data, the device or a folder cannot be used, a compiled library is missing,
+            or training diverged; the text names the problem and the remedy.
     """
     given, images = dict(options), None
     if isinstance(data, (str, PathLike)):

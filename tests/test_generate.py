@@ -139,9 +139,9 @@ def flags(strokes_run: Path) -> list[str]:
 def test_a_grid(run: Run, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "grid.png"
     assert generate.main([*flags, "--grid", "2", "--seed", "9", "--out", str(out)]) == 0
-    said = capsys.readouterr()
-    assert said.out == f"{out}\n"
-    assert said.err == "infogan_fast.generate: c2 = 1.5 lies outside of -1 to 1, where training drew it\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}\n"
+    assert printed.err == "infogan_fast.generate: c2 = 1.5 lies outside of -1 to 1, where training drew it\n"
     grid = pixels(out)
     assert grid.shape == (3 * 65 + 1, 2 * 65 + 1, 3)
     images = to_pixels(run.generate(5, seed=9, c2=1.5))

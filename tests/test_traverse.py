@@ -216,9 +216,9 @@ def test_a_picture_needs_no_data(
 
         patch.setattr("infogan_fast.analysis.run.load_images", absent)
         assert traverse.main([str(folder), "--device", "cpu"]) == 0
-        said = capsys.readouterr()
-        assert "rows are not named by labels: data.npz: gone" in said.err
-        assert said.out == f"{folder / 'traverse.png'}\n"
+        printed = capsys.readouterr()
+        assert "rows are not named by labels: data.npz: gone" in printed.err
+        assert printed.out == f"{folder / 'traverse.png'}\n"
         assert (pixels(folder / "traverse.png") == pixels(folder / "traversal.png")).all()
         assert traverse.main([str(folder), "--device", "cpu", "--data", "data.npz"]) == 2
 

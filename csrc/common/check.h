@@ -1,5 +1,5 @@
 // Arguments that are refused. Not STD_TORCH_CHECK: it writes numbers through a stream of the standard library, which
-// crashes where a compiler links that library into this one beside PyTorch's own, and it begins with a path of the
+// crashes where a compiler links that library into this one, next to PyTorch's own, and it begins with a path of the
 // machine that built this.
 #pragma once
 #include <concepts>

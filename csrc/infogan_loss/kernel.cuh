@@ -14,7 +14,7 @@ constexpr int kLossThreads = 128;
 constexpr int kLossWarps = kLossThreads / 32;
 constexpr int kLossMaxBlocks = 1024;
 constexpr int kFinishThreads = 256;
-constexpr size_t kStagingLimit = 40 << 10;  // bytes of a tile; beside the sums it must fit the 48 KB of every GPU
+constexpr size_t kStagingLimit = 40 << 10;  // bytes of a tile; with the sums it must fit into the 48 KB of every GPU
 
 struct LossLayout {
   int64_t real_rows, fake_rows, q_rows;

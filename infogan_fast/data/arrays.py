@@ -26,7 +26,7 @@ def load_array(path: Path, split: str) -> Files:
 
     A .npz file names its arrays ``images`` or ``x`` and ``labels`` or ``y``, or by split: ``train_images``
     and ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Floating-point and 0/1 images
-    are refused, not guessed at: whether they run from 0 or from -1 cannot be told from the values.
+    are refused: their values do not show whether they run from 0 or from -1.
     """
     labels = None
     try:
@@ -200,19 +200,19 @@ def _key(names: Sequence[str], split: str, stems: tuple[str, ...]) -> str | None
     return next((lowered[w] for w in wanted if w in lowered), None)
 
 
-def _check_array(shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str) -> None:
+def _check_array(shape: tuple[int, ...], dtype: np.dtype[np.generic], name: str) -> None:
     if dtype != np.uint8:
         remedy = "save them as uint8 from 0 to 255"
         if dtype.kind == "f":
             remedy = "save (x * 255).round().astype('uint8') if they run from 0 to 1"
-        raise UserError(f"{what}: images are {dtype}, expected uint8; {remedy}")
-    _check_shape(shape, what)
+        raise UserError(f"{name}: images are {dtype}, expected uint8; {remedy}")
+    _check_shape(shape, name)
 
 
-def _check_shape(shape: tuple[int, ...], what: str) -> None:
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[-1] not in (1, 3) and shape[1] not in (1, 3)):
         raise UserError(
-            f"{what}: has shape {shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
+            f"{name}: has shape {shape}, expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
         )
     if 0 in shape:
-        raise UserError(f"{what}: holds no images")
+        raise UserError(f"{name}: holds no images")

@@ -57,7 +57,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
     with warnings.catch_warnings():
         # Pillow warns of decompression bombs, which are refused by name below, and of damaged metadata.
         warnings.simplefilter("ignore")
-        found = _each(files, lambda i: _inspect(files[i]), f"inspecting {root.name}")
+        found = _in_threads(files, lambda i: _inspect(files[i]), f"inspecting {root.name}")
         colour = selection.channels or (1 if all(grey for _, grey in found) else 3)
         size = selection.image_size or _common_size(files, [shape for shape, _ in found])
         require_memory(len(files) * colour * size**2, f"{root}: {len(files):,} images of {size} x {size}")
@@ -66,7 +66,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
         def decode(i: int) -> None:
             images[i] = _decode(files[i], size, colour, crop)
 
-        _each(files, decode, f"decoding {root.name}")
+        _in_threads(files, decode, f"decoding {root.name}")
 
     relative = [file.relative_to(root).parts for file in files]
     names: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
 
 
 def _find(root: Path) -> list[Path]:
-    """The pictures under a folder, sorted; hidden files and folders are passed over."""
+    """The pictures under a folder, sorted; without hidden files and folders."""
     files = []
     others: Counter[str] = Counter()
 
@@ -107,7 +107,7 @@ def _find(root: Path) -> list[Path]:
     return sorted(files)
 
 
-def _each(files: list[Path], work: Callable[[int], _Result], title: str) -> list[_Result]:
+def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -> list[_Result]:
     """Run ``work(i)`` for every file on a pool of threads; raise UserError naming the files that failed."""
     results: list[_Result] = []
     failures: list[str] = []

@@ -72,8 +72,8 @@ class Files:
     label_names: tuple[str, ...] = ()
 
 
-def require_memory(size: int, what: str) -> None:
-    """Raise UserError, its text beginning with ``what``, when ``size`` bytes are more than are free."""
+def require_memory(size: int, name: str) -> None:
+    """Raise UserError, its text beginning with ``name``, when ``size`` bytes are more than are free."""
     try:
         with open("/proc/meminfo") as file:
             free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
@@ -83,17 +83,17 @@ def require_memory(size: int, what: str) -> None:
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > free:
         raise UserError(
-            f"{what}, which take {size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free; "
+            f"{name}, which take {size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free; "
             f"use fewer images (--images) or a smaller --image-size"
         )
 
 
-def spread(total: int, count: int | None, what: str) -> NDArray[np.int64]:
+def spread(total: int, count: int | None, name: str) -> NDArray[np.int64]:
     """Indices of ``count`` of ``total`` images, evenly spaced: a sorted set keeps all of its classes."""
     if count is None:
         return np.arange(total)
     if count > total:
-        raise UserError(f"{what}: has {total:,} images, --images asks for {count:,}")
+        raise UserError(f"{name}: has {total:,} images, --images asks for {count:,}")
     return np.arange(count) * total // count
 
 

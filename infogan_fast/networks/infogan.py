@@ -12,7 +12,7 @@ paper's MNIST network, with 32 its Faces network:
 
 where s is the last side and c the last number of channels of the trunk, and "up" a 4x4 transposed convolution
 that takes the trunk's sides in reverse (one more row and column where a side was odd). Images are in [0, 1]:
-sigmoid outputs beside data divided by 255. Layers that batch normalisation follows have no bias.
+sigmoid outputs, and data divided by 255. Layers that batch normalisation follows have no bias.
 """
 
 from __future__ import annotations

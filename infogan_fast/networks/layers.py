@@ -17,7 +17,7 @@ WEIGHT_STD = 0.02
 
 
 def _patches_of(image: Tensor) -> Tensor:
-    """[B, C, S, S] -> [B * side * side, C * 16]: what each output of a 4x4 convolution of stride 2 reads.
+    """[B, C, S, S] -> [B * side * side, C * 16]: the inputs of each output of a 4x4 convolution of stride 2.
 
     A patch is 2 x 2 blocks of 2 x 2 pixels. The result is a transposed view: in memory each of its columns, a
     pixel of all patches, lies by itself, so that only long runs are moved.
@@ -34,7 +34,7 @@ def _patches_of(image: Tensor) -> Tensor:
 
 
 def _image_of(patches: Tensor, batch: int, size: int) -> Tensor:
-    """The adjoint: [B * side * side, C * 16] -> [B, C, size, size], what overlaps is summed."""
+    """The adjoint: [B * side * side, C * 16] -> [B, C, size, size]; overlaps are summed."""
     side = size // 2
     blocks = patches.t().contiguous().view(-1, 2, 2, 2, 2, batch, side, side)
     columns = functional.pad(blocks[:, :, 0], (0, 1))
@@ -188,8 +188,8 @@ class UpConv(nn.ConvTranspose2d):
 
 
 def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int]) -> Tensor:
-    """Batch normalisation with the statistics of each of the parts of the batch, of so many rows: real and
-    fake are not mixed."""
+    """Batch normalisation of each part of the batch by its own statistics: real and fake images are not
+    mixed. ``parts`` are numbers of rows."""
     if len(parts) < 2 or not norm.training:
         y: Tensor = norm(x)
         return y
@@ -198,8 +198,8 @@ def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def draw_weights(network: nn.Module, seed: int) -> None:
-    """Start a network anew, in place: weights from N(0, 0.02) by the seed alone, whatever the device, scales
-    of batch normalisation 1, biases 0."""
+    """Draw the weights of a network again, in place: weights from N(0, 0.02) by the seed alone, whatever the
+    device; scales of batch normalisation are 1, biases 0."""
     draws = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):

@@ -95,7 +95,7 @@ class Consistency(Term):
         return tuple(f"I_{code.name}" for code in spec.categorical_codes)
 
     def state(self, spec: LatentSpec, dtype: torch.dtype, device: torch.device) -> dict[str, list[Tensor]]:
-        """``joints``: [K, K] of each categorical code, at first independent answers, equally frequent."""
+        """``joints``: [K, K] for each categorical code; at first, independent and uniform."""
         import torch
 
         sizes = [code.size for code in spec.categorical_codes]

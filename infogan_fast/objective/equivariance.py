@@ -1,8 +1,8 @@
 """Equivariance: Q should read the first uniform or normal code higher by as much as a copy is turned.
 
-So the code becomes the slant, with the same sign in every category, and slant no longer has to be told apart
-by a categorical code. That a network learns the features by which it can tell two images' transformation is
-known from Zhang et al. 2019 (arXiv 1901.04596).
+So the code becomes the slant, with the same sign in every category, and categorical codes no longer separate
+slants. Zhang et al. 2019 (arXiv 1901.04596) show that a network learns features from
+predicting the transformation between two images.
 """
 
 from __future__ import annotations

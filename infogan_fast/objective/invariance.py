@@ -2,8 +2,8 @@
 
 Nothing in InfoGAN chooses between two continuous codes and two mixtures of them: slant and thickness are read
 as well from their sum and their difference. A code that is read alike from an image and its copy leaves what
-the copy changes to the others. That pairs of images which share some factors tell these from the others is
-known from Locatello et al. 2020 (arXiv 2002.02886).
+the copy changes to the others. Locatello et al. 2020 (arXiv 2002.02886) show that pairs of images which
+share some factors identify them.
 """
 
 from __future__ import annotations

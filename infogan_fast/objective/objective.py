@@ -1,4 +1,4 @@
-"""What is optimised, and how. Imports no torch."""
+"""The objective of training and its optimizers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SCHEDULES = ("alternating", "one-stage")
 
 @dataclass(frozen=True)
 class Objective:
-    """What is optimised and how; the defaults are the paper's (Chen et al. 2016, section 7 and appendix C,
-    lambdas as in the authors' code).
+    """The objective and how it is optimised; the defaults are the paper's (Chen et al. 2016, section 7 and
+    appendix C, lambdas as in the authors' code).
 
     lambda_categorical, lambda_continuous: weight of the mutual information of each categorical code, of each
         other code.

@@ -59,8 +59,8 @@ class Smoothness(Term):
     smoothness_until: int = option(
         0,
         "updates after which smoothness ends; 0: never",
-        details="It prevents errors that are made early, and what it keeps together may have to be told "
-        "apart later.",
+        details="It prevents errors that are made early, and what it keeps together may have to be "
+        "separated later.",
         group="objective",
         low=0,
         metavar="N",

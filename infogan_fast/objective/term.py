@@ -1,4 +1,4 @@
-"""What a term of the objective is, and the discovery of those in this package. Imports no torch at the top.
+"""The interface of a term of the objective, and the terms in this package. Imports no torch at the top.
 
 A module of this package that defines a subclass of :class:`Term` adds a term: its options become flags, the
 training step calls it, and its metrics and tensors are recorded and saved.
@@ -72,7 +72,7 @@ class Term:
         return weight
 
     def check(self, spec: LatentSpec, transformation: Transformation) -> None:
-        """See that the term can be used with these codes and these copies.
+        """Check that the term can be used with these codes and copies.
 
         Raises:
             UserError: it cannot; the text names the flag and the remedy.
@@ -83,7 +83,7 @@ class Term:
         return None
 
     def active(self, update: int) -> bool:
-        """Whether it has a part in the update that follows ``update`` others."""
+        """Whether the update after ``update`` others computes the term."""
         return self.weight > 0
 
     def changes_at(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ class Term:
         return {}
 
     def metrics(self, spec: LatentSpec) -> tuple[str, ...]:
-        """Names of what :meth:`add_gradient` measures."""
+        """Names of the values that :meth:`add_gradient` returns."""
         return ()
 
     def state(self, spec: LatentSpec, dtype: torch.dtype, device: torch.device) -> dict[str, list[Tensor]]:
@@ -99,7 +99,7 @@ class Term:
         return {}
 
     def restart(self, state: dict[str, list[Tensor]]) -> None:
-        """Put the state back, in place, to what it was at first: Q's head starts again."""
+        """Reset the state, in place: Q's head starts again."""
 
     def add_gradient(
         self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
@@ -138,7 +138,7 @@ def term_options() -> dict[str, Option]:
 
 
 def make_terms(values: Mapping[str, Any]) -> tuple[Term, ...]:
-    """Every term with its options; those that are not given have the values at which the term is off."""
+    """Every term with its options; without an option, its term is off."""
     return tuple(
         term(**{name: values[name] for name in options_of(term) if name in values})
         for term in term_types().values()
@@ -146,7 +146,7 @@ def make_terms(values: Mapping[str, Any]) -> tuple[Term, ...]:
 
 
 def check_terms(terms: Sequence[Term], spec: LatentSpec, transformation: Transformation) -> None:
-    """See that the terms can be used with these codes and copies, and together.
+    """Check that the terms can be used with these codes and copies, and together.
 
     Raises:
         UserError: they cannot; the text names the flags and the remedy.

@@ -78,12 +78,12 @@ def sample_grid(generator: nn.Module, spec: LatentSpec) -> Image.Image:
 
 
 def diversity(generator: nn.Module, spec: LatentSpec, images: Tensor, count: int = 256) -> float:
-    """How different generated images are from one another, beside real ones: the ratio of their variances
-    over images, summed over the pixels. Near 1 for a good generator, 0 for one that always makes the same.
+    """Variance of generated images over that of real ones, each summed over the pixels: near 1 for a good
+    generator, 0 for one that always makes the same image.
 
     Args:
         generator: in evaluation mode, see :func:`infogan_fast.networks.statistics.calibrated`.
-        images: real ones, uint8 [N, S, S, C], N at least 2; ``count`` of them are looked at.
+        images: real ones, uint8 [N, S, S, C], N at least 2; ``count`` of them are used.
     """
     chosen = torch.linspace(0, len(images) - 1, min(count, len(images)), device=images.device).long()
     batches = make_images(generator, draw_inputs(generator, spec, count)), images[chosen]

@@ -95,11 +95,11 @@ def animation(
     seed: int = PICTURE_SEED,
     row_labels: Sequence[str] | None = None,
 ) -> list[Image.Image]:
-    """The same as :func:`traversal` in time: 2 * steps frames, in which each panel's code goes from -reach to
-    reach and back.
+    """The traversal in time: 2 * steps frames, in which the code of each panel goes from -reach to reach and
+    back.
 
-    Rows are as there; the four columns are noise vectors. A Bernoulli code is 1 where the others are at least
-    0.
+    Rows are those of :func:`traversal`; the four columns are noise vectors. A Bernoulli code is 1
+    where the others are at least 0.
 
     Args:
         steps: from one end to the other.
@@ -125,11 +125,11 @@ def animation(
 
 
 def save_animation(frames: list[Image.Image], path: Path, *, grey: bool) -> None:
-    """Write frames that repeat for ever, each shown for 80 ms.
+    """Write frames as a loop, each shown for 80 ms.
 
     Args:
-        path: .gif or .webp; losslessly, but for a GIF in colour, which has 256 of them.
-        grey: whether the frames have greys alone.
+        path: .gif or .webp; lossless, except that a GIF has at most 256 colours.
+        grey: whether all pixels are grey.
 
     Raises:
         UserError: this Pillow cannot write the format, or the file cannot be written.

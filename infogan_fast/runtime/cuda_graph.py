@@ -16,16 +16,16 @@ def capture(
     scalers: Sequence[torch.amp.GradScaler],
     device: torch.device,
 ) -> torch.cuda.CUDAGraph:
-    """The graph of ``run``, whose first replay is the first run that counts.
+    """Capture ``run``; the first replay of the graph is the first run that counts.
 
     Warm-up (libraries initialise, optimizers allocate, torch.compile compiles) and capture use one stream.
-    What the warm-up changed is put back: tensors that were there before get their values, those that it
-    created, an optimizer's moments and step counts, their initial zeros.
+    Afterwards, what the warm-up changed is restored: earlier tensors to their values, and the tensors that it
+    created (an optimizer's moments and step counts) to zeros.
 
     Args:
-        run: what a replay shall do. It may change only the tensors of ``state`` and the scalers, in place.
-        state: the tensors as they are now; asked again after the warm-up.
-        scalers: as ``run`` uses them; disabled ones are left alone.
+        run: what a replay does. It may change only the tensors of ``state`` and the scalers, in place.
+        state: returns the current tensors; it is called again after the warm-up.
+        scalers: those that ``run`` uses; disabled ones are left alone.
         device: a CUDA device.
     """
     stream = torch.cuda.Stream(device)

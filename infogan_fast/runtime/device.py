@@ -19,10 +19,10 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # the last 
 
 @functools.cache
 def cpu_description() -> dict[str, str]:
-    """What the first processor says of itself: ``vendor_id``, ``model name``, ``flags`` (``Features`` on
-    ARM).
+    """The system's description of the first processor: ``vendor_id``, ``model name``, ``flags``
+    (``Features`` on ARM).
 
-    Empty where the system has no /proc/cpuinfo.
+    Empty if the system has no /proc/cpuinfo.
     """
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -86,7 +86,7 @@ def amp_dtype(device: torch.device) -> torch.dtype:
 
 @contextlib.contextmanager
 def deterministic_cudnn() -> Iterator[None]:
-    """Have cuDNN add in a fixed order within.
+    """Within the block, cuDNN adds in a fixed order.
 
     Otherwise its gradients of convolutions may add in any order: no two float32 runs would be alike, nor a
     graph its eager updates. On an H100 it costs 2 % of a float32 update, and nothing of a bfloat16 one.

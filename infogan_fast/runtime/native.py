@@ -58,11 +58,11 @@ def _library(name: str, folder: Path) -> Path | None:
 
 
 def find(package: Path = PACKAGE, search: Iterable[str] | None = None) -> Path | None:
-    """The ``_C`` to load: beside the package or, when the package is imported from a source tree without one
+    """The ``_C`` to load: in the package or, when the package is imported from a source tree without one
     (as by ``python -m`` in the repository's root after a plain ``pip install .``), in the installed copy."""
-    beside = _library("_C", package)
-    if beside is not None or source_tree(package) is None:
-        return beside
+    own = _library("_C", package)
+    if own is not None or source_tree(package) is None:
+        return own
     for entry in sys.path if search is None else search:
         folder = Path(entry or ".").resolve() / "infogan_fast"
         if folder != package and (installed := _library("_C", folder)) is not None:
@@ -71,7 +71,7 @@ def find(package: Path = PACKAGE, search: Iterable[str] | None = None) -> Path |
 
 
 def check_digest(library: Path, built_from: str, package: Path = PACKAGE) -> None:
-    """Refuses an installed library that was built from sources other than those beside the package.
+    """Refuses an installed library that was built from sources other than those next to the package.
 
     For a library in the source tree itself, built by a developer who may be in mid-edit, it is a warning.
 

@@ -1,4 +1,4 @@
-"""NVTX ranges in the domain ``infogan_fast``, and the profile around the updates that ``--profile`` names."""
+"""NVTX ranges in the domain ``infogan_fast``, and the profile of the updates that ``--profile`` names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ except ImportError:
 
 
 def phase(name: str) -> AbstractContextManager[object]:
-    """A range around a part of the work, for Nsight Systems; nothing where the nvtx package is absent."""
+    """An NVTX range for Nsight Systems; does nothing without the nvtx package."""
     if nvtx is None:
         return contextlib.nullcontext()
     annotation: AbstractContextManager[object] = nvtx.annotate(name, domain="infogan_fast")
@@ -29,7 +29,7 @@ class ProfiledUpdates:
     range; on a CPU PyTorch's profiler writes a trace.
 
     Args:
-        start, stop: the updates behind a run when the profile opens and closes.
+        start, stop: updates done when the profile opens and closes.
         device: what is profiled.
         trace: the file of a CPU's trace, in Chrome's trace format.
     """
@@ -44,7 +44,7 @@ class ProfiledUpdates:
         return self.start <= done < self.stop
 
     def advance(self, done: int) -> None:
-        """To be told before each update, and at the end, how many updates are behind the run."""
+        """Open or close the profile. Call it before each update, and at the end, with the updates done."""
         if self._open and not self.covers(done):
             self.close()
         elif not self._open and self.covers(done):
@@ -57,7 +57,7 @@ class ProfiledUpdates:
                 self._profiler.start()
 
     def close(self) -> None:
-        """Close the profile where it is open, as when a run is interrupted."""
+        """Close the profile if it is open, for example when a run is interrupted."""
         if not self._open:
             return
         self._open = False

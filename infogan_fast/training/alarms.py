@@ -1,6 +1,6 @@
-"""What goes wrong in training without an error: named alarms, judged from the rows of metrics.jsonl alone.
+"""Named alarms for training that goes wrong without an error, judged from the rows of metrics.jsonl alone.
 
-A run that is resumed reads its rows again, so that it raises what an uninterrupted one does.
+A resumed run reads its rows again, so it raises the same alarms as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 from infogan_fast.latents import LatentSpec
 
 GRACE = 500
-"""Updates before a code or the diversity is judged: networks that have just begun ignore every code."""
+"""Updates before codes and diversity are judged: at first, networks ignore every code."""
 HELD = 250
-"""Updates over which something must be so in every row: a single bad row means nothing."""
+"""Updates for which a condition must hold in every row: a single bad row means nothing."""
 IGNORED = 0.05
-"""Share of a code's entropy, or variance for uniform and normal codes, that Q must read from the images."""
+"""Share of a code's entropy (of its variance, for uniform and normal codes) that Q must recover."""
 COLLAPSED_VARIANCE = -9.0
 """Mean log-variance of a code that counts as collapsed; Q's are clamped at -10, a sigma of 0.0067."""
 WON_D, WON_G = 0.1, 8.0
-"""Losses of the discriminator (1.39 where it cannot tell) and of the generator past which D has won."""
+"""Losses past which the discriminator has won: its own (1.39 if it guesses) and the generator's."""
 COLLAPSED_DIVERSITY = 0.25
-"""Diversity of generated images beside that of real ones;
+"""Diversity of generated images relative to real ones;
 see :func:`infogan_fast.pictures.samples.diversity`."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What an alarm means, and what to try."""
+    """The meaning of an alarm, and the remedies to try."""
 
     meaning: str
     remedy: str
@@ -57,11 +57,11 @@ ALARMS = {
         "lower learning rates (--lr-g, --lr-d), no --amp, --fixed-sigma 1, or another --seed",
     ),
 }
-"""By name; those of a code are followed by it, as in ``code-ignored c2``."""
+"""By name; the name of a code follows, as in ``code-ignored c2``, if the alarm is about one."""
 
 
 class AlarmMonitor:
-    """Judges the rows of a run in their order, and remembers since when something has been so.
+    """Judges the rows of a run in their order, and remembers since when each condition has held.
 
     Args:
         spec: the latents of the run.
@@ -74,15 +74,15 @@ class AlarmMonitor:
         self.raised: set[str] = set()
 
     def __call__(self, row: dict[str, Any]) -> tuple[list[str], list[str]]:
-        """The alarms that hold in this row, by name and code, and those of them that never did before."""
-        # A row speaks of the updates since the row before.
+        """The alarms that hold in this row, and those of them that hold for the first time."""
+        # A row covers the updates since the row before.
         found = {name: self.since.get(name, self.step) for name in self._found(row)}
         self.since, self.step = found, row["step"]
         active = []
         for name, since in found.items():
             if name.startswith("code"):
                 since = max(since, GRACE)
-            # How alike images are is no mean over a few updates, and shown by one look.
+            # Diversity is not a mean over updates: one measurement is enough.
             if self.step - since >= HELD or (name == "g-collapsed" and self.step >= GRACE):
                 active.append(name)
         new = [name for name in active if name not in self.raised]
@@ -90,19 +90,19 @@ class AlarmMonitor:
         return active, new
 
     def _found(self, row: dict[str, Any]) -> Iterator[str]:
-        kinds = ("categorical",) * self.spec.n_categorical + self.spec.continuous_kinds
-        for code, kind in zip(self.spec.code_names, kinds, strict=True):
-            if kind in ("categorical", "bernoulli"):
-                ignored = row[f"L_{code}"] < IGNORED * row[f"H_{code}"]
+        for code in self.spec.codes:
+            if code.is_ordered:
+                prior_variance = 1.0 if code.kind == "normal" else 1 / 3
+                ignored = row[f"mse_{code.name}"] > (1 - IGNORED) * prior_variance
             else:
-                ignored = row[f"mse_{code}"] > (1 - IGNORED) * (1.0 if kind == "normal" else 1 / 3)
+                ignored = row[f"L_{code.name}"] < IGNORED * row[f"H_{code.name}"]
             if ignored:
-                yield f"code-ignored {code}"
-            if row.get(f"logvar_{code}", math.inf) < COLLAPSED_VARIANCE:
-                yield f"sigma-collapsed {code}"
+                yield f"code-ignored {code.name}"
+            if row.get(f"logvar_{code.name}", math.inf) < COLLAPSED_VARIANCE:
+                yield f"sigma-collapsed {code.name}"
         if row["d_real"] + row["d_fake"] < WON_D or row["g"] > WON_G:
             yield "d-won"
-        # Measured from time to time: until then, as before.
+        # It is not measured in every row: until the next time, it stays as it was.
         collapsed = "g-collapsed" in self.since
         if "diversity" in row:
             collapsed = row["diversity"] < COLLAPSED_DIVERSITY
@@ -111,6 +111,6 @@ class AlarmMonitor:
 
 
 def explained(name: str) -> str:
-    """What an alarm means and what to try, in a line."""
+    """The meaning of an alarm and its remedies, in one line."""
     alarm = ALARMS[name.split()[0]]
     return f"{alarm.meaning}; try {alarm.remedy}"

@@ -16,13 +16,12 @@ _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after this many updates lies."""
+    """The file of the checkpoint after this many updates."""
     return folder / f"step-{step:08d}.pt"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values so that the file is either complete or absent, whatever happens
-    meanwhile.
+    """Write tensors and plain values; the file is either complete or absent, whatever happens meanwhile.
 
     Raises:
         UserError: the file cannot be written.
@@ -66,14 +65,14 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """The folder's checkpoints, oldest first; what a crash left half-written is not among them."""
+    """The folder's checkpoints, oldest first, without what a crash left half-written."""
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
 
 
 def step_of(path: Path) -> int:
-    """How many updates a checkpoint's name says it has behind it."""
+    """The number of updates in a checkpoint's name."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         raise UserError(f"{path}: not the name of a checkpoint (step-00001000.pt)")

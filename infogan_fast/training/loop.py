@@ -44,10 +44,10 @@ class DivergedError(UserError):
 
 
 class Loop:
-    """Updates, and what is written between them.
+    """Runs the updates of a run, and writes its files between them.
 
     Args:
-        step: with the state that the run goes on from.
+        step: with the state from which the run continues.
         config: checked.
         folder: of the run, prepared.
         done, seconds: updates and seconds of training so far.
@@ -118,7 +118,7 @@ class Loop:
         return True
 
     def say(self, text: str) -> None:
-        """Print a line, where progress is wanted."""
+        """Print a line, if progress is wanted."""
         if self.progress:
             print(text, flush=True)
 
@@ -197,8 +197,8 @@ class Loop:
 
 
 def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
-    """A row of metrics in a line: each player's loss; L_I of each code and its entropy, in nats; and how well
-    c1 agrees on copies of real images."""
+    """A row of metrics in one line: each player's loss, L_I and the entropy of each code in nats, and how
+    well Q's answers for c1 agree on copies of real images."""
     codes = " ".join(f"{c} {row[f'L_{c}']:.2f}/{row[f'H_{c}']:.2f}" for c in spec.code_names[:6])
     more = " ..." if spec.n_codes > 6 else ""
     agreed = f" | on copies {row['I_c1']:.2f}" if "I_c1" in row else ""
@@ -211,8 +211,8 @@ def _in_notebook() -> bool:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """A list that SIGINT or SIGTERM fills, for the loop to end after the current update; a second one ends
-    the process at once."""
+    """A list that SIGINT or SIGTERM fills, so that the loop ends after the current update; a second signal
+    ends the process at once."""
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:

@@ -16,7 +16,7 @@ class Player:
         betas: of Adam.
         device: where the weights are.
         scaled: whether gradients are scaled, for float16. Each player has its own scale, so that an overflow
-            of one does not change the other's.
+            of one leaves the other's alone.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Player:
         return self.scaler.scale(self._one) if self.scaler.is_enabled() else None
 
     def update(self) -> None:
-        """Adam's step with the gradients at hand, which are freed."""
+        """Take a step of Adam with the current gradients, and free them."""
         # A disabled scaler only steps. An enabled one gives its scale and the overflow to the fused
         # optimizer, on the device.
         self.scaler.step(self.optimizer)
@@ -57,7 +57,7 @@ class Player:
         self.optimizer.zero_grad(set_to_none=True)
 
     def forget(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Zero, in place, what Adam knows of these weights."""
+        """Zero, in place, Adam's moments and step counts of these weights."""
         for parameter in parameters:
             for value in self.optimizer.state[parameter].values():
                 value.zero_()

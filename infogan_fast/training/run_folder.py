@@ -1,4 +1,4 @@
-"""The folder that a run leaves: its files, what may be replaced, and whether the disk has room.
+"""The folder of a run: its files, what may be replaced, and whether the disk has room.
 
 RUN/config.json      settings, versions, machine and data
 RUN/metrics.jsonl    a row every --log-every updates; see :mod:`infogan_fast.training.loop`
@@ -33,7 +33,7 @@ _WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png")
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
-    """See that a new run may use this folder.
+    """Check that a new run may use this folder.
 
     Raises:
         UserError: it holds something else, or a run that is not to be replaced.
@@ -52,7 +52,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
 
 def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite: bool) -> None:
-    """Make the folders, and see that what the run will write fits.
+    """Make the folders, and check that there is room for what the run will write.
 
     Raises:
         UserError: the folder cannot be written, or the disk is too full.
@@ -126,7 +126,7 @@ def write_config(folder: Path, config: Config, machine: dict[str, str], data: di
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; what a crash cut short is left out."""
+    """The rows of metrics.jsonl, without rows that a crash cut short."""
     path = folder / "metrics.jsonl"
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -140,7 +140,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def cut_metrics(folder: Path, updates: int) -> None:
-    """Drop the rows past the checkpoint that the run goes on from."""
+    """Drop the rows past the checkpoint from which the run continues."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return

@@ -26,16 +26,16 @@ from infogan_fast.training.step import TrainingStep
 
 @dataclass(frozen=True)
 class Outcome:
-    """What :func:`train` left."""
+    """The result of :func:`train`."""
 
     folder: Path
     complete: bool
-    """False where the run was interrupted; it is saved."""
+    """False if the run was interrupted; it is saved then."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run computes with."""
+    """The device, precision and libraries of a run."""
 
     device: torch.device
     amp: torch.dtype | None
@@ -55,15 +55,15 @@ class Machine:
 
 
 def train(request: Request, images: Any = None, *, progress: bool = True) -> Outcome:
-    """Train as asked.
+    """Train.
 
     Args:
         request: options, and the folder.
-        images: in memory, see :func:`infogan_fast.data.load_images`; None: those that the options name.
+        images: in memory, as for :func:`infogan_fast.data.load_images`; None: those that the options name.
         progress: whether to report on the way.
 
     Raises:
-        UserError: the request, the data, the device or the folder does not do, or training diverged.
+        UserError: the request, the data, the device or the folder cannot be used, or training diverged.
     """
     tune_allocator()
     saved: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ def _set_up(config: Config) -> Machine:
     if config.linear == "onednn" and (reason := onednn_missing()) is not None:
         raise UserError(f"--linear onednn: {reason}; leave --linear out")
     if device.type == "cuda":
-        # PyTorch warns where the first thing that autograd's thread does is a matrix product; it is harmless.
+        # PyTorch warns if autograd's thread begins with a matrix product; it is harmless.
         warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
     amp = amp_dtype(device) if config.amp else None
     torch.set_num_threads(config.threads or usable_threads())
@@ -164,7 +164,7 @@ def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep
 
 
 def _placed(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device where they take at most half of its free memory, else as they are."""
+    """The images on the device if they take at most half of its free memory, else as they are."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if images.numel() < free // 2:
@@ -185,7 +185,7 @@ def _uses_graph(config: Config, device: torch.device, images: Tensor) -> bool:
 
 
 def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, float]:
-    """Load the last checkpoint; returns the updates and seconds that it has behind it."""
+    """Load the last checkpoint; returns its number of updates and seconds of training."""
     kept = checkpoint.listed(folder / "checkpoints")
     if not kept:
         raise UserError(
@@ -224,7 +224,7 @@ def _profiled(config: Config, device: torch.device, folder: Path, done: int) -> 
 def _announcement(
     step: TrainingStep, config: Config, machine: Machine, data: ImageSet, folder: Path, done: int
 ) -> list[str]:
-    """What a run prints before its first update."""
+    """The lines that a run prints before its first update."""
     described, (channels, size) = machine.described(), data.images.shape[1:3]
     weights = sum(p.numel() for p in step.networks.parameters())
     hardware = f"{described['hardware']}, {described['precision']}, PyTorch {torch.__version__}"

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 @dataclass
 class Counter:
-    """A number that the host counts."""
+    """A count that is kept on the host."""
 
     value: int = 0
 
 
 Entry = Tensor | list[Tensor] | nn.Module | torch.optim.Optimizer | torch.amp.GradScaler | Counter | None
 
-#: Every checkpoint of version 0.1 holds these, also where the objective has no use for them.
+#: Checkpoints of version 0.1 hold these even if the objective does not use them.
 _ALWAYS_SAVED = frozenset({"joints"})
 
 
 class State:
-    """What lasts from update to update, by name.
+    """Everything that lasts from one update to the next, by name.
 
-    ``entries`` are changed in place alone, so that a CUDA graph finds them where they were at its capture.
+    ``entries`` are only changed in place, so that a CUDA graph finds them where they were at its capture.
     """
 
     def __init__(self) -> None:

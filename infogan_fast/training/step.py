@@ -10,9 +10,9 @@ The terms of the objective (:mod:`infogan_fast.objective`) compare Q's answers t
 them; they train Q and the discriminator's trunk. The copies run through the trunk together with the real
 images. Q's part of that gradient waits for Q's one update, with the generator's.
 
-Q's head may start again once: it would keep the categories that it found in the poor features of the first
-few hundred updates. That networks which forget their last layers learn better ones is known from Zhou et al.
-2022 (arXiv 2202.00155).
+Q's head may start again once: otherwise it keeps the categories that it found in the poor features of the
+first few hundred updates. Zhou et al. 2022 (arXiv 2202.00155) show that networks which forget their last
+layers learn better ones.
 
 The same list of phases runs eagerly, or is captured whole as one CUDA graph that Python then only replays.
 """
@@ -47,7 +47,7 @@ from infogan_fast.training.state import Counter, State
 
 @dataclass
 class Batch:
-    """What the phases of one iteration hand on."""
+    """The tensors that one phase of an iteration passes to the next."""
 
     real: Tensor = field(init=False)
     """[B, C, S, S] in [0, 1], as are the other images."""
@@ -63,7 +63,7 @@ class Batch:
 
 @contextlib.contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """No gradient for the weights of these modules within."""
+    """Within the block, the weights of these modules get no gradient."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -86,10 +86,10 @@ class TrainingStep:
         spec: the latents; at least one code.
         networks: in training mode, on the device and in the dtype to train in.
         objective: see :class:`Objective`.
-        images: uint8 [N, C, S, S], on the device, or in host memory where they do not fit there, from where
-            each batch is copied.
+        images: uint8 [N, C, S, S], on the device; or in host memory if they do not fit, and then each
+            batch is copied.
         batch_size: B, at least 2; more than N is fine.
-        seed: of the latents, of the order of the images, of their copies and of Q's second head.
+        seed: of the latents, the order of the images, their copies and Q's second head.
         amp: None for the networks' own dtype, or the dtype of autocast: bfloat16, or float16, which brings a
             GradScaler for each player.
         cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
@@ -98,7 +98,7 @@ class TrainingStep:
 
     Raises:
         UserError: terms of the objective do not go with the codes, the copies or each other.
-        ValueError: a graph is not possible, or would not stop where Q starts again or a term ends.
+        ValueError: a graph is impossible, or would not stop where Q starts again or a term ends.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class TrainingStep:
         self.dtype = amp or networks.d_head.weight.dtype
         self.batch_size, self.seed = batch_size, seed
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
-        # Rows, columns, channels: what channels_last convolutions read without a copy.
+        # In the order rows, columns, channels, channels_last convolutions need no copy.
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.terms = objective.measured_terms(spec)
         self._check_graph(images)
@@ -245,7 +245,7 @@ class TrainingStep:
 
     @property
     def active_terms(self) -> tuple[Term, ...]:
-        """The objective's terms that have a part in the next update."""
+        """The terms that the next update computes."""
         return tuple(term for term in self.terms if term.active(self.done.value))
 
     @property
@@ -255,7 +255,7 @@ class TrainingStep:
 
     @torch.no_grad()
     def _restart_q(self) -> None:
-        """Put Q's head, what Adam knows of it and the terms' state back to the start, when it is time."""
+        """Reset Q's head, its moments in Adam and the state of the terms, if it is time."""
         if not self.done.value == self.objective.restart_q > 0:
             return
         draw_weights(self.networks.q_head, ~self.seed)
@@ -388,7 +388,7 @@ class TrainingStep:
     def _discriminator_loss(
         self, batch: Batch, real_logits: Tensor, fake_logits: Tensor, q: Tensor | None
     ) -> ops.InfoGANLoss:
-        """The discriminator's loss, with that of the codes where Q's output is given; it is measured."""
+        """Measure the discriminator's loss, with that of the codes if Q's output is given."""
         loss = ops.infogan_loss(
             self.spec,
             weights=self._d_weights,
@@ -401,7 +401,7 @@ class TrainingStep:
         return loss
 
     def _generator_loss(self, batch: Batch, fake_logits: Tensor, q: Tensor) -> ops.InfoGANLoss:
-        """The loss of the generator and Q; it is measured."""
+        """Measure the loss of the generator and Q."""
         loss = ops.infogan_loss(
             self.spec,
             weights=self._g_weights,
@@ -424,22 +424,22 @@ class TrainingStep:
         }
 
     def _views(self, batch: Batch) -> list[Tensor]:
-        """What the trunk sees of the data, in parts with batch statistics of their own: adversarial copies,
-        real images, transformed copies."""
+        """The trunk's inputs from the data: adversarial copies, real images, transformed copies. Each
+        part has its own batch statistics."""
         views = [batch.adversarial] if self._adversarial_rows else []
         views.append(batch.real)
         return [*views, batch.copies] if self.terms else views
 
     def _heads_on_views(self, features: Tensor, parts: list[int]) -> tuple[Tensor, Tensor | None]:
-        """The discriminator's logits for the real images, and Q's answers to all views, when a term compares
-        them; from the features of these parts, as :meth:`_views` lists them."""
+        """The discriminator's logits for the real images and, if a term compares them, Q's answers to all
+        views; from the features of the parts that :meth:`_views` lists."""
         first = self._adversarial_rows
         real_logits: Tensor = self.networks.d_head(features[first : first + self.batch_size])
         return real_logits, self.networks.q_head(features, parts=parts) if self.terms else None
 
     def _term_gradients(self, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of the objective's terms with respect to Q's answers, at the discriminator's scale and
-        at the generator's; the terms are measured."""
+        """Measure the terms; returns their gradient with respect to Q's answers, at the discriminator's scale
+        and at the generator's."""
         values = answers.detach().to(torch.promote_types(answers.dtype, torch.float32))
         layout = self._adversarial_rows, self.fixed_log_variance, batch.slant
         given, gradient = Answers(values, *layout), Answers(torch.zeros_like(values), *layout)

@@ -17,7 +17,7 @@ from cuda_on_cpu.kernels import KernelTests, kernel_tests
 from cuda_on_cpu.patches import Mutant, patched
 from cuda_on_cpu.runner import KernelFault, Runner
 
-Programs = dict[tuple[Mutant, Build], Future[Path]]
+CompiledMutants = dict[tuple[Mutant, Build], Future[Path]]
 
 LEGS = (PLAIN, ASAN, TSAN)
 SCHEDULES = {
@@ -51,7 +51,7 @@ def caught_without_a_bug(operator: str, build: Build) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def programs(request: pytest.FixtureRequest) -> Iterator[Programs]:
+def programs(request: pytest.FixtureRequest) -> Iterator[CompiledMutants]:
     """The chosen mutants' programs, by mutant and leg, compiled ahead of the tests on all cores."""
     chosen = [
         (item.callspec.params["tests"], item.callspec.params["mutant"])
@@ -95,7 +95,7 @@ def in_short(error: AssertionError) -> str:
 
 
 @pytest.mark.parametrize(("tests", "mutant"), PLANTED, ids=[f"{t}: {m.name}" for t, m in PLANTED])
-def test_a_planted_bug_is_caught(tests: KernelTests, mutant: Mutant, programs: Programs) -> None:
+def test_a_planted_bug_is_caught(tests: KernelTests, mutant: Mutant, programs: CompiledMutants) -> None:
     cells, missed = [], []
     for build in LEGS:
         cell = ""

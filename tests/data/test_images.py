@@ -1,4 +1,4 @@
-"""Folders of pictures and NumPy files: what is read, how it is fitted, and what each wrong input is told."""
+"""Folders of pictures and NumPy files: reading, fitting, and an error for each wrong input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding and loading the compiled libraries, and what is said when one is missing."""
+"""Finding and loading the compiled libraries, and the error when one is missing."""
 
 from __future__ import annotations
 

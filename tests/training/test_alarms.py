@@ -54,7 +54,7 @@ def test_what_holds_long_enough_raises(name: str, bad: dict[str, Any], fair: dic
     after = [[] if i * 50 < HELD else [name] for i in range(1, 9)]
     assert judged([GOOD | bad] * 8, first=GRACE) == after
     assert judged([GOOD | fair] * 8, first=GRACE) == [[]] * 8
-    # A good row between, and it starts anew.
+    # After a good row it starts again.
     assert judged([GOOD | bad] * 4 + [GOOD] + [GOOD | bad] * 3, first=GRACE) == [[]] * 8
     # It ends when it no longer holds.
     assert judged([GOOD | bad] * 8 + [GOOD], first=GRACE) == [*after, []]

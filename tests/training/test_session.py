@@ -30,7 +30,7 @@ def test_continuation_is_exact(tmp_path: Path, amp: list[str], monkeypatch: pyte
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
-    # The first part has a last row of its own at update 7, which starts the next mean anew.
+    # The first part has a last row of its own at update 7, after which the next mean starts.
     untimed = [
         [{k: v for k, v in row.items() if k != "seconds"} for row in rows(out)] for out in (whole, parts)
     ]

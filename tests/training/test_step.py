@@ -309,7 +309,7 @@ def test_real_and_fake_do_not_share_statistics() -> None:
 
 @pytest.mark.parametrize("change", [None, 1, 2, 3])
 def test_continuation_is_exact(change: int | None) -> None:
-    """Before, at and after the update where Q's head starts anew and smoothness ends, too."""
+    """Before, at and after the update where Q's head starts again and smoothness ends, too."""
     objective = make_objective(ema=0.9, consistency=1.0, joint_ema=0.9)
     if change is not None:
         objective = with_options(objective, restart_q=change, smoothness=1.0, smoothness_until=change)
@@ -773,7 +773,7 @@ def test_a_replay_is_eager_updates(
 
     eager, graph = on_device(), on_device(cuda_graph=True, steps_per_replay=unrolled)
     for round_ in range(4):
-        if round_ == 2:  # a state from elsewhere, captured anew, with a scale that overflows
+        if round_ == 2:  # a state from elsewhere, captured again, with a scale that overflows
             graph.load_state_dict(eager.state_dict())
             for step in (eager, graph):
                 if step.player_g.scaler.is_enabled():
