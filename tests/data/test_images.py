@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infogan_fast.data import arrays, folder, load_images
+from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 
 Bytes = NDArray[np.uint8]
@@ -404,13 +405,13 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     refused(
         "mnsit",
-        "mnsit: no such file or folder, and not one of strokes, mnist, fashion-mnist; did you mean mnist?",
+        f"mnsit: no such file or folder, and not one of {', '.join(SOURCES)}; did you mean mnist?",
     )
     refused("Fashion_MNIST", "did you mean fashion-mnist?")
     refused(tmp_path / "photso", f"no such file or folder.*did you mean {tmp_path / 'photos'}")
     refused(
         tmp_path / "no" / "such" / "thing",
-        "no such file or folder, and not one of strokes, mnist, fashion-mnist$",
+        f"no such file or folder, and not one of {', '.join(SOURCES)}$",
     )
     with zipfile.ZipFile(tmp_path / "photos.zip", "w"):
         pass
