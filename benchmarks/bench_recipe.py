@@ -84,7 +84,7 @@ def main() -> None:
             start = time.perf_counter()
             for _ in range(args.every):
                 step()
-            step.metrics.sums.tolist()  # waits for the device
+            step.losses.metrics.sums.tolist()  # waits for the device
             seconds += time.perf_counter() - start
             row = looked_at(step, test.images, test.labels, done)
             curve.append(row)

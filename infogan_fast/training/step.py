@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,15 +33,13 @@ from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.layers import draw_weights
-from infogan_fast.objective.bounds import loss_names
 from infogan_fast.objective.copies import adversarial, copy_state, slants, transformed
 from infogan_fast.objective.objective import Objective
-from infogan_fast.objective.term import Answers, Term
-from infogan_fast.ops import LossWeights
+from infogan_fast.objective.term import Term
 from infogan_fast.runtime.cuda_graph import capture
 from infogan_fast.runtime.device import deterministic_cudnn
 from infogan_fast.runtime.profiling import phase
-from infogan_fast.training.metric_sums import MetricSums
+from infogan_fast.training.losses import Losses
 from infogan_fast.training.player import Player
 from infogan_fast.training.state import Counter, State
 
@@ -78,9 +77,7 @@ class TrainingStep:
     """Networks, optimizers, images and random state of a run, and the iteration that advances them.
 
     ``phases`` is the iteration: calling the step runs them in order. ``state`` is everything that lasts from
-    one update to the next. ``metrics`` sums what is measured: the terms of the loss; ``logvar_c2, ...``, the
-    mean log-variance of each code for which Q learns it, clamped as in the loss; and the metrics of the
-    objective's terms.
+    one update to the next. ``losses`` measures what :meth:`take_metrics` returns.
 
     Args:
         spec: the latents; at least one code.
@@ -125,15 +122,7 @@ class TrainingStep:
         self._check_graph(images)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._active_at_capture: tuple[Term, ...] = ()
-        self.fixed_log_variance = (
-            None
-            if objective.fixed_sigma is None
-            else 2.0 * torch.tensor(objective.fixed_sigma).double().log().item()
-        )
         self._through_trunk = objective.mi_gradient == "trunk"
-        lambdas = objective.lambdas(spec)
-        self._d_weights = LossWeights(d_real=1.0, d_fake=1.0, codes=lambdas if self._through_trunk else ())
-        self._g_weights = LossWeights(g=1.0, codes=lambdas)
         self._create_state()
         self.phases = self._list_phases()
 
@@ -169,18 +158,7 @@ class TrainingStep:
         self.order = ops.rng_state(self.seed, device=self.images.device)
         self.copy_rng = copy_state(self.seed, device)
         precise = torch.promote_types(networks.d_head.weight.dtype, torch.float32)
-        self.term_state = {term.name: term.state(self.spec, precise, device) for term in self.terms}
-        losses = loss_names(self.spec)
-        learned = self.spec.ordered_codes if objective.fixed_sigma is None else ()
-        self.metrics = MetricSums(
-            {
-                "discriminator": losses[:2],
-                "generator": losses[2:],
-                "log-variances": [f"logvar_{code.name}" for code in learned],
-                **{term.name: term.metrics(self.spec) for term in self.terms},
-            },
-            device,
-        )
+        self.losses = Losses(self.spec, objective, self.terms, precise, device)
         self.updates = Counter()  # that the metrics sum over
         self.done = Counter()
 
@@ -194,10 +172,10 @@ class TrainingStep:
         self.state.register("rng", self.rng)
         self.state.register("order", self.order)
         self.state.register("copy_rng", self.copy_rng)
-        for entries in self.term_state.values():
+        for entries in self.losses.term_state.values():
             for name, tensors in entries.items():
                 self.state.register(name, tensors)
-        self.state.register("terms", self.metrics.sums)
+        self.state.register("terms", self.losses.metrics.sums)
         self.state.register("updates", self.updates)
         self.state.register("done", self.done)
 
@@ -230,7 +208,8 @@ class TrainingStep:
             self._active_at_capture = self.active_terms
             scalers = (self.player_d.scaler, self.player_g.scaler)
             with phase("capture"):
-                self._graph = capture(self._captured, self.state.tensors, scalers, self.device)
+                run = functools.partial(self._iterate, self.steps_per_replay)
+                self._graph = capture(run, self.state.tensors, scalers, self.device)
         with phase("replay"):
             self._graph.replay()
         self.updates.value += self.steps_per_replay
@@ -261,22 +240,19 @@ class TrainingStep:
         draw_weights(self.networks.q_head, ~self.seed)
         self.player_g.forget(self._q_parameters)
         for term in self.terms:
-            term.restart(self.term_state[term.name])
+            term.restart(self.losses.term_state[term.name])
 
-    def _iterate(self) -> None:
-        batch = Batch()
-        with deterministic_cudnn():
-            for name, run in self.phases:
-                with phase(name):
-                    run(batch)
-
-    def _captured(self) -> None:
-        for _ in range(self.steps_per_replay):
-            self._iterate()
+    def _iterate(self, count: int = 1) -> None:
+        for _ in range(count):
+            batch = Batch()
+            with deterministic_cudnn():
+                for name, run in self.phases:
+                    with phase(name):
+                        run(batch)
 
     def take_metrics(self) -> dict[str, float]:
         """Means over the updates since the last call, by name; waits for the device."""
-        means = self.metrics.take_means(self.updates.value)
+        means = self.losses.metrics.take_means(self.updates.value)
         self.updates.value = 0
         return means
 
@@ -331,7 +307,7 @@ class TrainingStep:
             if self._through_trunk:
                 with frozen(networks.q_head):
                     q = networks.q_head(fake_features)
-        loss = self._discriminator_loss(batch, real_logits, fake_logits, q)
+        loss = self.losses.discriminator(real_logits, fake_logits, q, batch.latents, self.player_d.scale())
         outputs, gradients = [real_logits, fake_logits], [loss.grad_real, loss.grad_fake]
         if q is not None:
             outputs.append(q)
@@ -353,8 +329,11 @@ class TrainingStep:
             real_logits, answers = self._heads_on_views(features, parts)
             features = networks.trunk(batch.fake)
             fake_logits, q = networks.d_head(features), networks.q_head(features)
-        d_loss = self._discriminator_loss(batch, real_logits, fake_logits, q if self._through_trunk else None)
-        g_loss = self._generator_loss(batch, fake_logits, q)
+        codes = q if self._through_trunk else None
+        d_loss = self.losses.discriminator(
+            real_logits, fake_logits, codes, batch.latents, self.player_d.scale()
+        )
+        g_loss = self.losses.generator(fake_logits, q, batch.latents, self.player_g.scale())
         outputs, gradients = [real_logits, fake_logits], [d_loss.grad_real, d_loss.grad_fake]
         g_outputs, g_gradients = [fake_logits, q], [g_loss.grad_fake, g_loss.grad_q]
         if self._through_trunk:
@@ -375,7 +354,7 @@ class TrainingStep:
         with self._autocast(), frozen(networks.trunk, networks.d_head):
             features = networks.trunk(batch.fake)
             logits, q = networks.d_head(features), networks.q_head(features)
-        loss = self._generator_loss(batch, logits, q)
+        loss = self.losses.generator(logits, q, batch.latents, self.player_g.scale())
         torch.autograd.backward([logits, q], [loss.grad_fake, loss.grad_q])
 
     def _moving_average(self, batch: Batch) -> None:
@@ -384,44 +363,6 @@ class TrainingStep:
         share = (9.0 / (self.rng[1] + 10.0)).clamp_min(1.0 - self.objective.ema)
         for average, weight in zip(self.ema.parameters(), self.networks.generator.parameters(), strict=True):
             average.lerp_(weight.detach(), share.to(weight.dtype))
-
-    def _discriminator_loss(
-        self, batch: Batch, real_logits: Tensor, fake_logits: Tensor, q: Tensor | None
-    ) -> ops.InfoGANLoss:
-        """Measure the discriminator's loss, with that of the codes if Q's output is given."""
-        loss = ops.infogan_loss(
-            self.spec,
-            weights=self._d_weights,
-            real_logits=real_logits.detach(),
-            fake_logits=fake_logits.detach(),
-            grad_scale=self.player_d.scale(),
-            **({} if q is None else self._codes(batch, q)),
-        )
-        self.metrics.add("discriminator", loss.terms[:2])
-        return loss
-
-    def _generator_loss(self, batch: Batch, fake_logits: Tensor, q: Tensor) -> ops.InfoGANLoss:
-        """Measure the loss of the generator and Q."""
-        loss = ops.infogan_loss(
-            self.spec,
-            weights=self._g_weights,
-            fake_logits=fake_logits.detach(),
-            grad_scale=self.player_g.scale(),
-            **self._codes(batch, q),
-        )
-        self.metrics.add("generator", loss.terms[2:])
-        if self.fixed_log_variance is None and self.spec.ordered_codes:
-            columns = q.detach()[:, self.spec.ordered_codes[0].log_variance_column :]
-            self.metrics.add("log-variances", columns.clamp(-10.0, 10.0).mean(0, dtype=torch.float64))
-        return loss
-
-    def _codes(self, batch: Batch, q: Tensor) -> dict[str, Any]:
-        return {
-            "q_output": q.detach(),
-            "categorical": batch.latents.categorical if self.spec.n_categorical else None,
-            "continuous": batch.latents.continuous if self.spec.n_continuous else None,
-            "fixed_log_variance": self.fixed_log_variance,
-        }
 
     def _views(self, batch: Batch) -> list[Tensor]:
         """The trunk's inputs from the data: adversarial copies, real images, transformed copies. Each
@@ -438,20 +379,11 @@ class TrainingStep:
         return real_logits, self.networks.q_head(features, parts=parts) if self.terms else None
 
     def _term_gradients(self, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
-        """Measure the terms; returns their gradient with respect to Q's answers, at the discriminator's scale
-        and at the generator's."""
-        values = answers.detach().to(torch.promote_types(answers.dtype, torch.float32))
-        layout = self._adversarial_rows, self.fixed_log_variance, batch.slant
-        given, gradient = Answers(values, *layout), Answers(torch.zeros_like(values), *layout)
-        with torch.autocast(self.device.type, enabled=False):
-            for term in self.active_terms:
-                measured = term.add_gradient(given, gradient, self.spec, self.term_state[term.name])
-                if measured is not None:
-                    self.metrics.add(term.name, measured)
+        """The gradient of the terms with respect to Q's answers, at the discriminator's scale and at the
+        generator's."""
+        gradient = self.losses.terms(self.active_terms, answers, self._adversarial_rows, batch.slant)
         scales = self.player_d.scale(), self.player_g.scale()
-        for_d, for_g = (
-            (gradient.values if s is None else gradient.values * s).to(answers.dtype) for s in scales
-        )
+        for_d, for_g = ((gradient if s is None else gradient * s).to(answers.dtype) for s in scales)
         return for_d, for_g
 
     def state_dict(self) -> dict[str, Any]:

@@ -167,7 +167,8 @@ def test_divergence_is_named(
     def call(self: TrainingStep) -> None:
         original(self)
         if next(calls) == 5:
-            self.metrics.sums[self.metrics.names.index(metric)] = math.nan
+            metrics = self.losses.metrics
+            metrics.sums[metrics.names.index(metric)] = math.nan
 
     monkeypatch.setattr(TrainingStep, "__call__", call)
     assert run(tmp_path, "--steps", "9", "--log-every", "2", "--checkpoint-every", "2") == 2

@@ -396,7 +396,7 @@ def test_q_starts_anew_once() -> None:
     for name, value in kept.items():
         assert torch.equal(value, step.networks.get_parameter(name)), name
     assert all(state["exp_avg"].any() for state in step.player_d.optimizer.state.values())
-    for joint in step.term_state["consistency"]["joints"]:
+    for joint in step.losses.term_state["consistency"]["joints"]:
         assert (joint == 1 / joint.numel()).all()
     # Once: what the next updates learn stays.
     step.phases = phases

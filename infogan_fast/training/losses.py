@@ -1,0 +1,127 @@
+"""The losses of both players and the terms of the objective, with their gradients and their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infogan_fast import ops
+from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.bounds import loss_names
+from infogan_fast.objective.objective import Objective
+from infogan_fast.objective.term import Answers, Term
+from infogan_fast.training.metric_sums import MetricSums
+
+
+class Losses:
+    """Losses and gradients from logits and Q's output, which count as constants.
+
+    ``metrics`` sums every value: the terms of the loss; ``logvar_c2, ...``, the mean log-variance of each code
+    for which Q learns it, clamped as in the loss; and the metrics of the terms. ``term_state`` holds
+    the persistent tensors of each term.
+
+    Args:
+        spec: the latents.
+        objective: its weights; see :class:`Objective`.
+        terms: the objective's terms that are measured.
+        dtype: float32 or float64, of the terms' state.
+        device: of the networks.
+    """
+
+    def __init__(
+        self,
+        spec: LatentSpec,
+        objective: Objective,
+        terms: Sequence[Term],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.spec, self.device = spec, device
+        sigma = objective.fixed_sigma
+        self.fixed_log_variance = None if sigma is None else 2.0 * torch.tensor(sigma).double().log().item()
+        lambdas = objective.lambdas(spec)
+        through_trunk = objective.mi_gradient == "trunk"
+        self._d_weights = ops.LossWeights(d_real=1.0, d_fake=1.0, codes=lambdas if through_trunk else ())
+        self._g_weights = ops.LossWeights(g=1.0, codes=lambdas)
+        self.term_state = {term.name: term.state(spec, dtype, device) for term in terms}
+        names = loss_names(spec)
+        learned = spec.ordered_codes if sigma is None else ()
+        self.metrics = MetricSums(
+            {
+                "discriminator": names[:2],
+                "generator": names[2:],
+                "log-variances": [f"logvar_{code.name}" for code in learned],
+                **{term.name: term.metrics(spec) for term in terms},
+            },
+            device,
+        )
+
+    def discriminator(
+        self,
+        real_logits: Tensor,
+        fake_logits: Tensor,
+        q: Tensor | None,
+        latents: ops.Latents,
+        scale: Tensor | None,
+    ) -> ops.InfoGANLoss:
+        """The discriminator's loss, with that of the codes if Q's output for the fakes is given.
+
+        Args:
+            real_logits, fake_logits: [B, 1].
+            q: [B, q_dim].
+            latents: of the fakes.
+            scale: the factor of the gradients, [], on the device.
+        """
+        loss = ops.infogan_loss(
+            self.spec,
+            weights=self._d_weights,
+            real_logits=real_logits.detach(),
+            fake_logits=fake_logits.detach(),
+            grad_scale=scale,
+            **({} if q is None else self._codes(q, latents)),
+        )
+        self.metrics.add("discriminator", loss.terms[:2])
+        return loss
+
+    def generator(
+        self, fake_logits: Tensor, q: Tensor, latents: ops.Latents, scale: Tensor | None
+    ) -> ops.InfoGANLoss:
+        """The loss of the generator and Q; arguments as :meth:`discriminator`."""
+        loss = ops.infogan_loss(
+            self.spec,
+            weights=self._g_weights,
+            fake_logits=fake_logits.detach(),
+            grad_scale=scale,
+            **self._codes(q, latents),
+        )
+        self.metrics.add("generator", loss.terms[2:])
+        if self.fixed_log_variance is None and self.spec.ordered_codes:
+            columns = q.detach()[:, self.spec.ordered_codes[0].log_variance_column :]
+            self.metrics.add("log-variances", columns.clamp(-10.0, 10.0).mean(0, dtype=torch.float64))
+        return loss
+
+    def _codes(self, q: Tensor, latents: ops.Latents) -> dict[str, Any]:
+        return {
+            "q_output": q.detach(),
+            "categorical": latents.categorical if self.spec.categorical_codes else None,
+            "continuous": latents.continuous if self.spec.continuous_codes else None,
+            "fixed_log_variance": self.fixed_log_variance,
+        }
+
+    def terms(
+        self, terms: Iterable[Term], answers: Tensor, adversarial_rows: int, slant: Tensor | None
+    ) -> Tensor:
+        """The gradient of these terms with respect to Q's answers, float32 or float64; see :class:`Answers`
+        for the arguments."""
+        values = answers.detach().to(torch.promote_types(answers.dtype, torch.float32))
+        layout = adversarial_rows, self.fixed_log_variance, slant
+        given, gradient = Answers(values, *layout), Answers(torch.zeros_like(values), *layout)
+        with torch.autocast(self.device.type, enabled=False):
+            for term in terms:
+                measured = term.add_gradient(given, gradient, self.spec, self.term_state[term.name])
+                if measured is not None:
+                    self.metrics.add(term.name, measured)
+        return gradient.values
