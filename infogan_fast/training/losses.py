@@ -19,9 +19,9 @@ from infogan_fast.training.metric_sums import MetricSums
 class Losses:
     """Losses and gradients from logits and Q's output, which count as constants.
 
-    ``metrics`` sums every value: the terms of the loss; ``logvar_c2, ...``, the mean log-variance of each code
-    for which Q learns it, clamped as in the loss; and the metrics of the terms. ``term_state`` holds
-    the persistent tensors of each term.
+    ``metrics`` sums every value: the terms of the loss; ``logvar_c2, ...``, the mean log-variance of each
+    code for which Q learns it, clamped as in the loss; and the metrics of the terms. ``term_state`` holds the
+    persistent tensors of each term.
 
     Args:
         spec: the latents.

@@ -704,7 +704,7 @@ def test_the_warm_up_of_a_capture_leaves_no_trace(
     scalers = (step.player_d.scaler, step.player_g.scaler)
     if amp is not None:  # a scale that overflows at once, so that the scalers change too
         set_scale(2.0**40, *scalers, other.player_d.scaler, other.player_g.scaler)
-    capture(step._captured, step.state.tensors, scalers, step.device)
+    capture(step._iterate, step.state.tensors, scalers, step.device)
     assert_same(step.networks.state_dict(), other.networks.state_dict())
     if before:
         assert addresses == [tensor.data_ptr() for tensor in step.state.tensors()]
