@@ -12,6 +12,7 @@ import pytest
 import torch
 from training.runs import SMALL, copy_of, rows, run, signalling, weights
 
+import infogan_fast
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.train import main as train_main
@@ -147,6 +148,18 @@ def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
     assert train_main(["--resume", str(out), *same, "--steps", "3", "--log-every", "1"]) == 0
     assert rows(out)[-1]["step"] == 3
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 3
+
+
+def test_a_run_of_an_earlier_version_is_continued_and_loaded(finished: Path, tmp_path: Path) -> None:
+    """It has no --network, which there was only one of."""
+    out = copy_of(finished, tmp_path)
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    del config["settings"]["network"]
+    path.write_text(json.dumps(config))
+    assert infogan_fast.load_run(out).config.network == "infogan"
+    assert train_main(["--resume", str(out), "--steps", "3"]) == 0
+    assert json.loads(path.read_text())["settings"]["network"] == "infogan"
 
 
 def damage_config(out: Path) -> None:
