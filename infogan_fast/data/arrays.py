@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from infogan_fast.data.folder import as_eight_bits, is_grey
 from infogan_fast.data.image_set import Files, require_memory
 from infogan_fast.errors import MissingSplitError, UserError
 
@@ -89,9 +90,9 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
 
     Args:
         data: an array or tensor of images, uint8 in 0 to 255 or floating-point in 0 to 1, [N, H, W],
-            [N, H, W, C] or [N, C, H, W] with C = 1 or 3; or a dataset, an object with a length whose items
-            are images of one size (arrays, tensors or Pillow's) or tuples of an image, an integer label and
-            whatever else.
+            [N, H, W, C] or [N, C, H, W] with C = 1 or 3, channels last where both fit; or a dataset, an
+            object with a length whose items are images of one size (arrays, tensors or Pillow's) or tuples
+            of an image, an integer label and whatever else.
         split: ``train``; there is no test split.
 
     Raises:
@@ -102,12 +103,13 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
         raise MissingSplitError("images in memory have no test split; evaluate on other images, with data=")
     labels = None
     if isinstance(data, Tensor):
-        images = data.detach().cpu().numpy() if data.dtype != torch.bfloat16 else data.float().numpy()
+        images = _from_tensor(data)
     elif isinstance(data, np.ndarray):
         images = data
     else:
         images, labels = _from_dataset(data)
-    if images.dtype.kind == "f":
+    floating = images.dtype.kind == "f"
+    if floating:
         _check_shape(images.shape, "data")
         images = _from_floats(images)
     if images.dtype != np.uint8:
@@ -116,11 +118,14 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
             "convert them"
         )
     _check_shape(images.shape, "data")
+    if images.max() <= 1 and floating:
+        raise UserError("data: every pixel is below 1.5 / 255, expected 0 to 1; divide by 255 only once")
     if images.max() <= 1:
         raise UserError("data: every pixel is 0 or 1, expected 0 to 255; multiply uint8 images by 255")
     images = np.array(_channels_first(images), order="C")  # never the caller's own memory
-    digest = hashlib.sha256(str(images.shape).encode() + images.tobytes()).hexdigest()
-    return Files(images, labels), f"in memory, sha256 {digest}"
+    digest = hashlib.sha256(str(images.shape).encode())
+    digest.update(images.data)
+    return Files(images, labels), f"in memory, sha256 {digest.hexdigest()}"
 
 
 def _from_dataset(data: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
@@ -150,11 +155,27 @@ def _from_dataset(data: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     return np.stack(images), np.array(labels, np.int64) if labels else None
 
 
+def _from_tensor(images: Tensor) -> NDArray[Any]:
+    """A tensor on any device as an array; NumPy has neither bfloat16 nor types of 8 bits."""
+    if images.layout != torch.strided or images.is_meta:
+        kind = "a meta tensor" if images.is_meta else f"a tensor of layout {images.layout}"
+        raise UserError(f"data: is {kind}, expected a dense tensor with values")
+    images = images.detach().cpu()
+    known = (torch.float16, torch.float32, torch.float64)
+    array: NDArray[Any] = (
+        images.float() if images.is_floating_point() and images.dtype not in known else images
+    ).numpy()
+    return array
+
+
 def _as_array(image: Any, index: int) -> NDArray[Any]:
     if isinstance(image, Image.Image):
-        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        try:
+            return np.asarray(as_eight_bits(image, 1 if is_grey(image) else 3))
+        except ValueError as error:
+            raise UserError(f"data: image {index} {error}") from None
     if isinstance(image, Tensor):
-        return (image.float() if image.dtype == torch.bfloat16 else image).detach().cpu().numpy()
+        return _from_tensor(image)
     if isinstance(image, np.ndarray):
         return image
     raise UserError(
@@ -166,10 +187,10 @@ def _as_array(image: Any, index: int) -> NDArray[Any]:
 def _as_label(label: Any, index: int) -> int:
     try:
         number: Any = label.item() if isinstance(label, (Tensor, np.generic)) else label
-        return operator.index(number)
-    except (TypeError, RuntimeError, ValueError):
+        return int(np.int64(operator.index(number)))
+    except (TypeError, RuntimeError, ValueError, OverflowError):
         raise UserError(
-            f"data: the label of image {index} is {label!r}; expected an integer, or no label"
+            f"data: the label of image {index} is {label!r}; expected an integer of 64 bits, or no label"
         ) from None
 
 

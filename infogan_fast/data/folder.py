@@ -23,6 +23,7 @@ from infogan_fast.limits import MIN_SIZE
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 _SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
+_FLOATING = "holds floating-point values; save it with 8 or 16 bits a channel"
 _PROGRESS_FROM = 2000  # files; fewer are read before a bar could be read
 
 _Result = TypeVar("_Result")
@@ -160,14 +161,37 @@ def _inspect(file: Path) -> tuple[tuple[int, int], bool]:
         if width * height > _pixel_limit():
             raise ValueError(f"has {width} x {height} pixels, more than {_pixel_limit():,}")
         if picture.mode == "F":
-            raise ValueError("holds floating-point values; save it with 8 or 16 bits a channel")
+            raise ValueError(_FLOATING)
         if picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
             width, height = height, width
-        grey = picture.mode.startswith(("1", "L", "I"))
-        if picture.mode in ("P", "PA"):
-            palette = np.array(picture.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
-            grey = bool((palette == palette[:, :1]).all())
-        return (width, height), grey
+        return (width, height), is_grey(picture)
+
+
+def is_grey(picture: Image.Image) -> bool:
+    """Whether a picture is grey, by its mode and palette."""
+    if picture.mode in ("P", "PA"):
+        palette = np.array(picture.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return picture.mode.startswith(("1", "L", "I"))
+
+
+def as_eight_bits(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture with 8 bits a channel, 1 or 3 channels: 16 bits are scaled, transparency is laid on black.
+
+    Raises:
+        ValueError: it holds floating-point values, or values beyond 16 bits.
+    """
+    if picture.mode == "F":
+        raise ValueError(_FLOATING)
+    if picture.mode.startswith("I"):
+        wide = np.asarray(picture).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ValueError("holds values beyond 16 bits; save it with 8 or 16 bits a channel")
+        picture = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    return picture.convert("L" if channels == 1 else "RGB")
 
 
 def _common_size(files: list[Path], sizes: list[tuple[int, int]]) -> int:
@@ -196,16 +220,7 @@ def _decode(file: Path, size: int, channels: int, crop: bool) -> NDArray[np.uint
     with Image.open(file) as opened:
         # A JPEG much larger than needed is decoded at a fraction of its size; other formats ignore this.
         opened.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
-        picture: Image.Image = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):
-            wide = np.asarray(picture).astype(np.int64)
-            if wide.min() < 0 or wide.max() > 65535:
-                raise ValueError("holds values beyond 16 bits; save it with 8 or 16 bits a channel")
-            picture = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-        if picture.has_transparency_data:
-            layer = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-        picture = picture.convert("L" if channels == 1 else "RGB")
+        picture = as_eight_bits(ImageOps.exif_transpose(opened), channels)
         if crop:  # before resizing, whose filter would look past the edges of a box
             side = min(picture.size)
             left, top = (picture.width - side) // 2, (picture.height - side) // 2

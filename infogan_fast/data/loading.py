@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from infogan_fast.config import IN_MEMORY
 from infogan_fast.data import arrays, folder, idx
 from infogan_fast.data.image_set import ImageSet, Selection, Split, fitted
 from infogan_fast.data.registry import SOURCES
@@ -48,8 +49,13 @@ def load_images(
     selection = Selection(split, data_dir, image_size, channels, crop, seed, count)
     if not isinstance(data, (str, PathLike)):
         files, source = arrays.load_memory(data, split)
-        return fitted(files, "memory", source, selection)
+        return fitted(files, IN_MEMORY, source, selection)
     name = str(data)
+    if name == IN_MEMORY:
+        raise UserError(
+            f"{name} stands for images in memory, which infogan_fast.train(data=images) takes; write "
+            f"./{name}, or the absolute path, for a folder of that name"
+        )
     return SOURCES[name].load(selection) if name in SOURCES else _from_path(name, selection)
 
 

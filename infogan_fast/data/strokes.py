@@ -131,8 +131,8 @@ def render(
     width: Floats,
     size: int = 28,
 ) -> NDArray[np.uint8]:
-    """Images uint8 [N, size, size] with chosen factors: those that :func:`draw` gives for these indices,
-    had it hit upon this digit, rotation (radians, within ROTATION_LIMIT) and width (pixels), each [N].
+    """Images uint8 [N, size, size] with chosen factors: those that :func:`draw` gives for these indices
+    if it draws this digit, rotation (radians, within ROTATION_LIMIT) and width (pixels), each [N].
 
     Raises:
         ValueError: a digit is not one of 0 to 9.

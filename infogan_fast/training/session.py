@@ -79,7 +79,7 @@ def train(request: Request, images: Any = None, *, progress: bool = True) -> Out
     data = _load(config, images, folder if saved is not None else None)
     described = _described(data)
     if saved is not None:
-        _check_same_data(folder, saved["data"], described)
+        _check_same_data(folder, saved["data"], described, in_memory=config.data == IN_MEMORY)
     step = _make_step(config, machine, data.images)
     done, seconds = _continue(step, folder, config) if saved is not None else (0, 0.0)
     profiled = _profiled(config, machine.device, folder, done)
@@ -129,9 +129,9 @@ def _described(data: ImageSet) -> dict[str, Any]:
     return {"source": data.source, "images": len(data.images), "image_size": size, "channels": channels}
 
 
-def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any]) -> None:
-    # A path may have moved; the digest of images in memory may not.
-    ignored = {} if "sha256" in str(saved.get("source")) else {"source": ""}
+def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any], *, in_memory: bool) -> None:
+    # Files may have moved; the digest of images in memory has to stay.
+    ignored = {} if in_memory else {"source": ""}
     if saved | ignored != found | ignored:
         raise UserError(f"{folder} was trained on {saved['source']}, and this is {found['source']}")
 

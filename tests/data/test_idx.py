@@ -101,7 +101,7 @@ def test_a_damaged_gzip_is_noticed(tmp_path: Path, position: int, flip: int) -> 
         found, _ = idx.read_idx(path)
     except UserError as error:
         assert str(path) in str(error)
-    else:  # the byte said when or on what it was packed
+    else:  # the byte holds the time or the system of packing
         assert np.array_equal(found, array)
 
 

@@ -418,3 +418,10 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     refused(
         tmp_path / "photos.zip", "expected a folder of pictures, a folder of IDX files, a .npy or a .npz file"
     )
+
+
+def test_a_folder_with_the_name_of_images_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "memory" / "0.png", noise(16, 16))
+    refused("memory", r"stands for images in memory.*; write \./memory, or the absolute path")
+    assert len(load_images("./memory").images) == len(load_images(tmp_path / "memory").images) == 1

@@ -49,6 +49,7 @@ def saved(folder: Path, images: NDArray[Any]) -> torch.Tensor:
         GREY / 255,
         (GREY / 255).astype(np.float32),
         torch.from_numpy(GREY / 255).half(),
+        torch.from_numpy(GREY / 255).bfloat16().requires_grad_(),
         TensorDataset(torch.from_numpy(GREY)),
         Items([torch.from_numpy(image)[None] for image in GREY]),
         Items([Image.fromarray(image) for image in GREY]),
@@ -76,6 +77,38 @@ def test_grey_images_are_those_of_a_file(data: Any, tmp_path: Path) -> None:
 )
 def test_colour_images_are_those_of_a_file(data: Any, tmp_path: Path) -> None:
     assert torch.equal(load_images(data).images, saved(tmp_path, COLOUR))
+
+
+def pictures(mode: str) -> list[Image.Image]:
+    """Pictures of a mode whose pixels need some conversion."""
+    grey = [Image.fromarray(image) for image in GREY]
+    if mode in ("I;16", "I"):
+        kind = np.uint16 if mode == "I;16" else np.int32
+        return [Image.fromarray(image.astype(kind) * 257) for image in GREY]
+    if mode in ("LA", "RGBA"):
+        half = Image.new("L", (16, 16), 128)
+        made = [picture.convert(mode) for picture in grey]
+        for picture in made:
+            picture.putalpha(half)
+        return made
+    made = [picture.convert(mode) for picture in grey]
+    if mode == "P":
+        for picture in made:
+            picture.putpalette([255 - v for v in range(256) for _ in range(3)])
+    return made
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "I;16", "I"])
+def test_pictures_are_those_of_a_folder(mode: str, tmp_path: Path) -> None:
+    for i, picture in enumerate(pictures(mode)):
+        assert picture.mode == mode
+        picture.save(tmp_path / f"{i}.{'tif' if mode == 'I' else 'png'}")
+    assert torch.equal(load_images(pictures(mode)).images, load_images(str(tmp_path)).images)
+
+
+def test_types_of_eight_bits() -> None:
+    images = torch.tensor([0.0, 0.25, 0.5, 1.0]).repeat(3, 16, 4)
+    assert torch.equal(load_images(images.to(torch.float8_e4m3fn)).images, load_images(images).images)
 
 
 def test_the_callers_images_are_not_shared() -> None:
@@ -123,6 +156,13 @@ def test_there_is_no_test_split() -> None:
         (np.full((2, 16, 16), -0.1), "floating-point images run from -0.1 to -0.1, expected 0 to 1"),
         (GREY.astype(np.float32), "run from 0 to 255, expected 0 to 1"),
         (GREY % 2, "every pixel is 0 or 1, expected 0 to 255"),
+        (GREY / 255**2, r"every pixel is below 1\.5 / 255, expected 0 to 1; divide by 255 only once"),
+        (
+            torch.zeros(2, 16, 16).to_sparse(),
+            "data: is a tensor of layout torch.sparse_coo, expected a dense",
+        ),
+        (torch.empty(2, 16, 16, device="meta"), "data: is a meta tensor, expected a dense tensor"),
+        ([Image.new("F", (16, 16))], "data: image 0 holds floating-point values"),
         (GREY[0], r"has shape \(16, 16\), expected \(N, H, W\)"),
         (np.zeros((3, 16, 16, 4), np.uint8), r"has shape \(3, 16, 16, 4\)"),
         (GREY[:0], "holds no images"),
@@ -136,6 +176,7 @@ def test_there_is_no_test_split() -> None:
         (Items([(GREY[0], 1), (GREY[1],)]), "1 of 2 images have a label"),
         (Items([(GREY[0], 0.5)]), "the label of image 0 is 0.5; expected an integer"),
         (Items([(GREY[0], torch.zeros(2))]), "the label of image 0 is tensor"),
+        (Items([(GREY[0], 2**63)]), "the label of image 0 is 9223372036854775808; expected an integer of 64"),
         (Items(["cat"]), "item 0 is a str; expected an image"),
         (17, "data is a int; expected a name, a path, an array"),
         (iter(GREY), "expected a name, a path, an array, a tensor, or a dataset with a length"),

@@ -150,6 +150,20 @@ def test_agreeing_resume(finished: Path, tmp_path: Path) -> None:
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 3
 
 
+def test_files_may_move_between_parts_of_a_run(tmp_path: Path) -> None:
+    before, after = tmp_path / "sha256-of-nothing", tmp_path / "after"
+    before.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
+    for name, kind, values in (("images-idx3", 0x803, pixels), ("labels-idx1", 0x801, pixels[:, 0, 0])):
+        header = np.array([kind, *values.shape], ">u4").tobytes()
+        (before / f"train-{name}-ubyte").write_bytes(header + values.tobytes())
+    flags = ["--data", "mnist", "--data-dir", str(before), "--batch-size", "4", "--device", "cpu"]
+    assert train_main([*flags, "--steps", "1", "--out", str(tmp_path / "run")]) == 0
+    before.rename(after)
+    flags = ["--resume", str(tmp_path / "run"), "--data-dir", str(after), "--steps", "2"]
+    assert train_main(flags) == 0
+
+
 def test_a_run_of_an_earlier_version_is_continued_and_loaded(finished: Path, tmp_path: Path) -> None:
     """It has no --network, which there was only one of."""
     out = copy_of(finished, tmp_path)
