@@ -122,7 +122,11 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
         raise UserError("data: every pixel is below 1.5 / 255, expected 0 to 1; divide by 255 only once")
     if images.max() <= 1:
         raise UserError("data: every pixel is 0 or 1, expected 0 to 255; multiply uint8 images by 255")
-    images = np.array(_channels_first(images), order="C")  # never the caller's own memory
+    images = _channels_first(images)
+    images = (
+        images[:, 0] if images.shape[1:-2] == (1,) else images
+    )  # one digest, with an axis of C = 1 or not
+    images = np.array(images, order="C")  # never the caller's own memory
     digest = hashlib.sha256(str(images.shape).encode())
     digest.update(images.data)
     return Files(images, labels), f"in memory, sha256 {digest.hexdigest()}"

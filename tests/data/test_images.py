@@ -87,6 +87,13 @@ def test_depths_palettes_and_transparency(tmp_path: Path) -> None:
     assert np.abs(found[4] - blended).max() <= 1
 
 
+def test_sixteen_bits_are_rounded(tmp_path: Path) -> None:
+    wide = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257 + np.arange(16, dtype=np.uint16) * 16
+    wide[-1, -1] = 65535
+    save(tmp_path / "0.png", wide)
+    assert np.array_equal(load_images(str(tmp_path)).images[0, 0], (wide / 257).round())
+
+
 def test_grey_folders_stay_grey_and_channels_can_be_asked(tmp_path: Path) -> None:
     save(tmp_path / "a.png", noise(16, 16))
     grey_palette = Image.fromarray(noise(16, 16, seed=1)).convert("P")

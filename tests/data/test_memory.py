@@ -139,7 +139,9 @@ def test_selection_applies() -> None:
 def test_a_digest_tells_images_apart() -> None:
     sources = {load_images(data).source for data in (GREY, GREY[::-1], GREY[:, :, ::-1])}
     assert len(sources) == 3
-    assert load_images(GREY).source == load_images(torch.from_numpy(GREY) / 255).source
+    assert load_images(GREY.reshape(7, 8, 32), image_size=16).source not in sources
+    for same in (torch.from_numpy(GREY) / 255, GREY[:, None], GREY[..., None]):
+        assert load_images(GREY).source == load_images(same).source
 
 
 def test_there_is_no_test_split() -> None:

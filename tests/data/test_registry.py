@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -24,6 +25,16 @@ def test_sources_are_known_by_their_names() -> None:
     assert list(SOURCES) == [source.name for source in SOURCES.values()]
     assert {"strokes", "mnist", "fashion-mnist"} <= set(SOURCES)
     assert Config().data == "strokes"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import infogan_fast.data.registry", "import infogan_fast.train as t; t.parse(['--images', '1'])"],
+)
+def test_naming_sources_imports_no_library(code: str) -> None:
+    code = f"import sys; {code}; print({{'torch', 'numpy', 'PIL'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_recipes_of_sources_change_what_a_recipe_may() -> None:
