@@ -123,9 +123,8 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
     if images.max() <= 1:
         raise UserError("data: every pixel is 0 or 1, expected 0 to 255; multiply uint8 images by 255")
     images = _channels_first(images)
-    images = (
-        images[:, 0] if images.shape[1:-2] == (1,) else images
-    )  # one digest, with an axis of C = 1 or not
+    if images.shape[1:-2] == (1,):  # grey images have one digest, with an axis of channels or without
+        images = images[:, 0]
     images = np.array(images, order="C")  # never the caller's own memory
     digest = hashlib.sha256(str(images.shape).encode())
     digest.update(images.data)

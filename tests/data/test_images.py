@@ -417,7 +417,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     refused("Fashion_MNIST", "did you mean fashion-mnist?")
     refused(tmp_path / "photso", f"no such file or folder.*did you mean {tmp_path / 'photos'}")
     refused(
-        tmp_path / "no" / "such" / "thing",
+        tmp_path / "no" / "such" / "0123456789",
         f"no such file or folder, and not one of {', '.join(SOURCES)}$",
     )
     with zipfile.ZipFile(tmp_path / "photos.zip", "w"):
