@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags of training. What is not given is absent from the namespace."""
     result = Parser(
         prog="python -m infogan_fast.train",
+        usage="python -m infogan_fast.train [OPTION ...]",
         description="Train an InfoGAN on images, without labels. Without options: on built-in drawings of "
         "digits. docs/options.md says more about each option.",
         argument_default=argparse.SUPPRESS,
