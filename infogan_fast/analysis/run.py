@@ -171,7 +171,7 @@ class Run:
             )
         if data_dir is None and self.config.data_dir is not None:
             data_dir = Path(self.config.data_dir)
-        return load_images(
+        images = load_images(
             data,
             data_dir=None if data_dir is None else data_dir.expanduser(),
             split=split,
@@ -181,6 +181,14 @@ class Run:
             seed=self.config.seed,
             count=count,
         )
+        if data is self.memory is not None:
+            trained_on = run_folder.read_config(self.folder)["data"]["source"]
+            if images.source.rpartition(" ")[2] != trained_on.rpartition(" ")[2]:  # the digest
+                raise UserError(
+                    f"{self.folder} was trained on {trained_on}, and load_run was given {images.source}; "
+                    "give other images with data"
+                )
+        return images
 
     def held_out(
         self, *, data: Any = None, data_dir: Path | None = None, count: int | None = None

@@ -56,6 +56,8 @@ def load_images(
             f"{name} stands for images in memory, which infogan_fast.train(data=images) takes; write "
             f"./{name}, or the absolute path, for a folder of that name"
         )
+    if not name:
+        raise UserError(f"data is empty; expected one of {', '.join(SOURCES)}, or a path")
     return SOURCES[name].load(selection) if name in SOURCES else _from_path(name, selection)
 
 

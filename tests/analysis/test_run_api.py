@@ -216,6 +216,9 @@ def test_images_in_memory(tmp_path: Path) -> None:
     assert alone.generate(n=1).shape == (1, 1, 16, 16)
     with pytest.raises(UserError, match=r"give them again, with load_run\(folder, images=images\)"):
         alone.encode(images)
+    other = infogan_fast.load_run(out, device="cpu", images=images[::-1])
+    with pytest.raises(UserError, match=r"120 images in memory, sha256 .*, and load_run was given"):
+        other.encode(images)
     again = infogan_fast.load_run(out, device="cpu", images=images)
     assert torch.equal(
         again.encode(images)["c1"], infogan_fast.load_run(out, images=images).encode(images)["c1"]

@@ -409,6 +409,7 @@ def test_an_npz_too_large_for_memory_is_not_unpacked(tmp_path: Path, monkeypatch
 
 
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    refused("", "data is empty; expected one of strokes")
     (tmp_path / "photos").mkdir()
     refused(
         "mnsit",
