@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.config import Config
-from infogan_fast.limits import DEVICES
+from infogan_fast.constants import DEVICES
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.runtime.device import amp_dtype, choose_device

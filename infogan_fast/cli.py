@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import infogan_fast
+from infogan_fast.constants import DEVICES
 from infogan_fast.errors import UserError
-from infogan_fast.limits import DEVICES
 
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {

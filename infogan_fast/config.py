@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infogan_fast.data.registry import SOURCES
+from infogan_fast.constants import DEVICES, MIN_SIZE
+from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.limits import DEVICES, MIN_SIZE
 from infogan_fast.networks.registry import NETWORKS
 from infogan_fast.objective.objective import MI_GRADIENTS, SCHEDULES, Objective
 from infogan_fast.objective.term import make_terms, term_options
@@ -25,9 +25,6 @@ from infogan_fast.options import Option, markdown, option, options_of
 from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
-
-#: The name of data that are images in memory.
-IN_MEMORY = "memory"
 
 Updates = tuple[int, int]
 
@@ -374,7 +371,7 @@ class Config:
         """This configuration, with what the recipe decides filled in.
 
         Raises:
-            UserError: it is not; the text names the flag.
+            UserError: it is not valid; the text names the flag.
         """
         for name, declared in OPTIONS.items():
             declared.check(self.get(name))
@@ -415,7 +412,7 @@ class Config:
         objective = self.objective
         objective.measured_terms(self.latents)
         if self.transformation is not None and not any(term.weight for term in objective.terms):
-            flags = ", ".join(f"--{term.name}" for term in objective.terms[1:])
+            flags = ", ".join(f"--{term.name}" for term in objective.terms if term.name != "consistency")
             raise UserError(
                 f"--transformation {self.transformation} needs --consistency WEIGHT, such as 1, or one of "
                 f"{flags}"

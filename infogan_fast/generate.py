@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infogan_fast.cli import Parser, add_run_arguments, command
+from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: Also that of the pictures of training.
-_SEED = 1
 
 
 def choose_codes(spec: LatentSpec, texts: Sequence[str]) -> dict[str, int | float]:
@@ -84,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
         "--seed",
         metavar="S",
         type=int,
-        default=_SEED,
-        help=f"seed of the noise and of the codes that are not set (default: {_SEED})",
+        default=PICTURE_SEED,
+        help=f"seed of the noise and of the codes that are not set (default: {PICTURE_SEED})",
     )
     result.add_argument(
         "--out",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infogan_fast.cli import Parser, command
+from infogan_fast.constants import INTERRUPTED
 from infogan_fast.errors import UserError
 
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from infogan_fast.config import Config
     from infogan_fast.request import parse
     from infogan_fast.runtime.device import choose_device
-    from infogan_fast.runtime.processes import INTERRUPTED, ProcessPool, slots
+    from infogan_fast.runtime.processes import ProcessPool, slots
 
     request = parse(flags)
     for name, given in (("--resume", request.resume), ("--overwrite", request.overwrite)):

@@ -14,13 +14,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from infogan_fast.cli import command
-from infogan_fast.config import IN_MEMORY, OPTIONS
+from infogan_fast.config import OPTIONS
+from infogan_fast.constants import INTERRUPTED
+from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.request import Request, parse
 
 if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run
-
-INTERRUPTED = 130
 
 
 def train(

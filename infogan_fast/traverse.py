@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
+from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".gif", ".webp")
 _MAX_STEPS = 200
-#: Also that of the pictures of training.
-_SEED = 1
 
 
 def row_labels(run: Run, data: str | None, data_dir: Path | None) -> list[str] | None:
@@ -69,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
         "--seed",
         metavar="S",
         type=int,
-        default=_SEED,
-        help=f"seed of the noise (default: {_SEED}, as in the pictures of training)",
+        default=PICTURE_SEED,
+        help=f"seed of the noise (default: {PICTURE_SEED}, as in the pictures of training)",
     )
     add_data_arguments(result)
     return result

@@ -21,9 +21,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from infogan_fast.analysis.codes import read_codes
-from infogan_fast.config import IN_MEMORY, RESUMABLE, Config, load_config
+from infogan_fast.config import RESUMABLE, Config, load_config
+from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.data import ImageSet, Split, load_images
-from infogan_fast.data.registry import SOURCES
+from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import MissingSplitError, UserError
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
@@ -31,7 +32,7 @@ from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.networks.registry import network_type
 from infogan_fast.networks.statistics import calibrated, with_statistics
 from infogan_fast.pictures import traversal
-from infogan_fast.pictures.samples import PICTURE_SEED, draw_inputs, render, with_codes
+from infogan_fast.pictures.samples import draw_inputs, render, with_codes
 from infogan_fast.runtime.device import choose_device
 from infogan_fast.training import checkpoint, run_folder
 
@@ -243,15 +244,21 @@ class Run:
 
     def _as_batch(self, images: Any) -> Tensor:
         """Images as uint8 or float32 [N, C, S, S]."""
-        batch = images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
-        batch = batch.detach()
+        if isinstance(images, Tensor):
+            batch = images.detach()
+        else:
+            array = np.asarray(images)
+            if array.dtype != np.uint8 and array.dtype.kind != "f":
+                raise UserError(f"images are {array.dtype}; expected uint8 or floating-point in 0 to 1")
+            batch = torch.from_numpy(np.ascontiguousarray(array))
+        given = tuple(batch.shape)
         if batch.ndim == 4 and batch.shape[1] != self.channels and batch.shape[3] == self.channels:
             batch = batch.permute(0, 3, 1, 2)
         batch = batch[:, None] if batch.ndim == 3 else batch
         wanted = (self.channels, self.image_size, self.image_size)
         if batch.ndim != 4 or tuple(batch.shape[1:]) != wanted or len(batch) == 0:
             raise UserError(
-                f"images have shape {tuple(images.shape)}; the run takes N images of {self.image_size} x "
+                f"images have shape {given}; the run takes N images of {self.image_size} x "
                 f"{self.image_size} with {self.channels} channels"
             )
         if batch.dtype == torch.uint8:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from infogan_fast.constants import MIN_SIZE
 from infogan_fast.data.image_set import ImageSet, Selection, require_memory, spread
 from infogan_fast.errors import MissingSplitError, UserError
-from infogan_fast.limits import MIN_SIZE
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 

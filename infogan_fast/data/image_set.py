@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from infogan_fast.constants import MIN_SIZE
 from infogan_fast.errors import UserError
-from infogan_fast.limits import MIN_SIZE
 
 Split = Literal["train", "test"]
 _RESIZE_CHUNK = 1024

@@ -7,10 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from infogan_fast.config import IN_MEMORY
 from infogan_fast.data import arrays, folder, idx
 from infogan_fast.data.image_set import ImageSet, Selection, Split, fitted
-from infogan_fast.data.registry import SOURCES
+from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import UserError
 
 

@@ -47,6 +47,9 @@ class ImageSource:
         return images
 
 
+#: The name that stands for images in memory, which no source has.
+IN_MEMORY = "memory"
+
 #: The first one is the default of ``--data``.
 SOURCES = {
     source.name: source

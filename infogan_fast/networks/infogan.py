@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from infogan_fast.constants import MIN_SIZE
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.limits import MIN_SIZE
 from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv, draw_weights, normalised
 from infogan_fast.networks.linear import Linear
 

@@ -123,12 +123,12 @@ def term_types() -> dict[str, type[Term]]:
     """Every term in this package by name, in the order of the flags."""
     package = importlib.import_module("infogan_fast.objective")
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _NEED_TORCH:
+        if module.name != _NEEDS_TORCH:
             importlib.import_module(f"infogan_fast.objective.{module.name}")
     return {term.name: term for term in sorted(Term.__subclasses__(), key=lambda term: term.name)}
 
 
-_NEED_TORCH = ("copies", "bounds")  # these hold no term, and --help should not wait for torch
+_NEEDS_TORCH = "copies"  # it holds no term, and --help should not wait for torch
 
 
 @cache

@@ -9,12 +9,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from infogan_fast import ops
+from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.latents import LatentSpec
 from infogan_fast.pictures import grids
 
-#: Seed of the pictures' latents: the same for every run, so that pictures of a run can be compared with one
-#: another.
-PICTURE_SEED = 1
 _BATCH = 256
 
 

@@ -10,10 +10,11 @@ import torch
 from PIL import Image, features
 from torch import Tensor, nn
 
+from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.pictures import grids
-from infogan_fast.pictures.samples import PICTURE_SEED, draw_inputs, make_images, with_codes
+from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
 
 _ROWS = 10
 _ANIMATED_COLUMNS = 4

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from infogan_fast.constants import DEVICES
 from infogan_fast.errors import UserError
-from infogan_fast.limits import DEVICES
 from infogan_fast.runtime import native
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}  # the last is ARM's

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 
+from infogan_fast.constants import INTERRUPTED
 from infogan_fast.errors import UserError
 from infogan_fast.runtime.threads import usable_threads
 
-#: Exit status of an interrupted command.
-INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infogan_fast.config import IN_MEMORY, Config, load_config
+from infogan_fast.config import Config, load_config
 from infogan_fast.data import ImageSet, load_images
+from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.errors import UserError
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
 from infogan_fast.networks.registry import network_type

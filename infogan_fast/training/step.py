@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast import ops
+from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.layers import draw_weights
@@ -94,8 +95,8 @@ class TrainingStep:
         steps_per_replay: updates in one graph.
 
     Raises:
-        UserError: terms of the objective do not go with the codes, the copies or each other.
-        ValueError: a graph is impossible, or would not stop where Q starts again or a term ends.
+        UserError: terms of the objective do not go with the codes, the copies or each other; or a graph is
+            impossible, or would not stop where Q starts again or a term ends.
     """
 
     def __init__(
@@ -128,19 +129,19 @@ class TrainingStep:
 
     def _check_graph(self, images: Tensor) -> None:
         if self.cuda_graph and not (self.device.type == images.device.type == "cuda"):
-            raise ValueError(
+            raise UserError(
                 f"a CUDA graph needs networks and images on a CUDA device; they are on {self.device} and "
                 f"{images.device}"
             )
         count = self.steps_per_replay
         if count > 1 and not self.cuda_graph:
-            raise ValueError(f"steps_per_replay is {count}; without a CUDA graph it must be 1")
+            raise UserError(f"steps_per_replay is {count}; without a CUDA graph it must be 1")
         changes = {"restart_q": self.objective.restart_q}
         for term in self.terms:
             changes |= term.changes_at()
         for name, update in changes.items():
             if update % count:
-                raise ValueError(f"{name} is {update}; expected a multiple of {count}")
+                raise UserError(f"{name} is {update}; expected a multiple of {count}")
 
     def _create_state(self) -> None:
         networks, objective, device = self.networks, self.objective, self.device

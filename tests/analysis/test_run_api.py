@@ -151,6 +151,8 @@ def test_encode_reads_codes_by_name(run: infogan_fast.Run) -> None:
     for same in (images.numpy(), images[:, 0], images.permute(0, 2, 3, 1), images.double() / 255):
         for name, values in run.encode(same).items():
             torch.testing.assert_close(values, codes[name])
+    backwards = run.encode(images.numpy()[::-1])
+    assert torch.equal(backwards["c1"], codes["c1"].flip(0))
     # The whole circle, as in the README.
     assert len(run.encode(run.generate(n=4))["c1"]) == 4
 
@@ -164,7 +166,9 @@ def test_encode_reads_codes_by_name(run: infogan_fast.Run) -> None:
         (torch.zeros(16, 16), "images have shape (16, 16)"),
         (torch.zeros(2, 16, 16) - 1, "floating-point images run from -1 to -1; expected 0 to 1"),
         (torch.full((2, 16, 16), float("nan")), "expected 0 to 1"),
-        (np.zeros((2, 16, 16), np.int32), "images are torch.int32; expected uint8"),
+        (torch.zeros(2, 16, 16, dtype=torch.int64), "images are torch.int64; expected uint8"),
+        ([["cat"]], "expected uint8 or floating-point"),
+        (np.zeros((2, 16, 16), np.int32), "images are int32; expected uint8"),
     ],
 )
 def test_encode_what_cannot_be(run: infogan_fast.Run, images: Any, message: str) -> None:

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tqdm import tqdm
 from training.runs import SMALL, rows, rows_without_time, run, signalling, weights
 
 from infogan_fast.config import Config, load_config
@@ -267,3 +269,23 @@ def test_phases_of_a_profile_run_outside_of_the_graph(tmp_path: Path) -> None:
         assert run(out, "--steps", "6", "--device", "cuda", *flags) == 0
     a, b = weights(plain), weights(profiled)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_notebook_shows_a_bar_instead_of_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars: list[dict[str, Any]] = []
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            bars.append(options)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("infogan_fast.training.loop.tqdm", Bar)
+    for module, disabled in (("tqdm.std", True), ("tqdm.notebook", False)):
+        Bar.__module__ = module
+        assert run(tmp_path / module, "--steps", "2") == 0
+        assert bars[-1]["disable"] is disabled
+        printed = capsys.readouterr()
+        assert ("update 2/2" in printed.out) is disabled
+        assert ("2/2" in printed.err) is not disabled
