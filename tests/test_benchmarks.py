@@ -3,6 +3,9 @@ trained."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +17,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import baselines
+import harness
 
 from infogan_fast import LatentSpec, ops
+from infogan_fast.config import Config
 from infogan_fast.networks.infogan import InfoGAN
 
 CPU = torch.device("cpu")
@@ -83,3 +88,43 @@ def test_categories_are_read_without_a_trace() -> None:
     assert torch.equal(whole[1000:], baselines.assigned(nets.trunk, nets.q_head, pixels[1000:], 1.0, 0.0))
     assert whole.shape == (2000,) and whole.min() >= 0 and whole.max() < 10
     assert all(torch.equal(before[k], v) for k, v in nets.state_dict().items())
+
+
+SCRIPTS = sorted(path for path in Path(baselines.__file__).parent.glob("*.py") if path.stem != "baselines")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_loads_and_describes_itself(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = runpy.run_path(str(script), run_name="loaded")
+    assert found["__doc__"]
+    if script.stem == "harness":
+        return
+    printed = io.StringIO()
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as stop:
+        found["main"]()
+    assert stop.value.code == 0
+    assert "--json" in printed.getvalue()
+    assert f"python benchmarks/{script.name}" in printed.getvalue()
+
+
+def test_the_step_of_the_benchmarks_is_that_of_training() -> None:
+    images = harness.noise_images(40)
+    step = harness.make_step(
+        images, CPU, batch_size=8, recipe="default", smoothness=0.0, schedule="one-stage"
+    )
+    config = Config.from_options({"data": "mnist", "smoothness": 0.0, "schedule": "one-stage"}).checked()
+    assert step.objective == config.objective
+    step()
+    assert step.take_metrics()["d_real"] > 0
+
+
+def test_every_folder_of_results_is_described() -> None:
+    results = Path(baselines.__file__).parent / "results"
+    text = (results / "README.md").read_text()
+    for path in results.rglob("*.json"):
+        assert path.parent.name in text
+        assert path.name in text or path.parent.name.endswith("xeon-2-threads"), path
+        script = path.stem.partition("-")[0]
+        known = {script.stem for script in SCRIPTS} | {"seeds", "evaluate", "checks"}
+        assert script in known, f"{path} is named after no script"

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from infogan_fast.constants import INTERRUPTED
 from infogan_fast.errors import UserError
 from infogan_fast.runtime import processes
-from infogan_fast.runtime.processes import INTERRUPTED, ProcessPool, Slot, slots
+from infogan_fast.runtime.processes import ProcessPool, Slot, slots
 
 
 def test_threads_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
