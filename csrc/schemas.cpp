@@ -1,5 +1,5 @@
-// Every operator's schema, in one place. Kernels register themselves in csrc/cpu and csrc/cuda; the fake kernels and
-// autograd are in infogan_fast/ops.py, which documents the arguments.
+// Every operator's schema, in one place. Kernels register themselves in each operator's cpu.cpp and cuda.cu; the fake
+// kernels and autograd are in infogan_fast/ops, which documents the arguments.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(infogan_fast, m) {
@@ -16,4 +16,16 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "Tensor? continuous, int[] categorical_sizes, int[] continuous_kinds, float[] weights, bool learned_variance, "
       "float log_variance, Tensor? grad_scale, ScalarType? grad_dtype) "
       "-> (Tensor total, Tensor terms, Tensor grad_real, Tensor grad_fake, Tensor grad_q)");
+  m.def(
+      "adam_update(Tensor(a!) masters, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) steps, "
+      "Tensor(e!)? weights, Tensor(f!)? average, Tensor[] gradients, int[] places, int[] groups, "
+      "float[] learning_rates, float beta1, float beta2, float eps, float average_decay, Tensor? grad_scale, "
+      "Tensor? found_inf) -> ()");
+  m.def(
+      "batch_norm_act(Tensor x, Tensor weight, Tensor bias, Tensor(a!)? running_mean, Tensor(b!)? running_var, "
+      "Tensor(c!)? batches, int[] parts, float eps, float momentum, float slope) "
+      "-> (Tensor y, Tensor mean, Tensor rstd)");
+  m.def(
+      "batch_norm_act_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias, "
+      "int[] parts, float slope, bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
 }

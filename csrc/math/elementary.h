@@ -23,6 +23,17 @@ INFOGAN_FAST_HD float fused(float a, float b, float c) {
 #endif
 }
 
+INFOGAN_FAST_HD double fused(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+  return fma(a, b, c);
+#else
+  return __builtin_fma(a, b, c);
+#endif
+}
+
+INFOGAN_FAST_HD float square_root(float x) { return sqrtf(x); }
+INFOGAN_FAST_HD double square_root(double x) { return sqrt(x); }
+
 INFOGAN_FAST_HD uint32_t float_bits(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);

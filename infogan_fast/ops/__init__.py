@@ -7,6 +7,8 @@ its fake (meta) kernel and autograd. The functions here are the public way to ca
 
 from __future__ import annotations
 
+from infogan_fast.ops.adam_update import adam_update
+from infogan_fast.ops.batch_norm_act import RunningStatistics, batch_norm_act
 from infogan_fast.ops.gather_images import Gathered, gather_images
 from infogan_fast.ops.infogan_loss import InfoGANLoss, LossWeights, infogan_loss
 from infogan_fast.ops.rng_state import rng_state
@@ -17,6 +19,9 @@ __all__ = [
     "InfoGANLoss",
     "Latents",
     "LossWeights",
+    "RunningStatistics",
+    "adam_update",
+    "batch_norm_act",
     "gather_images",
     "infogan_loss",
     "rng_state",

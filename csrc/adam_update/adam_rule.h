@@ -1,0 +1,49 @@
+// Adam (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1) for one weight, and the factors that one update needs.
+#pragma once
+#include "math/elementary.h"
+
+namespace infogan_fast {
+
+// beta^n by squaring: the same bits on every device.
+INFOGAN_FAST_HD double integer_power(double beta, int64_t n) {
+  double result = 1.0;
+  for (double square = beta; n > 0; n >>= 1, square *= square)
+    if (n & 1) result *= square;
+  return result;
+}
+
+template <class A>
+struct AdamFactors {
+  A keep1, keep2;  // 1 - beta
+  A beta2, step_size, root_scale, eps;
+  A unscale;        // of the gradients
+  A average_share;  // by which the moving average moves towards the weight
+};
+
+// `step` counts the group's updates, this one included, and `first_step` those of the first group, by which the moving
+// average follows faster at first.
+template <class A>
+INFOGAN_FAST_HD AdamFactors<A> adam_factors(double learning_rate, double beta1, double beta2, double eps, int64_t step,
+                                            int64_t first_step, double scale, double average_decay) {
+  const double correction1 = 1.0 - integer_power(beta1, step), correction2 = 1.0 - integer_power(beta2, step);
+  const double early = 9.0 / (static_cast<double>(first_step) + 10.0), late = 1.0 - average_decay;
+  return AdamFactors<A>{static_cast<A>(1.0 - beta1),
+                        static_cast<A>(1.0 - beta2),
+                        static_cast<A>(beta2),
+                        static_cast<A>(learning_rate / correction1),
+                        static_cast<A>(1.0 / sqrt(correction2)),
+                        static_cast<A>(eps),
+                        static_cast<A>(1.0 / scale),
+                        static_cast<A>(early > late ? early : late)};
+}
+
+template <class A>
+INFOGAN_FAST_HD void adam_rule(const AdamFactors<A>& f, A gradient, A& weight, A& exp_avg, A& exp_avg_sq) {
+  const A g = gradient * f.unscale;
+  exp_avg = fused(f.keep1, g - exp_avg, exp_avg);
+  exp_avg_sq = fused(f.keep2 * g, g, exp_avg_sq * f.beta2);
+  const A root = fused(square_root(exp_avg_sq), f.root_scale, f.eps);
+  weight = fused(-f.step_size, exp_avg / root, weight);
+}
+
+}  // namespace infogan_fast
