@@ -53,7 +53,7 @@ __device__ void store_eight(T* to, const A (&from)[kAdamWidth]) {
     V stored;
 #pragma unroll
     for (int j = 0; j < V::kCount; ++j) stored.values[j] = Converter<T>::from(from[v * V::kCount + j]);
-    reinterpret_cast<V*>(to)[v] = stored;
+    store_vector(to + v * V::kCount, stored);
   }
 }
 

@@ -82,7 +82,7 @@ __device__ void store_channels(const NormLayout& a, const NormBlock<A>& b, T* va
       V stored;
 #pragma unroll
       for (int j = 0; j < V::kCount; ++j) stored.values[j] = Converter<T>::from(from[v * V::kCount + j]);
-      reinterpret_cast<V*>(to)[v] = stored;
+      store_vector(to + v * V::kCount, stored);
     }
     return;
   }
@@ -99,7 +99,8 @@ __device__ void load_each(const A* from, int count, A (&to)[kNormWidth]) {
 }
 
 // What each warp left in `scratch`, [kNormWarps, kCount, kNormColumns], is added up to `totals`, from the quantity
-// `first` on. Every thread of the block takes part; afterwards all may read the totals.
+// `first` on. Every thread of the block takes part; afterwards all may read the totals, until the next call's first
+// barrier.
 template <int kCount, class A>
 __device__ void add_warps(const NormBlock<A>& b, int first) {
   const int thread = static_cast<int>(threadIdx.x);
@@ -196,7 +197,7 @@ __device__ void write_rows(const NormLayout& a, const NormBlock<A>& b, const T* 
 
 // Forward, parts of few rows: a block goes through all of them, since each moves the running statistics in turn.
 template <class T, class A>
-__global__ void __launch_bounds__(kNormThreads, 2)
+__global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_kernel(const NormLayout a, const T* x, const A* weight, const A* bias, Running<A> running, T* y,
                           A* mean, A* rstd) {
   SHARED(A, scratch, kNormWarps * kNormColumns);
@@ -216,7 +217,6 @@ __global__ void __launch_bounds__(kNormThreads, 2)
     }
     __syncthreads();
     write_rows(a, b, x, weight, bias, y, a.starts[part], a.starts[part + 1]);
-    __syncthreads();  // the next part's totals are written to the same place
   }
   if (running.batches != nullptr && blockIdx.x == 0 && thread == 0) *running.batches += a.parts;
 }
@@ -238,7 +238,7 @@ __device__ inline int64_t chunk_end(const NormLayout& a, int32_t part, int32_t c
 
 // Forward, parts of many rows, first kernel: mean and squared distances of each chunk, partials [chunks, 2, channels].
 template <class T, class A>
-__global__ void __launch_bounds__(kNormThreads, 2)
+__global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_moments_kernel(const NormLayout a, const T* x, A* partials) {
   SHARED(A, scratch, kNormWarps * kNormColumns);
   SHARED(A, totals, 2 * kNormColumns);
@@ -285,7 +285,7 @@ __device__ void combine_moments(const NormLayout& a, const NormBlock<A>& b, cons
 // Second kernel: each block adds up its part's chunks and writes its own; those of the first chunk also move the
 // running statistics.
 template <class T, class A>
-__global__ void __launch_bounds__(kNormThreads, 2)
+__global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_rows_kernel(const NormLayout a, const T* x, const A* weight, const A* bias, const A* partials,
                                Running<A> running, T* y, A* mean, A* rstd) {
   SHARED(A, scratch, kNormWarps * kNormColumns);
@@ -308,7 +308,6 @@ __global__ void __launch_bounds__(kNormThreads, 2)
   write_rows(a, b, x, weight, bias, y, chunk_begin(a, part, chunk), chunk_end(a, part, chunk));
   if (running.mean == nullptr || chunk != 0) return;
   for (int32_t each = 0; each < a.parts; ++each) {
-    __syncthreads();  // the totals before are read
     combine_moments(a, b, partials, each);
     if (has_channel) finish_moments(a, a.rows_of(each), m, r, running, channel);
   }
@@ -385,7 +384,7 @@ __device__ void write_gradients(const NormLayout& a, const NormBlock<A>& b, cons
 
 // Backward, parts of few rows.
 template <class T, class A>
-__global__ void __launch_bounds__(kNormThreads, 2)
+__global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_backward_kernel(const NormLayout a, const T* grad_y, const T* x, const A* mean, const A* rstd,
                                    const A* weight, const A* bias, T* grad_x, A* grad_weight, A* grad_bias) {
   SHARED(A, scratch, 2 * kNormWarps * kNormColumns);
@@ -403,7 +402,6 @@ __global__ void __launch_bounds__(kNormThreads, 2)
       of_weight += totals[kNormColumns + thread];
     }
     write_gradients(a, b, c, grad_y, x, grad_x, end - begin, begin, end);
-    __syncthreads();  // the next part's totals are written to the same place
   }
   if (grad_weight != nullptr && thread < kNormColumns && channel < a.channels) {
     grad_weight[channel] = of_weight;
@@ -413,7 +411,7 @@ __global__ void __launch_bounds__(kNormThreads, 2)
 
 // Backward, parts of many rows, first kernel: the sums of each chunk, partials [chunks, 2, channels].
 template <class T, class A>
-__global__ void __launch_bounds__(kNormThreads, 2)
+__global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_sums_kernel(const NormLayout a, const T* grad_y, const T* x, const A* mean, const A* rstd,
                                const A* weight, const A* bias, A* partials) {
   SHARED(A, scratch, 2 * kNormWarps * kNormColumns);
@@ -451,7 +449,7 @@ __device__ void combine_sums(const NormLayout& a, const NormBlock<A>& b, const A
 // Second kernel: each block adds up its part's chunks and writes its own; those of the first chunk also write the
 // gradients of weight and bias.
 template <class T, class A>
-__global__ void __launch_bounds__(kNormThreads, 2)
+__global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_gradients_kernel(const NormLayout a, const T* grad_y, const T* x, const A* mean, const A* rstd,
                                     const A* weight, const A* bias, const A* partials, T* grad_x, A* grad_weight,
                                     A* grad_bias) {
@@ -467,7 +465,6 @@ __global__ void __launch_bounds__(kNormThreads, 2)
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + thread;
   A of_weight = A(0), of_bias = A(0);
   for (int32_t each = 0; each < a.parts; ++each) {
-    __syncthreads();  // the totals before are read
     combine_sums(a, b, partials, each);
     if (thread < kNormColumns) {
       of_bias += totals[thread];

@@ -1,5 +1,8 @@
 // Conversions of half types, which kernels only convert and never calculate with, and 128-bit vectors.
 #pragma once
+#include <cstdint>
+#include <cstring>
+
 #include "common/launch.h"
 
 namespace infogan_fast {
@@ -34,5 +37,24 @@ struct alignas(16) Vector {
   static constexpr int kCount = 16 / sizeof(T);
   T values[kCount];
 };
+
+// One 128-bit store. By CUDA's own function, which is always one: where conversions come before them, a compiler may
+// leave the words of an assignment apart.
+template <class T>
+__device__ void store_vector(T* to, const Vector<T>& vector) {
+  uint32_t words[4];
+  if constexpr (sizeof(T) == 2) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      uint16_t low, high;
+      memcpy(&low, &vector.values[2 * i], sizeof low);
+      memcpy(&high, &vector.values[2 * i + 1], sizeof high);
+      words[i] = static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
+    }
+  } else {
+    memcpy(words, &vector, sizeof words);
+  }
+  __stwb(reinterpret_cast<uint4*>(to), uint4{words[0], words[1], words[2], words[3]});
+}
 
 }  // namespace infogan_fast

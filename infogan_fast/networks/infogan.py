@@ -84,13 +84,13 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """[B, latent_dim] -> [B, C, S, S] in [0, 1]."""
-        x = functional.relu_(self.fc1_norm(self.fc1(latents)))
-        x = functional.relu_(self.fc2_norm(self.fc2(x)))
+        x = normalised(self.fc1_norm, self.fc1(latents))
+        x = normalised(self.fc2_norm, self.fc2(x))
         # Features lie as (row, column, channel), which is what channels_last convolutions read without a
         # copy.
         x = x.unflatten(1, self.base).permute(0, 3, 1, 2)
         for up, norm in zip(self.ups, self.up_norms, strict=True):
-            x = functional.relu_(norm(up(x)))
+            x = normalised(norm, up(x))
         return torch.sigmoid(self.image(x))
 
 
@@ -115,9 +115,9 @@ class Trunk(nn.Module):
         # Not in place: on a CPU the image layer's output is a view, which autograd would copy back and forth.
         x = functional.leaky_relu(self.image(images), self.slope)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
-            x = functional.leaky_relu_(normalised(norm, conv(x), parts), self.slope)
+            x = normalised(norm, conv(x), parts, self.slope)
         x = self.fc(x.permute(0, 2, 3, 1).flatten(1))
-        return functional.leaky_relu_(normalised(self.fc_norm, x, parts), self.slope)
+        return normalised(self.fc_norm, x, parts, self.slope)
 
 
 class QHead(nn.Module):
@@ -132,8 +132,8 @@ class QHead(nn.Module):
 
     def forward(self, features: Tensor, parts: Sequence[int] = ()) -> Tensor:
         """[B, 1024] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
-        x = normalised(self.fc1_norm, self.fc1(features), parts)
-        y: Tensor = self.fc2(functional.leaky_relu_(x, self.slope))
+        x = normalised(self.fc1_norm, self.fc1(features), parts, self.slope)
+        y: Tensor = self.fc2(x)
         return y
 
 

@@ -116,7 +116,7 @@ def adversarial(
     )
     radius, given = _RADIUS * math.sqrt(noise.noise_dim), images.detach().to(dtype)
     probes = (given + _PROBE * radius * _unit_vectors(drawn.inputs.view(images.shape))).requires_grad_()
-    outputs = q_of(torch.cat([given, probes]))
+    outputs = q_of(torch.cat([given, probes]).to(images.dtype))
     before, after = outputs.chunk(2)
     gradient = torch.zeros_like(after, dtype=torch.promote_types(after.dtype, torch.float32))
     add_divergence_gradient(gradient, spec, after, before)

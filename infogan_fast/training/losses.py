@@ -119,9 +119,8 @@ class Losses:
         values = answers.detach().to(torch.promote_types(answers.dtype, torch.float32))
         layout = adversarial_rows, self.fixed_log_variance, slant
         given, gradient = Answers(values, *layout), Answers(torch.zeros_like(values), *layout)
-        with torch.autocast(self.device.type, enabled=False):
-            for term in terms:
-                measured = term.add_gradient(given, gradient, self.spec, self.term_state[term.name])
-                if measured is not None:
-                    self.metrics.add(term.name, measured)
+        for term in terms:
+            measured = term.add_gradient(given, gradient, self.spec, self.term_state[term.name])
+            if measured is not None:
+                self.metrics.add(term.name, measured)
         return gradient.values

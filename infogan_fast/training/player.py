@@ -1,23 +1,40 @@
-"""A player of the game: its weights, its optimizer and its gradient scaler."""
+"""A player of the game: its weights, their gradients, Adam, and the gradient scaler.
+
+The weights of a player lie in one flat buffer of full precision, the masters, on which Adam works. With mixed
+precision the networks compute on a copy of them in low precision, which Adam writes along with them, so that
+no update casts a weight or a gradient. The weights of batch normalisation stay in full precision.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from infogan_fast import ops
+
+_ALIGNMENT = 64  # elements: 128 bytes of a half type, on which matrix products load at full speed
 
 
 class Player:
     """Weights that one Adam updates.
 
+    The data of the parameters becomes views of the player's buffers.
+
     Args:
         groups: weights and their learning rate.
         betas: of Adam.
         device: where the weights are.
-        scaled: whether gradients are scaled, for float16. Each player has its own scale, so that an overflow
-            of one leaves the other's alone.
+        low: the half type that the weights are copied to; None leaves all in full precision.
+        full: weights that keep full precision.
+        average: whether to keep a moving average of the first group's weights.
+        average_decay: of that average; it follows faster at first. See :func:`ops.adam_update`.
     """
+
+    #: A GradScaler leaves scale and overflow to :meth:`step`, on the device.
+    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -25,39 +42,199 @@ class Player:
         betas: tuple[float, float],
         device: torch.device,
         *,
-        scaled: bool,
+        low: torch.dtype | None = None,
+        full: frozenset[nn.Parameter] = frozenset(),
+        average: bool = False,
+        average_decay: float = 0.0,
     ) -> None:
         self.parameters = [parameter for parameters, _ in groups for parameter in parameters]
-        # A graph reads the step and the learning rate from the device.
-        cuda = device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": list(parameters), "lr": torch.full((), lr, device=device) if cuda else lr}
-                for parameters, lr in groups
-            ],
-            betas=betas,
-            fused=True,
-            capturable=cuda,
-        )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        self.learning_rates = [lr for _, lr in groups]
+        self.betas, self.low, self.average_decay = betas, low, average_decay
+        #: What GradScaler looks through.
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": list(parameters), "lr": lr, "betas": betas, "eps": 1e-8} for parameters, lr in groups
+        ]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=low == torch.float16)
         self._one = torch.ones((), device=device)
+        self._groups = [group for group, (parameters, _) in enumerate(groups) for _ in parameters]
+        self._places: list[int] = []
+        end = ends_first = 0
+        for parameter, group in zip(self.parameters, self._groups, strict=True):
+            self._places.append(end)
+            end += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
+            ends_first = end if group == 0 else ends_first
+        dtype = torch.promote_types(self.parameters[0].dtype, torch.float32)
+        self.masters, self.exp_avg, self.exp_avg_sq = (
+            torch.zeros(end, dtype=dtype, device=device) for _ in range(3)
+        )
+        self.steps = torch.zeros(len(groups), dtype=torch.int64, device=device)
+        self._weights = None if low is None else torch.zeros(end, dtype=low, device=device)
+        self.average = self.masters.new_zeros(ends_first) if average else None
+        self._gradients: list[tuple[int, Tensor]] = []
+        self._own(full)
+
+    @torch.no_grad()
+    def _own(self, full: frozenset[nn.Parameter]) -> None:
+        for i, parameter in enumerate(self.parameters):
+            master = self._view(self.masters, i)
+            master.copy_(parameter)
+            if self.average is not None and self._groups[i] == 0:
+                self._view(self.average, i).copy_(parameter)
+            whole = self._weights is None or parameter in full
+            parameter.data = master if whole else self._view(self._weights, i)
+        self.round_weights()
+
+    def _view(self, buffer: Tensor | None, i: int) -> Tensor:
+        assert buffer is not None
+        parameter = self.parameters[i]
+        return buffer.as_strided(parameter.shape, parameter.stride(), self._places[i])
+
+    def master_of(self, parameter: nn.Parameter) -> Tensor:
+        """A parameter's weights in full precision, its shape."""
+        return self._view(self.masters, self._index_of(parameter))
+
+    def average_of(self, parameter: nn.Parameter) -> Tensor:
+        """The moving average of a parameter of the first group."""
+        return self._view(self.average, self._index_of(parameter))
+
+    def moments_of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
+        """Adam's first and second moment of a parameter."""
+        i = self._index_of(parameter)
+        return self._view(self.exp_avg, i), self._view(self.exp_avg_sq, i)
+
+    def _index_of(self, parameter: nn.Parameter) -> int:
+        return next(i for i, own in enumerate(self.parameters) if own is parameter)
+
+    def round_weights(self) -> None:
+        """Copy the masters to the weights in low precision, after something other than Adam changed them."""
+        if self._weights is not None:
+            self._weights.copy_(self.masters)
 
     def scale(self) -> Tensor | None:
         """The factor of the gradients, [], on the device; None without scaling."""
         # Scaling a one is the public way to a GradScaler's scale that leaves it on the device.
         return self.scaler.scale(self._one) if self.scaler.is_enabled() else None
 
-    def update(self) -> None:
-        """Take a step of Adam with the current gradients, and free them."""
-        # A disabled scaler only steps. An enabled one gives its scale and the overflow to the fused
-        # optimizer, on the device.
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        # Freed, not zeroed: accumulating into kept buffers costs another pass over them.
-        self.optimizer.zero_grad(set_to_none=True)
+    def backward(
+        self,
+        outputs: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        *,
+        group: int | None = None,
+        retain_graph: bool = False,
+    ) -> None:
+        """Differentiate with respect to the player's weights, or those of one group, and keep the gradients
+        for the next update.
 
-    def forget(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Zero, in place, Adam's moments and step counts of these weights."""
-        for parameter in parameters:
-            for value in self.optimizer.state[parameter].values():
-                value.zero_()
+        Args:
+            outputs: of the networks.
+            gradients: with respect to them, already scaled.
+            group: of the weights; None for all.
+            retain_graph: as for ``torch.autograd.grad``.
+        """
+        chosen = [i for i, of in enumerate(self._groups) if group in (None, of)]
+        inputs = [self.parameters[i] for i in chosen]
+        found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=retain_graph)
+        for i, gradient in zip(chosen, found, strict=True):
+            self._gradients.append((i, _in_memory_order(gradient, self.parameters[i])))
+
+    def gradient_of(self, parameter: nn.Parameter) -> Tensor | None:
+        """The gradient for the next update, scaled; None if there is none."""
+        found = [g for i, g in self._gradients if self.parameters[i] is parameter]
+        return sum(found[1:], found[0]) if found else None
+
+    def update(self) -> None:
+        """Take a step of Adam with the gradients, and forget them."""
+        if self.scaler.is_enabled():
+            for parameter in self.parameters:
+                parameter.grad = self.gradient_of(parameter)  # where a GradScaler looks for overflows
+            self.scaler.step(self)  # type: ignore[arg-type]
+            self.scaler.update()
+            for parameter in self.parameters:
+                parameter.grad = None
+        else:
+            self.step()
+        self._gradients = []
+
+    def step(self) -> None:
+        """Adam by itself: what a GradScaler calls."""
+        ordered = sorted(self._gradients, key=lambda found: found[0])
+        ops.adam_update(
+            self.masters,
+            self.exp_avg,
+            self.exp_avg_sq,
+            self.steps,
+            [gradient for _, gradient in ordered],
+            [self._places[i] for i, _ in ordered],
+            [self._groups[i] for i, _ in ordered],
+            self.learning_rates,
+            betas=self.betas,
+            weights=self._weights,
+            average=self.average,
+            average_decay=self.average_decay,
+            grad_scale=getattr(self, "grad_scale", None),
+            found_inf=getattr(self, "found_inf", None),
+        )
+
+    @torch.no_grad()
+    def forget(self, group: int) -> None:
+        """Zero, in place, Adam's moments and step count of a group."""
+        for parameter, of in zip(self.parameters, self._groups, strict=True):
+            if of == group:
+                for moment in self.moments_of(parameter):
+                    moment.zero_()
+        self.steps[group] = 0
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """What an update changes in place besides the masters, with a name for each."""
+        for i, parameter in enumerate(self.parameters):
+            first, second = self.moments_of(parameter)
+            yield from ((f"{i}.exp_avg", first), (f"{i}.exp_avg_sq", second))
+        yield "steps", self.steps
+        if self._weights is not None:
+            yield "weights", self._weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and step counts, as ``torch.optim.Adam`` has them."""
+        state = {}
+        for i, (parameter, group) in enumerate(zip(self.parameters, self._groups, strict=True)):
+            first, second = self.moments_of(parameter)
+            state[i] = {"step": self.steps[group].float(), "exp_avg": first, "exp_avg_sq": second}
+        numbers, at = [], 0
+        for group in self.param_groups:
+            count = len(group["params"])
+            numbers.append({**group, "params": list(range(at, at + count))})
+            at += count
+        return {"state": state, "param_groups": numbers}
+
+    @torch.no_grad()
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Copy what :meth:`state_dict`, or that of a ``torch.optim.Adam`` over the same weights, gave.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is of other weights.
+        """
+        sizes = [len(group["params"]) for group in saved["param_groups"]]
+        own = [len(group["params"]) for group in self.param_groups]
+        if sizes != own:
+            raise ValueError(f"Adam's state is of groups of {sizes} weights; expected {own}")
+        for buffer in (self.exp_avg, self.exp_avg_sq, self.steps):
+            buffer.zero_()
+        if not saved["state"]:  # before torch.optim.Adam's first update
+            return
+        for i, parameter in enumerate(self.parameters):
+            values = saved["state"][i]
+            for moment, name in zip(self.moments_of(parameter), ("exp_avg", "exp_avg_sq"), strict=True):
+                if values[name].shape != moment.shape:
+                    shape, expected = list(values[name].shape), list(moment.shape)
+                    raise ValueError(f"{name} of weight {i} has shape {shape}; expected {expected}")
+                moment.copy_(values[name])
+            self.steps[self._groups[i]] = int(values["step"])
+
+
+def _in_memory_order(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
+    """The gradient with its elements in the parameter's order in memory."""
+    sizes, strides = gradient.shape, zip(gradient.stride(), parameter.stride(), strict=True)
+    if all(size == 1 or a == b for size, (a, b) in zip(sizes, strides, strict=True)):
+        return gradient
+    return torch.empty_like(parameter, dtype=gradient.dtype).copy_(gradient)

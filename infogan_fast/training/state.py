@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from infogan_fast.training.player import Player
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Counter:
     value: int = 0
 
 
-Entry = Tensor | list[Tensor] | nn.Module | torch.optim.Optimizer | torch.amp.GradScaler | Counter | None
+Entry = Tensor | list[Tensor] | nn.Module | Player | torch.amp.GradScaler | Counter | None
 
 #: Checkpoints of version 0.1 hold these even if the objective does not use them.
 _ALWAYS_SAVED = frozenset({"joints"})
@@ -57,9 +58,8 @@ class State:
             elif isinstance(entry, nn.Module):
                 yield from ((f"{name}.{key}", tensor) for key, tensor in entry.named_parameters())
                 yield from ((f"{name}.{key}", tensor) for key, tensor in entry.named_buffers())
-            elif isinstance(entry, torch.optim.Optimizer):
-                for i, values in enumerate(entry.state.values()):
-                    yield from ((f"{name}.{i}.{key}", tensor) for key, tensor in values.items())
+            elif isinstance(entry, Player):
+                yield from ((f"{name}.{key}", tensor) for key, tensor in entry.named_tensors())
 
     def not_finite(self) -> list[str]:
         """Names of the tensors that hold an infinity or a NaN; waits for the device."""
@@ -100,12 +100,6 @@ def _load(entry: Entry, saved: Any) -> None:
             own.copy_(value)
     elif isinstance(entry, Counter):
         entry.value = saved
-    elif isinstance(entry, torch.optim.Optimizer):
-        # The device and the settings of this run, whatever the state was saved on.
-        own_settings = [{k: v for k, v in group.items() if k != "params"} for group in entry.param_groups]
-        entry.load_state_dict(copy.deepcopy(saved))  # it keeps tensors that need no conversion
-        for group, settings in zip(entry.param_groups, own_settings, strict=True):
-            group.update(settings)
     elif isinstance(entry, torch.amp.GradScaler):
         if entry.is_enabled():
             entry.load_state_dict(saved)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,22 @@ class Batch:
     fake: Tensor = field(init=False)
 
 
+#: Q's weights among the groups of the player that updates the generator and Q.
+_Q_GROUP = 1
+
+
+def _in_full_precision(networks: InfoGAN, players: Sequence[Player]) -> InfoGAN:
+    """The networks with the players' masters as weights, and the same buffers."""
+    kept = {id(tensor): tensor for tensor in (*networks.parameters(), *networks.buffers())}
+    result = copy.deepcopy(networks, kept)  # the modules alone
+    owners = {id(parameter): player for player in players for parameter in player.parameters}
+    for own, computed in zip(result.modules(), networks.modules(), strict=True):
+        for name, parameter in computed.named_parameters(recurse=False):
+            master = owners[id(parameter)].master_of(parameter)
+            setattr(own, name, nn.Parameter(master, requires_grad=False))
+    return result
+
+
 @contextlib.contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Within the block, the weights of these modules get no gradient."""
@@ -75,21 +91,22 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 class TrainingStep:
-    """Networks, optimizers, images and random state of a run, and the iteration that advances them.
+    """Networks, players, images and random state of a run, and the iteration that advances them.
 
-    ``phases`` is the iteration: calling the step runs them in order. ``state`` is everything that lasts from
-    one update to the next. ``losses`` measures what :meth:`take_metrics` returns.
+    ``networks`` are those that compute, ``full`` the same with their weights in full precision. ``phases`` is
+    the iteration: calling the step runs them in order. ``state`` is everything that lasts from one update to
+    the next. ``losses`` measures what :meth:`take_metrics` returns.
 
     Args:
         spec: the latents; at least one code.
-        networks: in training mode, on the device and in the dtype to train in.
+        networks: in training mode, on the device, in float32 or float64.
         objective: see :class:`Objective`.
         images: uint8 [N, C, S, S], on the device; or in host memory if they do not fit, and then each
             batch is copied.
         batch_size: B, at least 2; more than N is fine.
         seed: of the latents, the order of the images, their copies and Q's second head.
-        amp: None for the networks' own dtype, or the dtype of autocast: bfloat16, or float16, which brings a
-            GradScaler for each player.
+        amp: None for the networks' own dtype, or the half type that the networks' weights become, next to
+            masters in float32: bfloat16, or float16, which brings a GradScaler for each player.
         cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
             bits. Needs a CUDA device with the images on it.
         steps_per_replay: updates in one graph.
@@ -145,16 +162,12 @@ class TrainingStep:
 
     def _create_state(self) -> None:
         networks, objective, device = self.networks, self.objective, self.device
-        betas, scaled = (objective.beta1, objective.beta2), self.amp == torch.float16
-        self._q_parameters = list(networks.q_head.parameters())
-        discriminator = [*networks.trunk.parameters(), *networks.d_head.parameters()]
-        generator = list(networks.generator.parameters())
-        self.player_d = Player([(discriminator, objective.lr_d)], betas, device, scaled=scaled)
-        groups = [(generator, objective.lr_g), (self._q_parameters, objective.lr_q)]
-        self.player_g = Player(groups, betas, device, scaled=scaled)
         self.ema: Generator | None = None
         if objective.ema > 0:
             self.ema = copy.deepcopy(networks.generator).requires_grad_(False)
+        self._make_players()
+        players = (self.player_d, self.player_g)
+        self.full = networks if self.amp is None else _in_full_precision(networks, players)
         self.rng = ops.rng_state(self.seed, device=device)
         self.order = ops.rng_state(self.seed, device=self.images.device)
         self.copy_rng = copy_state(self.seed, device)
@@ -164,9 +177,9 @@ class TrainingStep:
         self.done = Counter()
 
         self.state = State()
-        self.state.register("networks", networks)
-        self.state.register("optimizer_d", self.player_d.optimizer)
-        self.state.register("optimizer_g", self.player_g.optimizer)
+        self.state.register("networks", self.full)
+        self.state.register("optimizer_d", self.player_d)
+        self.state.register("optimizer_g", self.player_g)
         self.state.register("scaler_d", self.player_d.scaler)
         self.state.register("scaler_g", self.player_g.scaler)
         self.state.register("ema", self.ema)
@@ -179,6 +192,27 @@ class TrainingStep:
         self.state.register("terms", self.losses.metrics.sums)
         self.state.register("updates", self.updates)
         self.state.register("done", self.done)
+
+    def _make_players(self) -> None:
+        networks, objective = self.networks, self.objective
+        betas = (objective.beta1, objective.beta2)
+        norms = [m for m in networks.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        full = frozenset(parameter for norm in norms for parameter in norm.parameters())
+        discriminator = [*networks.trunk.parameters(), *networks.d_head.parameters()]
+        generator, q = list(networks.generator.parameters()), list(networks.q_head.parameters())
+        self.player_d = Player([(discriminator, objective.lr_d)], betas, self.device, low=self.amp, full=full)
+        self.player_g = Player(
+            [(generator, objective.lr_g), (q, objective.lr_q)],
+            betas,
+            self.device,
+            low=self.amp,
+            full=full,
+            average=self.ema is not None,
+            average_decay=objective.ema,
+        )
+        if self.ema is not None:
+            for average, weight in zip(self.ema.parameters(), generator, strict=True):
+                average.data = self.player_g.average_of(weight)
 
     def _list_phases(self) -> list[tuple[str, Callable[[Batch], None]]]:
         phases: list[tuple[str, Callable[[Batch], None]]] = [("gather", self._gather)]
@@ -195,8 +229,6 @@ class TrainingStep:
             phases.append(("discriminator update", lambda batch: self.player_d.update()))
             phases.append(("generator gradients", self._generator_gradients))
         phases.append(("generator update", lambda batch: self.player_g.update()))
-        if self.ema is not None:
-            phases.append(("moving average", self._moving_average))
         return phases
 
     def __call__(self) -> None:
@@ -210,7 +242,7 @@ class TrainingStep:
             scalers = (self.player_d.scaler, self.player_g.scaler)
             with phase("capture"):
                 run = functools.partial(self._iterate, self.steps_per_replay)
-                self._graph = capture(run, self.state.tensors, scalers, self.device)
+                self._graph = capture(run, self.state.tensors(), scalers, self.device)
         with phase("replay"):
             self._graph.replay()
         self.updates.value += self.steps_per_replay
@@ -238,8 +270,9 @@ class TrainingStep:
         """Reset Q's head, its moments in Adam and the state of the terms, if it is time."""
         if not self.done.value == self.objective.restart_q > 0:
             return
-        draw_weights(self.networks.q_head, ~self.seed)
-        self.player_g.forget(self._q_parameters)
+        draw_weights(self.full.q_head, ~self.seed)
+        self.player_g.round_weights()
+        self.player_g.forget(_Q_GROUP)
         for term in self.terms:
             term.restart(self.losses.term_state[term.name])
 
@@ -257,13 +290,6 @@ class TrainingStep:
         self.updates.value = 0
         return means
 
-    def _autocast(self, *, reuse: bool = False) -> torch.autocast:
-        # A cache of a cast is for weights used twice, and must not be in graph capture.
-        cache = reuse and self.device.type == "cpu"
-        return torch.autocast(
-            self.device.type, dtype=self.amp, enabled=self.amp is not None, cache_enabled=cache
-        )
-
     def _gather(self, batch: Batch) -> None:
         gathered = ops.gather_images(self.order, self.images, self.batch_size, dtype=self.dtype).batch
         batch.real = gathered.permute(0, 3, 1, 2).to(self.device)
@@ -280,7 +306,7 @@ class TrainingStep:
             return
 
         def q_of(images: Tensor) -> Tensor:
-            with self._autocast(), frozen(networks.trunk, networks.q_head):
+            with frozen(networks.trunk, networks.q_head):
                 features = networks.trunk(images, parts=(count, count))
                 q: Tensor = networks.q_head(features, parts=(count, count))
             return q
@@ -292,22 +318,20 @@ class TrainingStep:
         batch.latents = ops.sample_latents(self.rng, self.batch_size, self.spec, dtype=self.dtype)
 
     def _generate(self, batch: Batch) -> None:
-        with self._autocast():
-            batch.fake = self.networks.generator(batch.latents.inputs)
+        batch.fake = self.networks.generator(batch.latents.inputs)
 
     def _discriminator_gradients(self, batch: Batch) -> None:
         networks, views = self.networks, self._views(batch)
         parts = [len(images) for images in views]
-        with self._autocast():
-            images = torch.cat([*views, batch.fake.detach()])
-            features = networks.trunk(images, parts=(*parts, self.batch_size))
-            fake_features = features[-self.batch_size :]
-            fake_logits = networks.d_head(fake_features)
-            real_logits, answers = self._heads_on_views(features[: sum(parts)], parts)
-            q = None
-            if self._through_trunk:
-                with frozen(networks.q_head):
-                    q = networks.q_head(fake_features)
+        images = torch.cat([*views, batch.fake.detach()])
+        features = networks.trunk(images, parts=(*parts, self.batch_size))
+        fake_features = features[-self.batch_size :]
+        fake_logits = networks.d_head(fake_features)
+        real_logits, answers = self._heads_on_views(features[: sum(parts)], parts)
+        q = None
+        if self._through_trunk:
+            with frozen(networks.q_head):
+                q = networks.q_head(fake_features)
         loss = self.losses.discriminator(real_logits, fake_logits, q, batch.latents, self.player_d.scale())
         outputs, gradients = [real_logits, fake_logits], [loss.grad_real, loss.grad_fake]
         if q is not None:
@@ -316,20 +340,19 @@ class TrainingStep:
         if answers is not None:
             for_d, for_q = self._term_gradients(batch, answers)
             # Back through Q's head once for each player, since each has its own scale.
-            torch.autograd.backward([answers], [for_q], inputs=self._q_parameters, retain_graph=True)
+            self.player_g.backward([answers], [for_q], group=_Q_GROUP, retain_graph=True)
             outputs.append(answers)
             gradients.append(for_d)
         with frozen(networks.q_head):
-            torch.autograd.backward(outputs, gradients, inputs=self.player_d.parameters)
+            self.player_d.backward(outputs, gradients)
 
     def _gradients_of_both(self, batch: Batch) -> None:
         networks, views = self.networks, self._views(batch)
         parts = [len(images) for images in views]
-        with self._autocast(reuse=True):
-            features = networks.trunk(torch.cat(views), parts=parts)
-            real_logits, answers = self._heads_on_views(features, parts)
-            features = networks.trunk(batch.fake)
-            fake_logits, q = networks.d_head(features), networks.q_head(features)
+        features = networks.trunk(torch.cat(views), parts=parts)
+        real_logits, answers = self._heads_on_views(features, parts)
+        features = networks.trunk(batch.fake)
+        fake_logits, q = networks.d_head(features), networks.q_head(features)
         codes = q if self._through_trunk else None
         d_loss = self.losses.discriminator(
             real_logits, fake_logits, codes, batch.latents, self.player_d.scale()
@@ -346,24 +369,17 @@ class TrainingStep:
             gradients.append(for_d)
             g_outputs.append(answers)
             g_gradients.append(for_q)
-        torch.autograd.backward(outputs, gradients, retain_graph=True, inputs=self.player_d.parameters)
+        self.player_d.backward(outputs, gradients, retain_graph=True)
         with frozen(networks.trunk, networks.d_head):
-            torch.autograd.backward(g_outputs, g_gradients, inputs=self.player_g.parameters)
+            self.player_g.backward(g_outputs, g_gradients)
 
     def _generator_gradients(self, batch: Batch) -> None:
         networks = self.networks
-        with self._autocast(), frozen(networks.trunk, networks.d_head):
+        with frozen(networks.trunk, networks.d_head):
             features = networks.trunk(batch.fake)
             logits, q = networks.d_head(features), networks.q_head(features)
         loss = self.losses.generator(logits, q, batch.latents, self.player_g.scale())
-        torch.autograd.backward([logits, q], [loss.grad_fake, loss.grad_q])
-
-    def _moving_average(self, batch: Batch) -> None:
-        assert self.ema is not None
-        # The latents' step counts the updates where a graph can read it.
-        share = (9.0 / (self.rng[1] + 10.0)).clamp_min(1.0 - self.objective.ema)
-        for average, weight in zip(self.ema.parameters(), self.networks.generator.parameters(), strict=True):
-            average.lerp_(weight.detach(), share.to(weight.dtype))
+        self.player_g.backward([logits, q], [loss.grad_fake, loss.grad_q])
 
     def _views(self, batch: Batch) -> list[Tensor]:
         """The trunk's inputs from the data: adversarial copies, real images, transformed copies. Each
@@ -398,4 +414,5 @@ class TrainingStep:
             KeyError, RuntimeError, ValueError: the state is of other networks or another version.
         """
         self.state.load_state_dict(saved)
-        self._graph = None  # the optimizers' state lies elsewhere now
+        for player in (self.player_d, self.player_g):
+            player.round_weights()

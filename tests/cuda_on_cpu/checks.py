@@ -25,8 +25,8 @@ def name_of(dtype: torch.dtype) -> str:
 
 def same_bits(actual: Tensor, expected: Tensor, what: str) -> None:
     """Raises AssertionError, naming the first difference, unless two tensors hold the same bytes."""
-    actual, expected = actual.contiguous(), expected.contiguous()
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
+    actual, expected = (torch.atleast_1d(tensor.contiguous()) for tensor in (actual, expected))
     if actual.numel() == 0:
         return
     different = (actual.view(torch.uint8) != expected.view(torch.uint8)).reshape(actual.numel(), -1).any(1)

@@ -110,6 +110,10 @@ T atomicCAS(T* address, simt::Same<T> compare, simt::Same<T> value) {
 }
 
 template <class T>
+void __stwb(T* address, T value) {
+  *address = value;
+}
+template <class T>
 T __ldg(const T* address) {
   return *address;
 }

@@ -47,9 +47,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ASAN,
     ),
     mutant("the last weights go past the tensor", "      if (i >= count) continue;", "", PLAIN),
-    mutant(
-        "an average past its end", "count && place + i < a.averaged", "count && place < a.averaged", ASAN
-    ),
+    mutant("an average past its end", "count && place + i < a.averaged", "count && place < a.averaged", ASAN),
     # ---- results
     mutant("the second gradient is forgotten", "if (a.more[tensor] != nullptr)", "if (false)", PLAIN),
     mutant("an overflow is not skipped", "*a.found_inf != 0.0f", "false", PLAIN),
