@@ -255,31 +255,34 @@ __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
   }
 }
 
-// The moments of a part from those of its chunks: mean in totals[0], squared distances in totals[1].
+// The moments of a part from those of its chunks: mean in totals[0], squared distances in totals[1]. In one pass over
+// the chunks, whose means are taken from the first one's, so that the difference of squares loses nothing.
 template <class A>
 __device__ void combine_moments(const NormLayout& a, const NormBlock<A>& b, const A* partials, int32_t part) {
   const int thread = static_cast<int>(threadIdx.x), place = thread % kNormColumns, group = thread / kNormColumns;
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + place;
+  const int32_t first = a.first_chunks[part], last = a.first_chunks[part + 1];
   const A rows = static_cast<A>(a.rows_of(part));
-  A mean = A(0), squares = A(0);
-  for (int32_t chunk = a.first_chunks[part] + group; chunk < a.first_chunks[part + 1]; chunk += kNormWarps) {
-    const A count = static_cast<A>(chunk_end(a, part, chunk) - chunk_begin(a, part, chunk));
-    if (channel < a.channels)
-      mean = fused(count / rows, partials[static_cast<int64_t>(chunk) * 2 * a.channels + channel], mean);
-  }
-  b.scratch[thread] = mean;
-  add_warps<1>(b, 0);
-  mean = b.totals[place];
-  for (int32_t chunk = a.first_chunks[part] + group; chunk < a.first_chunks[part + 1]; chunk += kNormWarps) {
-    const A count = static_cast<A>(chunk_end(a, part, chunk) - chunk_begin(a, part, chunk));
-    if (channel < a.channels) {
-      const A* const from = partials + static_cast<int64_t>(chunk) * 2 * a.channels + channel;
-      const A distance = from[0] - mean;
-      squares += fused(count * distance, distance, from[a.channels]);
+  const A* const from = partials + channel;
+  A origin = A(0), sum = A(0), squares = A(0);
+  if (channel < a.channels) {
+    origin = from[static_cast<int64_t>(first) * 2 * a.channels];
+#pragma unroll 4
+    for (int32_t chunk = first + group; chunk < last; chunk += kNormWarps) {
+      const A count = static_cast<A>(chunk_end(a, part, chunk) - chunk_begin(a, part, chunk));
+      const A distance = from[static_cast<int64_t>(chunk) * 2 * a.channels] - origin;
+      sum = fused(count, distance, sum);
+      squares += fused(count * distance, distance, from[(static_cast<int64_t>(chunk) * 2 + 1) * a.channels]);
     }
   }
-  b.scratch[thread] = squares;
-  add_warps<1>(b, 1);
+  b.scratch[group * 2 * kNormColumns + place] = sum;
+  b.scratch[(group * 2 + 1) * kNormColumns + place] = squares;
+  add_warps<2>(b, 0);
+  if (thread < kNormColumns) {  // the threads that use them until the next barrier
+    const A shift = b.totals[thread] / rows;
+    b.totals[kNormColumns + thread] = fused(-rows * shift, shift, b.totals[kNormColumns + thread]);
+    b.totals[thread] = origin + shift;
+  }
 }
 
 // Second kernel: each block adds up its part's chunks and writes its own; those of the first chunk also move the
@@ -288,7 +291,7 @@ template <class T, class A>
 __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_rows_kernel(const NormLayout a, const T* x, const A* weight, const A* bias, const A* partials,
                                Running<A> running, T* y, A* mean, A* rstd) {
-  SHARED(A, scratch, kNormWarps * kNormColumns);
+  SHARED(A, scratch, 2 * kNormWarps * kNormColumns);
   SHARED(A, totals, 2 * kNormColumns);
   const NormBlock<A> b = norm_block(a, scratch, totals);
   const int thread = static_cast<int>(threadIdx.x);
@@ -435,12 +438,14 @@ __device__ void combine_sums(const NormLayout& a, const NormBlock<A>& b, const A
   const int thread = static_cast<int>(threadIdx.x), place = thread % kNormColumns, group = thread / kNormColumns;
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + place;
   A gradient = A(0), product = A(0);
-  for (int32_t chunk = a.first_chunks[part] + group; chunk < a.first_chunks[part + 1]; chunk += kNormWarps)
-    if (channel < a.channels) {
+  if (channel < a.channels) {
+#pragma unroll 4
+    for (int32_t chunk = a.first_chunks[part] + group; chunk < a.first_chunks[part + 1]; chunk += kNormWarps) {
       const A* const from = partials + static_cast<int64_t>(chunk) * 2 * a.channels + channel;
       gradient += from[0];
       product += from[a.channels];
     }
+  }
   b.scratch[group * 2 * kNormColumns + place] = gradient;
   b.scratch[(group * 2 + 1) * kNormColumns + place] = product;
   add_warps<2>(b, 0);

@@ -189,12 +189,10 @@ class UpConv(nn.ConvTranspose2d):
         return super().forward(x, output_size)
 
 
-def normalised(
-    norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, parts: Sequence[int] = (), slope: float = 0.0
-) -> Tensor:
+def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int] = (), slope: float = 0.0) -> Tensor:
     """Batch normalisation, then a leaky ReLU of that slope. In training each part of the batch is normalised
     by its own statistics: real and fake images are not mixed. ``parts`` are numbers of rows."""
-    buffers = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
     if not norm.training or norm.momentum is None or torch.compiler.is_compiling() or exporting():
         # For these PyTorch's own operators: a compiler fuses them, and an exported network knows no others.
         several = len(parts) > 1 and norm.training
@@ -202,11 +200,19 @@ def normalised(
         return functional.leaky_relu_(y, slope)
     if x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    mean, var, batches = buffers
+    mean, var, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
     assert mean is not None and var is not None and batches is not None
     running = ops.RunningStatistics(mean, var, batches)
-    settings = {"running": running, "eps": norm.eps, "momentum": norm.momentum, "slope": slope}
-    return ops.batch_norm_act(x, norm.weight, norm.bias, parts=parts, **settings)
+    return ops.batch_norm_act(
+        x,
+        norm.weight,
+        norm.bias,
+        parts=parts,
+        running=running,
+        eps=norm.eps,
+        momentum=norm.momentum,
+        slope=slope,
+    )
 
 
 @torch.no_grad()

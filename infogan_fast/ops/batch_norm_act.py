@@ -107,7 +107,7 @@ class _BatchNormAct(torch.autograd.Function):
         return y, mean, rstd
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, rstd = ctx.saved_tensors
         format = torch.channels_last if x.dim() == 4 else torch.contiguous_format

@@ -201,9 +201,9 @@ class Player:
             first, second = self.moments_of(parameter)
             state[i] = {"step": self.steps[group].float(), "exp_avg": first, "exp_avg_sq": second}
         numbers, at = [], 0
-        for group in self.param_groups:
-            count = len(group["params"])
-            numbers.append({**group, "params": list(range(at, at + count))})
+        for settings in self.param_groups:
+            count = len(settings["params"])
+            numbers.append({**settings, "params": list(range(at, at + count))})
             at += count
         return {"state": state, "param_groups": numbers}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from cuda_on_cpu.checks import ROWS, Schedule, close, name_of, same_bits
@@ -79,8 +80,8 @@ class Buffers:
     average: Tensor | None
 
     def copy(self, device: str = "cpu") -> Buffers:
-        values = (getattr(self, field.name) for field in fields(self))
-        return Buffers(*(None if value is None else value.clone().to(device) for value in values))
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Buffers(**{k: None if v is None else v.clone().to(device) for k, v in values.items()})
 
 
 @functools.cache

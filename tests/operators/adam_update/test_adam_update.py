@@ -61,10 +61,10 @@ def test_it_is_torch_s_adam() -> None:
 
 def test_elements_are_taken_in_the_order_of_memory() -> None:
     gradient = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
-    buffers = [torch.zeros(48) for _ in range(3)]
-    ops.adam_update(*buffers, torch.zeros(1, dtype=torch.int64), [gradient], [0], [0], [1.0])  # type: ignore[misc]
+    masters, moment, square = (torch.zeros(48) for _ in range(3))
+    ops.adam_update(masters, moment, square, torch.zeros(1, dtype=torch.int64), [gradient], [0], [0], [1.0])
     in_memory = gradient.permute(0, 2, 3, 1).flatten()
-    torch.testing.assert_close(buffers[0], -in_memory.sign(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(masters, -in_memory.sign(), rtol=1e-4, atol=1e-4)
 
 
 def _arguments(**changed: Any) -> dict[str, Any]:

@@ -135,7 +135,8 @@ def normalise(case: NormCase, device: str = "cpu") -> NormResults:
     gradients = operators.batch_norm_act_backward(
         grad_y, x, *outputs[1:], weight, bias, list(case.parts), case.slope, case.of_weights
     )
-    return NormResults(*outputs, mean, var, batches, *gradients)
+    y, of_mean, of_rstd = outputs
+    return NormResults(y, of_mean, of_rstd, mean, var, batches, *gradients)
 
 
 @functools.cache
@@ -194,7 +195,8 @@ def run_norm(runner: Runner, case: NormCase, schedule: Schedule) -> NormResults:
         var,
         batches,
         _channels_last(poisoned(case.shape, case.dtype)),
-        *(poisoned((channels if case.of_weights else 0,), statistics) for _ in range(2)),
+        poisoned((channels if case.of_weights else 0,), statistics),
+        poisoned((channels if case.of_weights else 0,), statistics),
     )
     vectors = channels % 8 == 0 and case.offset % 16 == 0
     layout = (channels, int(vectors), given(torch.tensor(case.starts)), EPS, MOMENTUM, case.slope)

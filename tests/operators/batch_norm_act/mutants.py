@@ -61,11 +61,19 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "squares about 0", "const A distance = values[i] - mean[i];", "const A distance = values[i];", PLAIN
     ),
-    mutant("chunks of one size", "mean = fused(count / rows,", "mean = fused(A(kNormRows) / rows,", PLAIN),
+    mutant(
+        "chunks of one size", "sum = fused(count, distance, sum)", "sum = fused(A(64), distance, sum)", PLAIN
+    ),
     mutant(
         "the distance of the chunks' means is left out",
-        "squares += fused(count * distance, distance, from[a.channels]);",
-        "squares += from[a.channels];",
+        "squares += fused(count * distance, distance, from",
+        "squares += fused(A(0), distance, from",
+        PLAIN,
+    ),
+    mutant(
+        "squares stay about the first chunk's mean",
+        "fused(-rows * shift, shift, b.totals[kNormColumns + thread])",
+        "b.totals[kNormColumns + thread]",
         PLAIN,
     ),
     mutant("a biased running variance", "static_cast<A>(rows - 1)", "static_cast<A>(rows)", PLAIN),

@@ -185,7 +185,7 @@ def test_wrong_arguments_are_named(message: str, changed: dict[str, Any]) -> Non
 )
 def test_wrong_gradients_are_named(message: str, place: int, value: Tensor) -> None:
     statistics, weights = (torch.ones(1, 4), torch.ones(1, 4)), (torch.ones(4), torch.zeros(4))
-    arguments = [torch.zeros(6, 4), torch.zeros(6, 4), *statistics, *weights, [], 0.1, True]
+    arguments: list[Any] = [torch.zeros(6, 4), torch.zeros(6, 4), *statistics, *weights, [], 0.1, True]
     arguments[place] = value
     with pytest.raises(RuntimeError, match=f"batch_norm_act: {message}"):
         torch.ops.infogan_fast.batch_norm_act_backward(*arguments)
