@@ -80,8 +80,11 @@ class Buffers:
     average: Tensor | None
 
     def copy(self, device: str = "cpu") -> Buffers:
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Buffers(**{k: None if v is None else v.clone().to(device) for k, v in values.items()})
+        copied: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            copied[field.name] = None if value is None else value.clone().to(device)
+        return Buffers(**copied)
 
 
 @functools.cache

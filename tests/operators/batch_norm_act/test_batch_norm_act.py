@@ -203,7 +203,7 @@ def test_opcheck(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     torch.library.opcheck(operators.batch_norm_act.default, (x, *weights, *running, [], 1e-5, 0.1, 0.1))
     _, mean, rstd = operators.batch_norm_act(i.x, i.weight, i.bias, None, None, None, [], 1e-5, 0.1, 0.1)
     for of_weights in (True, False):
-        arguments = (i.grad_y, i.x, mean, rstd, i.weight, i.bias, [], 0.1, of_weights)
+        arguments: Any = (i.grad_y, i.x, mean, rstd, i.weight, i.bias, [], 0.1, of_weights)
         torch.library.opcheck(operators.batch_norm_act_backward.default, arguments)
 
 
