@@ -45,7 +45,7 @@ class Machine:
 
     def described(self) -> dict[str, str]:
         """For config.json."""
-        precision = "float32" if self.amp is None else f"{str(self.amp).removeprefix('torch.')} autocast"
+        precision = "float32" if self.amp is None else f"{str(self.amp).removeprefix('torch.')}, masters in float32"
         uses_linear = self.device.type == "cpu" and self.amp is None
         return {
             "device": str(self.device),
