@@ -45,7 +45,8 @@ class Machine:
 
     def described(self) -> dict[str, str]:
         """For config.json."""
-        precision = "float32" if self.amp is None else f"{str(self.amp).removeprefix('torch.')}, masters in float32"
+        low = str(self.amp).removeprefix("torch.")
+        precision = "float32" if self.amp is None else f"{low} with float32 masters"
         uses_linear = self.device.type == "cpu" and self.amp is None
         return {
             "device": str(self.device),
