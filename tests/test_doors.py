@@ -89,3 +89,15 @@ def test_help_does_not_import_torch(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"usage: python -m infogan_fast.{command}" in done.stdout
+
+
+def test_a_training_run_does_not_import_what_only_compiling_needs(tmp_path: Path, grey_images: Path) -> None:
+    """torch._dynamo takes as long to import as the rest of PyTorch."""
+    flags = ["--data", str(grey_images), "--image-size", "16", "--batch-size", "8", "--steps", "1"]
+    flags += ["--latents", "noise=4,cat=2", "--device", "cpu", "--out", str(tmp_path / "run")]
+    code = (
+        f"import sys; from infogan_fast.train import main; assert main({flags!r}) == 0; "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
