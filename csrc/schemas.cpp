@@ -28,4 +28,10 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
   m.def(
       "batch_norm_act_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias, "
       "int[] parts, float slope, bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
+  m.def(
+      "agreement(Tensor answers, int adversarial_rows, int[] categorical_sizes, int[] continuous_kinds, "
+      "bool learned_variance, float log_variance, Tensor(a!)[] joints, float? consistency, float balance, "
+      "float joint_ema, float smoothness, int[] distance_codes, float[] distance_weights, float[] slant_changes, "
+      "Tensor? slants, Tensor? grad_scale, Tensor? second_grad_scale, ScalarType? grad_dtype, Tensor(b!)? sums, "
+      "int[] places) -> (Tensor metrics, Tensor gradient, Tensor second_gradient)");
 }

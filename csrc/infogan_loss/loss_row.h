@@ -1,11 +1,10 @@
 // The terms of the InfoGAN objective for one sample, each with its derivative. T is float (fp32, fp16 and bf16 inputs)
 // or double. Chen et al. 2016, equation 6: min_{G,Q} max_D V(D, G) - lambda L_I(G, Q), L_I = E[log Q(c|x)] + H(c).
 #pragma once
-#include "math/elementary.h"
+#include "math/log_variance.h"
 
 namespace infogan_fast {
 
-constexpr double kLogVarianceLimit = 10.0;
 constexpr double kHalfLog2Pi = 0.91893853320467274178;
 
 // softplus(x) and softplus(-x) with sigmoid(x) and sigmoid(-x): every cross-entropy of a binary logit is made of these.

@@ -8,12 +8,12 @@ clustering (Ji et al. 2019, arXiv 1807.06653, section 3). No label is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.objective.term import Answers, Term, needs
+from infogan_fast.objective.term import Term, needs
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import option
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from infogan_fast import ops
+
 _GROUP = "objective"
-_SMALLEST = 1e-30  # probability whose logarithm is taken: within float32's normal numbers
 
 
 @dataclass(frozen=True)
@@ -106,30 +107,14 @@ class Consistency(Term):
         for joint in state["joints"]:
             joint.fill_(1.0 / joint.numel())
 
-    def add_gradient(
-        self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
-    ) -> Tensor | None:
-        """See :meth:`Term.add_gradient`."""
-        import torch
-
-        information = []
-        for code, average in zip(spec.categorical_codes, state["joints"], strict=True):
-            p = answers.pairs[:, code.q_columns].softmax(1)
-            real, copy = p.chunk(2)
-            joint = real.t() @ copy / len(real)
-            joint = (joint + joint.t()) / 2
-            joint = average.lerp(joint, 1.0 - self.joint_ema)
-            # The gradient scaler skips a batch that overflows; the average must not keep it.
-            average.copy_(torch.where(joint.isfinite(), joint, average))
-            margin = joint.sum(0).clamp_min(_SMALLEST).log()
-            margins = margin + margin[:, None]
-            pointwise = joint.clamp_min(_SMALLEST).log() - margins
-            information.append((joint * pointwise).sum())
-            if not self.consistency:
-                continue  # measured only
-            pointwise -= self.balance / 2 * margins
-            slope = torch.cat([copy, real]) @ pointwise / len(real)
-            gradient.pairs[:, code.q_columns] += (-self.consistency * p) * (
-                slope - (p * slope).sum(1, keepdim=True)
-            )
-        return torch.stack(information) if information else None
+    def agreement(
+        self, parts: ops.Agreement, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> ops.Agreement:
+        """See :meth:`Term.agreement`."""
+        return replace(
+            parts,
+            consistency=self.consistency,
+            balance=self.balance,
+            joint_ema=self.joint_ema,
+            joints=state["joints"],
+        )

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
-from infogan_fast.objective.smoothness import add_divergence_gradient
 from infogan_fast.objective.transformation import Transformation
 
 # Angle, scale, shear, shift (x, y), mirror, gains of three channels: always all of them, so that changing one
@@ -118,12 +117,24 @@ def adversarial(
     probes = (given + _PROBE * radius * _unit_vectors(drawn.inputs.view(images.shape))).requires_grad_()
     outputs = q_of(torch.cat([given, probes]).to(images.dtype))
     before, after = outputs.chunk(2)
-    gradient = torch.zeros_like(after, dtype=torch.promote_types(after.dtype, torch.float32))
-    add_divergence_gradient(gradient, spec, after, before)
+    gradient = _divergence_gradient(spec, after, before)
     # Half precision has no such small numbers otherwise; the length does not count.
     gradient = torch.cat([torch.zeros_like(gradient), 1024.0 * gradient]).to(outputs.dtype)
     (direction,) = torch.autograd.grad(outputs, probes, gradient)
     return torch.empty_like(images).copy_(given + radius * _unit_vectors(direction))
+
+
+def _divergence_gradient(spec: LatentSpec, answers: Tensor, targets: Tensor) -> Tensor:
+    """Of the Kullback-Leibler divergence of Q's categorical answers from the targets, which count as
+    constants, summed over codes; with respect to the answers, [B, q_dim], float32 or float64."""
+    dtype = torch.promote_types(answers.dtype, torch.float32)
+    gradient = torch.zeros_like(answers, dtype=dtype)
+    for code in spec.categorical_codes:
+        answer, target = (
+            values.detach()[:, code.q_columns].to(dtype).softmax(1) for values in (answers, targets)
+        )
+        gradient[:, code.q_columns] = answer - target
+    return gradient
 
 
 def _unit_vectors(vectors: Tensor) -> Tensor:

@@ -7,18 +7,19 @@ predicting the transformation between two images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from infogan_fast.errors import UserError
 from infogan_fast.latents import Code, LatentSpec
-from infogan_fast.objective.distance import add_distance_gradient
-from infogan_fast.objective.term import Answers, Term, needs
+from infogan_fast.objective.term import Term, needs
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from infogan_fast import ops
 
 _LARGEST = 0.5  # what the copy that is turned most adds to the code: a quarter of a uniform code's range
 
@@ -62,10 +63,11 @@ class Equivariance(Term):
         """``D_CODE`` in nats: how far the answers lie from what the term asks for."""
         return (f"D_{spec.ordered_codes[0].name}",)
 
-    def add_gradient(
-        self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
-    ) -> Tensor | None:
-        """See :meth:`Term.add_gradient`."""
-        assert answers.slant is not None
-        offset = _LARGEST * answers.slant.to(answers.values.dtype)
-        return add_distance_gradient(answers, gradient, spec.ordered_codes[0], self.equivariance, offset)
+    def agreement(
+        self, parts: ops.Agreement, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> ops.Agreement:
+        """See :meth:`Term.agreement`."""
+        from infogan_fast import ops
+
+        distance = ops.Distance(spec.ordered_codes[0], self.equivariance, slant_change=_LARGEST)
+        return replace(parts, distances=(*parts.distances, distance))

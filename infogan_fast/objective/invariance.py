@@ -8,17 +8,18 @@ share some factors identify them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from infogan_fast.latents import Code, LatentSpec
-from infogan_fast.objective.distance import add_distance_gradient
-from infogan_fast.objective.term import Answers, Term, needs
+from infogan_fast.objective.term import Term, needs
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from infogan_fast import ops
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,11 @@ class Invariance(Term):
         """``D_CODE`` in nats: how far apart the two answers are."""
         return (f"D_{spec.ordered_codes[-1].name}",)
 
-    def add_gradient(
-        self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
-    ) -> Tensor | None:
-        """See :meth:`Term.add_gradient`."""
-        return add_distance_gradient(answers, gradient, spec.ordered_codes[-1], self.invariance)
+    def agreement(
+        self, parts: ops.Agreement, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> ops.Agreement:
+        """See :meth:`Term.agreement`."""
+        from infogan_fast import ops
+
+        distance = ops.Distance(spec.ordered_codes[-1], self.invariance)
+        return replace(parts, distances=(*parts.distances, distance))

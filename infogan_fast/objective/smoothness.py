@@ -8,35 +8,18 @@ clustering by Hu et al. 2017 (arXiv 1702.08720).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from infogan_fast.latents import LatentSpec
-from infogan_fast.objective.term import Answers, Term, needs
+from infogan_fast.objective.term import Term, needs
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-def add_divergence_gradient(
-    gradient: Tensor, spec: LatentSpec, answers: Tensor, targets: Tensor, scale: float = 1.0
-) -> None:
-    """Add ``scale`` times the gradient, with respect to ``answers``, of the Kullback-Leibler divergence of
-    Q's categorical answers from the targets, which count as constants; summed over codes.
-
-    Args:
-        gradient: [B, q_dim], float32 or float64, added to in place; continuous codes stay as they are.
-        spec: the layout of the answers.
-        answers, targets: [B, q_dim], read in the gradient's dtype.
-        scale: a factor.
-    """
-    for code in spec.categorical_codes:
-        answer, target = (
-            values.detach()[:, code.q_columns].to(gradient.dtype).softmax(1) for values in (answers, targets)
-        )
-        gradient[:, code.q_columns] += (answer - target) * scale
+    from infogan_fast import ops
 
 
 @dataclass(frozen=True)
@@ -81,11 +64,8 @@ class Smoothness(Term):
         """See :meth:`Term.changes_at`."""
         return {"smoothness_until": self.smoothness_until}
 
-    def add_gradient(
-        self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
-    ) -> Tensor | None:
-        """See :meth:`Term.add_gradient`."""
-        rows = answers.adversarial_rows
-        real, scale = answers.pairs[:rows], self.smoothness / rows
-        add_divergence_gradient(gradient.adversarial, spec, answers.adversarial, real, scale)
-        return None
+    def agreement(
+        self, parts: ops.Agreement, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> ops.Agreement:
+        """See :meth:`Term.agreement`."""
+        return replace(parts, smoothness=self.smoothness)

@@ -1,7 +1,9 @@
 """The interface of a term of the objective, and the terms in this package. Imports no torch at the top.
 
 A module of this package that defines a subclass of :class:`Term` adds a term: its options become flags, the
-training step calls it, and its metrics and tensors are recorded and saved.
+training step calls it, and its metrics and tensors are recorded and saved. A term either states what one
+operator computes for all such terms (:meth:`Term.agreement`), or computes its gradient itself
+(:meth:`Term.add_gradient`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from infogan_fast.options import Option, options_of
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from infogan_fast import ops
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Term:
         return {}
 
     def metrics(self, spec: LatentSpec) -> tuple[str, ...]:
-        """Names of the values that :meth:`add_gradient` returns."""
+        """Names of the values that it measures."""
         return ()
 
     def state(self, spec: LatentSpec, dtype: torch.dtype, device: torch.device) -> dict[str, list[Tensor]]:
@@ -101,10 +105,26 @@ class Term:
     def restart(self, state: dict[str, list[Tensor]]) -> None:
         """Reset the state, in place: Q's head starts again."""
 
+    def agreement(
+        self, parts: ops.Agreement, spec: LatentSpec, state: dict[str, list[Tensor]]
+    ) -> ops.Agreement | None:
+        """Add the term to what :func:`infogan_fast.ops.agreement` computes.
+
+        Args:
+            parts: of the other terms.
+            spec: the layout of Q's outputs.
+            state: of :meth:`state`, which the operator updates in place.
+
+        Returns:
+            The parts with this term; None where :meth:`add_gradient` computes it.
+        """
+        return None
+
     def add_gradient(
         self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
     ) -> Tensor | None:
-        """Add the gradient of the weighted term with respect to Q's answers.
+        """Add the gradient of the weighted term with respect to Q's answers, for a term without
+        :meth:`agreement`.
 
         Args:
             answers: constants; nothing is differentiated through them.

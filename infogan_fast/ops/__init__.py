@@ -8,6 +8,7 @@ its fake (meta) kernel and autograd. The functions here are the public way to ca
 from __future__ import annotations
 
 from infogan_fast.ops.adam_update import adam_update
+from infogan_fast.ops.agreement import Agreed, Agreement, Distance, agreement
 from infogan_fast.ops.batch_norm_act import RunningStatistics, batch_norm_act
 from infogan_fast.ops.gather_images import Gathered, gather_images
 from infogan_fast.ops.infogan_loss import InfoGANLoss, LossWeights, infogan_loss
@@ -15,12 +16,16 @@ from infogan_fast.ops.rng_state import rng_state
 from infogan_fast.ops.sample_latents import Latents, sample_latents
 
 __all__ = [
+    "Agreed",
+    "Agreement",
+    "Distance",
     "Gathered",
     "InfoGANLoss",
     "Latents",
     "LossWeights",
     "RunningStatistics",
     "adam_update",
+    "agreement",
     "batch_norm_act",
     "gather_images",
     "infogan_loss",

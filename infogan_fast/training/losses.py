@@ -112,15 +112,49 @@ class Losses:
         }
 
     def terms(
-        self, terms: Iterable[Term], answers: Tensor, adversarial_rows: int, slant: Tensor | None
-    ) -> Tensor:
-        """The gradient of these terms with respect to Q's answers, float32 or float64; see :class:`Answers`
-        for the arguments."""
-        values = answers.detach().to(torch.promote_types(answers.dtype, torch.float32))
-        layout = adversarial_rows, self.fixed_log_variance, slant
-        given, gradient = Answers(values, *layout), Answers(torch.zeros_like(values), *layout)
+        self,
+        terms: Iterable[Term],
+        answers: Tensor,
+        adversarial_rows: int,
+        slant: Tensor | None,
+        scales: tuple[Tensor | None, Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of these terms with respect to Q's answers, in their dtype: at the discriminator's
+        scale, and at the generator's. See :class:`Answers` for the other arguments."""
+        parts = ops.Agreement()
+        places: list[int] = []
+        others: list[Term] = []
         for term in terms:
+            stated = term.agreement(parts, self.spec, self.term_state[term.name])
+            if stated is None:
+                others.append(term)
+                continue
+            new = self.metrics.places(term.name)
+            # The operator measures consistency before distances.
+            first = parts.consistency is None and stated.consistency is not None
+            parts, places = stated, new + places if first else places + new
+        precise = torch.promote_types(answers.dtype, torch.float32)
+        agreed = ops.agreement(
+            self.spec,
+            answers,
+            parts,
+            adversarial_rows=adversarial_rows,
+            fixed_log_variance=self.fixed_log_variance,
+            slants=slant,
+            grad_scales=() if others else [scale for scale in scales if scale is not None],
+            grad_dtype=precise if others else None,
+            sums=self.metrics.sums,
+            places=places,
+        )
+        if not others:
+            return agreed.gradients[0], agreed.gradients[-1]
+        layout = adversarial_rows, self.fixed_log_variance, slant
+        given = Answers(answers.detach().to(precise), *layout)
+        gradient = Answers(agreed.gradients[0], *layout)
+        for term in others:
             measured = term.add_gradient(given, gradient, self.spec, self.term_state[term.name])
             if measured is not None:
                 self.metrics.add(term.name, measured)
-        return gradient.values
+        total = gradient.values
+        for_d, for_g = ((total if scale is None else total * scale).to(answers.dtype) for scale in scales)
+        return for_d, for_g

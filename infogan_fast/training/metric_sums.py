@@ -25,6 +25,11 @@ class MetricSums:
             self._slices[group] = slice(start, start + len(names))
             start += len(names)
 
+    def places(self, group: str) -> list[int]:
+        """Where the values of a group are in ``sums``."""
+        part = self._slices[group]
+        return list(range(part.start, part.stop))
+
     def add(self, group: str, values: Tensor) -> None:
         """Count the values of a group, one dimension, any floating dtype."""
         self.sums[self._slices[group]] += values

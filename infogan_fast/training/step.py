@@ -398,10 +398,8 @@ class TrainingStep:
     def _term_gradients(self, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of the terms with respect to Q's answers, at the discriminator's scale and at the
         generator's."""
-        gradient = self.losses.terms(self.active_terms, answers, self._adversarial_rows, batch.slant)
         scales = self.player_d.scale(), self.player_g.scale()
-        for_d, for_g = ((gradient if s is None else gradient * s).to(answers.dtype) for s in scales)
-        return for_d, for_g
+        return self.losses.terms(self.active_terms, answers, self._adversarial_rows, batch.slant, scales)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation needs, for :meth:`load_state_dict`."""

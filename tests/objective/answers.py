@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
-from infogan_fast.objective.term import Answers, Term
+from infogan_fast.objective.term import Term
 
 DIGITS = LatentSpec.parse("noise=62,cat=10,uniform=2")
 SEVERAL = LatentSpec.parse("cat=3,cat=0.5/0.3/0.2,cat=7,uniform=1,bernoulli=1")
@@ -32,13 +33,16 @@ def measured(
 
     Args:
         q: [2B, q_dim], to B images and their copies.
+        log_variance: by default learned, if Q has columns for it.
         state: by default as it is at first.
     """
     q = q.detach()
+    if log_variance is None and q.shape[1] != spec.q_dim(learned_variance=True):
+        log_variance = 0.0
     if state is None:
         state = term.state(spec, q.dtype, q.device)
-    gradient = Answers(torch.zeros_like(q), 0, log_variance, slant)
-    metrics = term.add_gradient(Answers(q, 0, log_variance, slant), gradient, spec, state)
-    assert metrics is not None
-    assert len(metrics) == len(term.metrics(spec))
-    return metrics, gradient.values
+    parts = term.agreement(ops.Agreement(), spec, state)
+    assert parts is not None
+    agreed = ops.agreement(spec, q, parts, fixed_log_variance=log_variance, slants=slant)
+    assert len(agreed.metrics) == len(term.metrics(spec))
+    return agreed.metrics, agreed.gradients[0]

@@ -7,10 +7,10 @@ import torch
 from objective import statements
 from objective.answers import DIGITS, SEVERAL, outputs
 
+from infogan_fast import ops
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.smoothness import Smoothness
-from infogan_fast.objective.term import Answers
 from infogan_fast.objective.transformation import Transformation
 
 
@@ -22,10 +22,11 @@ def test_gradient_equals_the_statement(spec: LatentSpec, count: int) -> None:
     near = outputs(spec, 9)[:count].requires_grad_()
     (wanted,) = torch.autograd.grad(0.7 * statements.divergence(spec, pairs[:count], near), near)
     q = torch.cat([near.detach(), pairs])
-    gradient = Answers(torch.zeros_like(q), count)
-    assert Smoothness(0.7).add_gradient(Answers(q, count), gradient, spec, {}) is None
-    torch.testing.assert_close(gradient.adversarial, wanted, atol=1e-12, rtol=1e-12)
-    assert not gradient.pairs.any()
+    parts = Smoothness(0.7).agreement(ops.Agreement(), spec, {})
+    metrics, (gradient,) = ops.agreement(spec, q, parts, adversarial_rows=count)
+    assert not len(metrics)
+    torch.testing.assert_close(gradient[:count], wanted, atol=1e-12, rtol=1e-12)
+    assert not gradient[count:].any()
 
 
 def test_it_ends() -> None:

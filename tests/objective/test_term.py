@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from objective.answers import DIGITS, measured, outputs
 
+from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.consistency import Consistency
 from infogan_fast.objective.equivariance import Equivariance
 from infogan_fast.objective.invariance import Invariance
 from infogan_fast.objective.objective import Objective
 from infogan_fast.objective.smoothness import Smoothness
-from infogan_fast.objective.term import Answers, make_terms, term_options, term_types
+from infogan_fast.objective.term import make_terms, term_options, term_types
 
 
 def test_every_module_with_a_term_is_found() -> None:
@@ -35,12 +36,13 @@ def test_a_weight_is_the_option_with_the_name_of_the_term() -> None:
 def test_gradients_of_several_terms_add_up() -> None:
     q, slant = outputs(DIGITS), torch.linspace(-1, 1, 24, dtype=torch.float64)
     terms = (Consistency(2.0, 0.5), Equivariance(0.3), Invariance(0.2))
-    gradient = Answers(torch.zeros_like(q), 0, None, slant)
+    parts = ops.Agreement()
     for term in terms:
-        state = term.state(DIGITS, q.dtype, q.device)
-        term.add_gradient(Answers(q, 0, None, slant), gradient, DIGITS, state)
-    alone = [measured(term, DIGITS, q, slant=slant)[1] for term in terms]
-    torch.testing.assert_close(gradient.values, sum(alone[1:], alone[0]), atol=1e-14, rtol=1e-12)
+        parts = term.agreement(parts, DIGITS, term.state(DIGITS, q.dtype, q.device))
+    metrics, (gradient,) = ops.agreement(DIGITS, q, parts, slants=slant)
+    alone = [measured(term, DIGITS, q, slant=slant) for term in terms]
+    torch.testing.assert_close(gradient, sum(g for _, g in alone), atol=1e-14, rtol=1e-12)
+    assert torch.equal(metrics, torch.cat([values for values, _ in alone]))
 
 
 def test_without_a_weight_nothing_is_measured_and_with_one_consistency_is() -> None:
