@@ -51,6 +51,8 @@ def main() -> None:
         weights = ops.LossWeights(codes=(1.0,) * 65)
         refused(lambda: ops.sample_latents(ops.rng_state(0), 4, spec))
         refused(lambda: ops.infogan_loss(spec, weights=weights, q_output=q, continuous=q))
+        many = LatentSpec.parse(",".join(["cat=2"] * 65))
+        refused(lambda: ops.agreement(many, torch.zeros(4, 130), ops.Agreement(), fixed_log_variance=0.0))
     print(f"{checked} calls of the CUDA operators equal to the CPU operators")
 
 

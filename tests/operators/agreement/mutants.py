@@ -111,9 +111,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- results
     mutant("a row is skipped at each turn", "row += row_step;", "row += row_step + 1;", PLAIN),
-    mutant(
-        "columns are not carried", "      column -= columns;\n      ++row;", "      column -= columns;", PLAIN
-    ),
+    mutant("a carried column begins at 0", "      column -= columns;\n", "      column = 0;\n", PLAIN),
     mutant("a row of a joint begins past its diagonal", "j += i - size;", "j += i - size + 1;", PLAIN),
     mutant("half of a joint", "sum += real_j[row] * copy_i[row];", "", PLAIN),
     mutant(
