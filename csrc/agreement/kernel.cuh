@@ -9,8 +9,14 @@
 
 namespace infogan_fast {
 
-constexpr int kAgreementThreads = 1024;  // half of it for double, which takes twice the registers
-constexpr size_t kAgreementShared = 48 << 10;                   // bytes that a block has on every GPU
+constexpr int kAgreementThreads = 1024;
+constexpr size_t kAgreementShared = 48 << 10;  // bytes that a block has on every GPU
+
+// Of a block at most: double arithmetic takes twice the registers.
+template <class A>
+constexpr int agreement_threads() {
+  return kAgreementThreads * 4 / static_cast<int>(sizeof(A));
+}
 
 struct AgreementLayout {
   int32_t adversarial_rows, pairs;  // A, B
@@ -322,7 +328,7 @@ __device__ void write_continuous(const AgreementLayout& a, const T* answers, con
 }
 
 template <class T, class A, class G>
-__global__ void __launch_bounds__(kAgreementThreads * 4 / static_cast<int>(sizeof(A)), 1)
+__global__ void __launch_bounds__(agreement_threads<A>(), 1)
     agreement_kernel(const AgreementLayout a, const T* answers, A* scratch, A* metrics, G* gradient,
                      G* second_gradient) {
   DYN_SHARED(A, shared);
@@ -368,7 +374,7 @@ template <class T, class A, class G>
 void launch_agreement(const AgreementLayout& a, const T* answers, A* scratch, A* metrics, G* gradient,
                       G* second_gradient, cudaStream_t stream) {
   const int64_t elements = static_cast<int64_t>(a.rows()) * (a.q_dim > 0 ? a.q_dim : 1);
-  const int64_t most = kAgreementThreads * 4 / static_cast<int>(sizeof(A)), threads = elements < most ? (elements + 31) / 32 * 32 : most;
+  const int64_t most = agreement_threads<A>(), threads = elements < most ? (elements + 31) / 32 * 32 : most;
   const int64_t values = (a.shared_tables ? a.table_values() : 0) + (a.shared_rows ? a.row_values() : 0);
   launch(agreement_kernel<T, A, G>, dim3(1), dim3(static_cast<unsigned>(threads)),
          static_cast<size_t>(values) * sizeof(A), stream, a, answers, scratch, metrics, gradient, second_gradient);
