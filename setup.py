@@ -54,7 +54,7 @@ HOST_FLAGS = (
 #: gcc 12 takes its own AVX-512 header for uninitialised (gcc bug 105593), wherever it is inlined.
 WARNINGS = ("-Wall", "-Wextra", "-Wno-uninitialized", "-Wno-maybe-uninitialized")
 #: -g0 undoes the -g that CPython's own flags may bring: it would make the library several times as large.
-CXX_FLAGS = ("-std=c++20", TARGET, *HOST_FLAGS, "-g0", *WARNINGS)
+CXX_FLAGS = ("-std=c++20", TARGET, *HOST_FLAGS, "-fopenmp-simd", "-g0", *WARNINGS)
 NVCC_FLAGS = (
     "-std=c++20",
     TARGET,

@@ -28,6 +28,14 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
   m.def(
       "batch_norm_act_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias, "
       "int[] parts, float slope, bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
+  m.def("image_conv(Tensor x, Tensor weight, Tensor bias, float slope) -> Tensor");
+  m.def(
+      "image_conv_backward(Tensor grad_y, Tensor x, Tensor y, Tensor weight, float slope, bool of_x, bool of_weights) "
+      "-> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
+  m.def("image_conv_transpose(Tensor x, Tensor weight, Tensor bias, int size) -> Tensor");
+  m.def(
+      "image_conv_transpose_backward(Tensor grad_image, Tensor x, Tensor image, Tensor weight, bool of_x, "
+      "bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
   m.def(
       "agreement(Tensor answers, int adversarial_rows, int[] categorical_sizes, int[] continuous_kinds, "
       "bool learned_variance, float log_variance, Tensor(a!)[] joints, float? consistency, float balance, "

@@ -32,17 +32,6 @@ struct NormGradients {
   Tensor x, weight, bias;
 };
 
-inline bool has_channels_last(const Tensor& x) {
-  int64_t expected = 1;
-  const int64_t order4[] = {1, 3, 2, 0}, order2[] = {1, 0};
-  for (int64_t i = 0; i < x.dim(); ++i) {
-    const int64_t d = x.dim() == 4 ? order4[i] : order2[i];
-    if (x.size(d) != 1 && x.stride(d) != expected) return false;
-    expected *= x.size(d);
-  }
-  return true;
-}
-
 inline NormArguments check_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                 const std::vector<int64_t>& parts, double slope) {
   const ScalarType dtype = x.scalar_type();

@@ -90,7 +90,7 @@ struct NormRows {
         const T* __restrict__ from = x + row * a.channels;
         T* __restrict__ to = y + row * a.channels;
         for (int64_t c = 0; c < a.channels; ++c)
-          to[c] = convert<T>(activated(normalised<A>(widen(from[c]), m[c], r[c], w[c], b[c]).scaled, slope));
+          to[c] = convert<T>(leaky_relu(normalised<A>(widen(from[c]), m[c], r[c], w[c], b[c]).scaled, slope));
       }
     }
   }
@@ -121,7 +121,7 @@ struct ChunkGradients {
           const T* __restrict__ gradients = grad_y + row * a.channels + first;
           for (int64_t i = 0; i < width; ++i) {
             const Normalised<A> n = normalised<A>(widen(values[i]), m[i], r[i], w[i], b[i]);
-            const A gradient = through_activation<A>(widen(gradients[i]), n.scaled, slope);
+            const A gradient = through_leaky_relu<A>(widen(gradients[i]), n.scaled, slope);
             sums[i] += gradient;
             products[i] = fused(gradient, n.centred, products[i]);
           }
@@ -157,7 +157,7 @@ struct GradientRows {
         T* __restrict__ to = grad_x + row * a.channels;
         for (int64_t c = 0; c < a.channels; ++c) {
           const Normalised<A> n = normalised<A>(widen(from[c]), m[c], r[c], w[c], b[c]);
-          const A gradient = through_activation<A>(widen(gradients[c]), n.scaled, slope);
+          const A gradient = through_leaky_relu<A>(widen(gradients[c]), n.scaled, slope);
           to[c] = convert<T>(norm_gradient<A>(gradient, n.centred, mean_gradient[c], mean_product[c], w[c] * r[c]));
         }
       }

@@ -190,7 +190,7 @@ __device__ void write_rows(const NormLayout& a, const NormBlock<A>& b, const T* 
     load_channels(a, b, x, row, values);
 #pragma unroll
     for (int i = 0; i < kNormWidth; ++i)
-      values[i] = activated(normalised(values[i], mean[i], rstd[i], w[i], shift[i]).scaled, slope);
+      values[i] = leaky_relu(normalised(values[i], mean[i], rstd[i], w[i], shift[i]).scaled, slope);
     store_channels(a, b, y, row, values);
   }
 }
@@ -344,7 +344,7 @@ __device__ void load_gradients(const NormLayout& a, const NormBlock<A>& b, const
 #pragma unroll
   for (int i = 0; i < kNormWidth; ++i) {
     const Normalised<A> n = normalised(centred[i], c.mean[i], c.rstd[i], c.weight[i], c.bias[i]);
-    gradients[i] = through_activation(gradients[i], n.scaled, slope);
+    gradients[i] = through_leaky_relu(gradients[i], n.scaled, slope);
     centred[i] = n.centred;
   }
 }

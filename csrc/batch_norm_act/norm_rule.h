@@ -1,6 +1,6 @@
 // Batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167) of one value, with its (leaky) ReLU.
 #pragma once
-#include "math/elementary.h"
+#include "math/activation.h"
 
 namespace infogan_fast {
 
@@ -14,17 +14,6 @@ template <class A>
 INFOGAN_FAST_HD Normalised<A> normalised(A x, A mean, A rstd, A weight, A bias) {
   const A centred = (x - mean) * rstd;
   return Normalised<A>{centred, fused(centred, weight, bias)};
-}
-
-template <class A>
-INFOGAN_FAST_HD A activated(A scaled, A slope) {
-  return scaled > A(0) ? scaled : scaled * slope;
-}
-
-// The gradient with respect to `scaled`.
-template <class A>
-INFOGAN_FAST_HD A through_activation(A gradient, A scaled, A slope) {
-  return scaled > A(0) ? gradient : gradient * slope;
 }
 
 // The gradient with respect to x: `gradient` is with respect to `scaled`, `mean_gradient` and `mean_product` are the

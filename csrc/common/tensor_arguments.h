@@ -47,6 +47,18 @@ inline bool same_device(const Tensor& a, const Tensor& b) {
   return a.is_cuda() == b.is_cuda() && a.get_device_index() == b.get_device_index();
 }
 
+// [N, C] or [N, C, H, W] whose channels lie next to each other.
+inline bool has_channels_last(const Tensor& x) {
+  int64_t expected = 1;
+  const int64_t order4[] = {1, 3, 2, 0}, order2[] = {1, 0};
+  for (int64_t i = 0; i < x.dim(); ++i) {
+    const int64_t d = x.dim() == 4 ? order4[i] : order2[i];
+    if (x.size(d) != 1 && x.stride(d) != expected) return false;
+    expected *= x.size(d);
+  }
+  return true;
+}
+
 inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {
   return torch::stable::new_empty(like, sizes, dtype);
 }

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from infogan_fast.constants import MIN_SIZE
 from infogan_fast.errors import UserError
@@ -91,7 +90,8 @@ class Generator(nn.Module):
         x = x.unflatten(1, self.base).permute(0, 3, 1, 2)
         for up, norm in zip(self.ups, self.up_norms, strict=True):
             x = normalised(norm, up(x))
-        return torch.sigmoid(self.image(x))
+        image: Tensor = self.image(x)
+        return image
 
 
 class Trunk(nn.Module):
@@ -102,7 +102,7 @@ class Trunk(nn.Module):
         super().__init__()
         side, width = sides(image_size), stage_channels(image_size, channels)
         self.slope = slope
-        self.image = FromImage(channels, width[1], 4, 2, 1)
+        self.image = FromImage(channels, width[1], slope)
         inner = range(2, len(width))
         self.convs = nn.ModuleList(DownConv(width[i - 1], width[i]) for i in inner)
         self.conv_norms = nn.ModuleList(nn.BatchNorm2d(width[i]) for i in inner)
@@ -112,8 +112,7 @@ class Trunk(nn.Module):
     def forward(self, images: Tensor, parts: Sequence[int] = ()) -> Tensor:
         """[B, C, S, S] -> [B, 1024]; batch normalisation takes the statistics of each of the ``parts`` of the
         batch, given as numbers of rows, and each moves the running statistics in turn."""
-        # Not in place: on a CPU the image layer's output is a view, which autograd would copy back and forth.
-        x = functional.leaky_relu(self.image(images), self.slope)
+        x = self.image(images)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
             x = normalised(norm, conv(x), parts, self.slope)
         x = self.fc(x.permute(0, 2, 3, 1).flatten(1))

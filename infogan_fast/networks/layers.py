@@ -1,7 +1,5 @@
-"""Layers of the networks: convolutions with a faster way, and batch normalisation by parts.
-
-Images at the ends of the networks go through matrix products over patches; on a CPU convolutions between
-feature maps have a gradient of their own in bfloat16.
+"""Layers of the networks: the convolutions at the images and batch normalisation on operators of our own, and
+convolutions between feature maps, which have a gradient of their own in bfloat16 on a CPU.
 """
 
 from __future__ import annotations
@@ -18,136 +16,40 @@ from infogan_fast import ops
 WEIGHT_STD = 0.02
 
 
-def _patches_of(image: Tensor) -> Tensor:
-    """[B, C, S, S] -> [B * side * side, C * 16]: the inputs of each output of a 4x4 convolution of stride 2,
-    in the order of :func:`_matrix_of`."""
-    size, side = image.shape[-1], image.shape[-1] // 2
-    past = 2 * side + 1 - size
-    padded = functional.pad(image, (1, past, 1, past))
-    return _patch_rows(padded, side) if image.device.type == "cuda" else _patch_columns(padded, side)
-
-
-def _patch_rows(padded: Tensor, side: int) -> Tensor:
-    """Patches of padded images, pixels by channel, row and column; a GPU writes them in one go."""
-    batch, channels = padded.shape[:2]
-    of_batch, of_channel, of_row, of_column = padded.stride()
-    patches = padded.as_strided(
-        (batch, side, side, channels, 4, 4),
-        (of_batch, 2 * of_row, 2 * of_column, of_channel, of_row, of_column),
-    )
-    return patches.reshape(batch * side * side, channels * 16)
-
-
-def _patch_columns(padded: Tensor, side: int) -> Tensor:
-    """Patches of padded images for a CPU. A patch is 2 x 2 blocks of 2 x 2 pixels.
-
-    The result is a transposed view: in memory each of its columns, a pixel of all patches, lies by itself, so
-    that only long runs are moved.
-    """
-    pixels = padded.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(1, 3, 5, 0, 2, 4).contiguous()
-    patches = padded.new_empty(pixels.shape[0], 2, 2, 2, 2, len(padded), side, side)
-    for row in range(2):
-        for column in range(2):
-            patches[:, row, column] = pixels[..., row : row + side, column : column + side]
-    return patches.flatten(5).flatten(0, 4).t()
-
-
-def _image_of(patches: Tensor, batch: int, size: int) -> Tensor:
-    """The adjoint: [B * side * side, C * 16] -> [B, C, size, size]; overlaps are summed."""
-    side = size // 2
-    if patches.device.type == "cuda":
-        return _sum_of_rows(patches, batch, size)
-    blocks = patches.t().contiguous().view(-1, 2, 2, 2, 2, batch, side, side)
-    columns = functional.pad(blocks[:, :, 0], (0, 1))
-    columns += functional.pad(blocks[:, :, 1], (1, 0))
-    pixels = functional.pad(columns[:, 0], (0, 0, 0, 1))
-    pixels += functional.pad(columns[:, 1], (0, 0, 1, 0))
-    image = pixels.permute(3, 0, 4, 1, 5, 2).flatten(4).flatten(2, 3)
-    return image[..., 1 : size + 1, 1 : size + 1]
-
-
-def _sum_of_rows(patches: Tensor, batch: int, size: int) -> Tensor:
-    """The adjoint of :func:`_patch_rows` and the padding."""
-    by_place = patches.view(batch, -1, patches.shape[1]).transpose(1, 2)
-    return functional.fold(by_place, (size, size), 4, padding=1, stride=2)
-
-
-class _Patches(torch.autograd.Function):
-    # Autograd would go back through the views one by one, and PyTorch's unfold and fold go image by image.
-    @staticmethod
-    def forward(ctx: Any, image: Tensor) -> Tensor:
-        ctx.batch, ctx.size = len(image), image.shape[-1]
-        return _patches_of(image)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _image_of(gradients[0], ctx.batch, ctx.size)
-
-
-class _Image(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, patches: Tensor, batch: int, size: int) -> Tensor:
-        return _image_of(patches, batch, size)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _patches_of(gradients[0]), None, None
-
-
-def _matrix_of(weight: Tensor) -> Tensor:
-    """[n, C, 4, 4] -> [n, C * 16], in the patches' order of pixels."""
-    if weight.device.type == "cuda":
-        return weight.flatten(1)
-    return weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).transpose(3, 4).flatten(1)
-
-
-class _Linear(torch.autograd.Function):
-    # On a GPU PyTorch's sum over the rows, for the bias, takes several times as long as a product with ones.
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return functional.linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (gradient,), (x, weight) = gradients, ctx.saved_tensors
-        grad_x = gradient @ weight if ctx.needs_input_grad[0] else None
-        grad_weight = gradient.t() @ x if ctx.needs_input_grad[1] else None
-        grad_bias = (gradient.new_ones(1, len(x)) @ gradient)[0] if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias
-
-
 class FromImage(nn.Conv2d):
-    """The 4x4 convolution that reads the image, as a matrix product over patches.
+    """The 4x4 convolution that reads images, with its leaky ReLU of that slope."""
 
-    With one or three input channels, the gradient that PyTorch's convolution returns to the image runs ten
-    times below the product's rate on a CPU, and cuDNN's own layouts cost more than the convolution on a GPU.
-    """
+    def __init__(self, in_channels: int, out_channels: int, slope: float) -> None:
+        super().__init__(in_channels, out_channels, 4, 2, 1)
+        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        if exporting():
-            return super().forward(x)
-        side = x.shape[-1] // 2
-        assert self.bias is not None
-        product = _Linear.apply if _on_a_gpu_by_hand(x) else functional.linear
-        y: Tensor = product(_Patches.apply(x), _matrix_of(self.weight), self.bias)
-        return y.view(len(x), side, side, -1).permute(0, 3, 1, 2)
+        if torch.compiler.is_compiling() or exporting():
+            return functional.leaky_relu(super().forward(x), self.slope)
+        return ops.image_conv(*_in_the_same_precision(x, self), slope=self.slope)
 
 
 class ToImage(nn.ConvTranspose2d):
-    """The 4x4 transposed convolution that writes the image, as a matrix product, for the same reason."""
+    """The 4x4 transposed convolution that writes images of ``size`` pixels a side, with its sigmoid."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
         super().__init__(in_channels, out_channels, 4, 2, 1, output_padding=size % 2)
         self.size = size
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if exporting():
-            return super().forward(x, output_size)
-        assert self.bias is not None
-        patches = x.permute(0, 2, 3, 1).flatten(0, 2) @ _matrix_of(self.weight)
-        image: Tensor = _Image.apply(patches, len(x), self.size)
-        return image + self.bias.to(image.dtype)[:, None, None]
+        if torch.compiler.is_compiling() or exporting():
+            return torch.sigmoid(super().forward(x, output_size))
+        x = x.contiguous(memory_format=torch.channels_last)
+        return ops.image_conv_transpose(*_in_the_same_precision(x, self), size=self.size)
+
+
+def _in_the_same_precision(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor, Tensor]:
+    """The operands of an operator of our own, as autocast casts those of PyTorch's."""
+    assert layer.bias is not None
+    device, dtype = x.device.type, layer.weight.dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return x.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype)
 
 
 def _weight_gradient(outer: Tensor, inner: Tensor) -> Tensor:
@@ -193,11 +95,6 @@ class _Up(torch.autograd.Function):
         if ctx.needs_input_grad[1] and weight.requires_grad:
             grad_weight = _weight_gradient(gradient, x).to(weight.dtype)
         return grad_x, grad_weight, None
-
-
-def _on_a_gpu_by_hand(x: Tensor) -> bool:
-    by_hand = not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cuda")
-    return x.device.type == "cuda" and by_hand
 
 
 def _own_backward(x: Tensor) -> bool:

@@ -11,6 +11,7 @@ from infogan_fast.ops.adam_update import adam_update
 from infogan_fast.ops.agreement import Agreed, Agreement, Distance, agreement
 from infogan_fast.ops.batch_norm_act import RunningStatistics, batch_norm_act
 from infogan_fast.ops.gather_images import Gathered, gather_images
+from infogan_fast.ops.image_layers import image_conv, image_conv_transpose
 from infogan_fast.ops.infogan_loss import InfoGANLoss, LossWeights, infogan_loss
 from infogan_fast.ops.rng_state import rng_state
 from infogan_fast.ops.sample_latents import Latents, sample_latents
@@ -28,6 +29,8 @@ __all__ = [
     "agreement",
     "batch_norm_act",
     "gather_images",
+    "image_conv",
+    "image_conv_transpose",
     "infogan_loss",
     "rng_state",
     "sample_latents",

@@ -26,15 +26,16 @@ def name_of(dtype: torch.dtype) -> str:
 def same_bits(actual: Tensor, expected: Tensor, what: str) -> None:
     """Raises AssertionError, naming the first difference, unless two tensors hold the same bytes."""
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
-    actual, expected = (torch.atleast_1d(tensor.contiguous()) for tensor in (actual, expected))
-    if actual.numel() == 0:
+    shape, count = torch.atleast_1d(actual).shape, actual.numel()
+    if count == 0:
         return
-    different = (actual.view(torch.uint8) != expected.view(torch.uint8)).reshape(actual.numel(), -1).any(1)
+    actual, expected = (tensor.contiguous().as_strided((count,), (1,)) for tensor in (actual, expected))
+    different = (actual.view(torch.uint8) != expected.view(torch.uint8)).reshape(count, -1).any(1)
     if different.any():
         at = int(different.nonzero()[0])
-        where = [int(i) for i in torch.unravel_index(torch.tensor(at), actual.shape)]
+        where = [int(i) for i in torch.unravel_index(torch.tensor(at), shape)]
         raise AssertionError(
-            f"{what}{where} is {actual.flatten()[at].item()!r}, expected {expected.flatten()[at].item()!r}; "
+            f"{what}{where} is {actual[at].item()!r}, expected {expected[at].item()!r}; "
             f"{int(different.sum())} of {actual.numel()} elements differ"
         )
 

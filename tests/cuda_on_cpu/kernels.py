@@ -43,7 +43,7 @@ class KernelTests:
     far: with memory that 32 bits do not address.
     mutants: planted bugs that ``mutant_cases`` on the small grid have to catch.
     budgets: of registers, by kernel.
-    vectorised: the kernel that moves global memory in 128-bit vectors, if any.
+    vectorised: the kernels that load (LDG) or store (STG) global memory in 128-bit vectors.
     """
 
     operator: str
@@ -59,7 +59,7 @@ class KernelTests:
     largest: tuple[Any, ...] = ()
     largest_on_gpu: tuple[Any, ...] = ()
     far: tuple[Any, ...] = ()
-    vectorised: str | None = field(default=None)
+    vectorised: dict[str, set[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.operator

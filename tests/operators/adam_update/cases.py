@@ -280,5 +280,5 @@ KERNEL_TESTS = KernelTests(
     mutants=MUTANTS,
     small_grid=SMALL_GRID,
     budgets={"adam_update_kernel": Budget(256, 512)},
-    vectorised="adam_update_kernel",
+    vectorised={"adam_update_kernel": {"LDG", "STG"}},
 )

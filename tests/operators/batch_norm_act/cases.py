@@ -282,5 +282,5 @@ KERNEL_TESTS = KernelTests(
         "batch_norm_act_sums_kernel": Budget(256, 256),
         "batch_norm_act_gradients_kernel": Budget(256, 256),
     },
-    vectorised="batch_norm_act_rows_kernel",
+    vectorised={"batch_norm_act_rows_kernel": {"LDG", "STG"}},
 )

@@ -154,5 +154,5 @@ KERNEL_TESTS = KernelTests(
     mutants=MUTANTS,
     small_grid=SMALL_GRID,
     budgets={"gather_images_kernel": Budget(128, 1024)},
-    vectorised="gather_images_kernel",
+    vectorised={"gather_images_kernel": {"LDG", "STG"}},
 )

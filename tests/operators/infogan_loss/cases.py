@@ -275,5 +275,5 @@ KERNEL_TESTS = KernelTests(
     mutants=MUTANTS,
     small_grid=SMALL_GRID,
     budgets={"infogan_loss_kernel": Budget(128, 512), "infogan_loss_finish_kernel": Budget(256, 256)},
-    vectorised="infogan_loss_kernel",
+    vectorised={"infogan_loss_kernel": {"LDG", "STG"}},
 )
