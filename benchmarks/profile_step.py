@@ -29,7 +29,8 @@ from infogan_fast.runtime.device import amp_dtype
 GROUPS = {
     "matrix products and convolutions": ("mm", "convolution", "linear_pointwise", "mkldnn_linear"),
     "Adam": ("adam", "Optimizer"),
-    "batch normalisation": ("batch_norm",),
+    "batch normalisation": ("batch_norm", "BatchNorm"),
+    "image layers": ("image_conv",),
     "activations": ("relu", "threshold", "sigmoid"),
     "sampling, loss, gathering": ("infogan_fast::",),
     "casts, copies, padding": (

@@ -57,8 +57,9 @@ def _weight_gradient(outer: Tensor, inner: Tensor) -> Tensor:
     [K, C, 4, 4]."""
     padded = functional.pad(outer, (1, 1, 1, 1)).permute(0, 2, 3, 1)
     patches = padded.unfold(1, 4, 2).unfold(2, 4, 2).permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
-    product = patches.t() @ inner.permute(0, 2, 3, 1).flatten(0, 2)
-    return product.t().reshape(inner.shape[1], 4, 4, outer.shape[1]).permute(0, 3, 1, 2)
+    # oneDNN copies the transposed operand: the maps are the smaller one.
+    product = inner.permute(0, 2, 3, 1).flatten(0, 2).t() @ patches
+    return product.view(inner.shape[1], 4, 4, outer.shape[1]).permute(0, 3, 1, 2)
 
 
 class _Down(torch.autograd.Function):
