@@ -104,11 +104,14 @@ class _BatchNormAct(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, mean, rstd)
         ctx.parts, ctx.slope = parts, slope
         ctx.mark_non_differentiable(mean, rstd)
+        ctx.set_materialize_grads(False)  # the statistics have none: zeros would be a kernel each
         return y, mean, rstd
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad_y is None:
+            return (None,) * 10
         x, weight, bias, mean, rstd = ctx.saved_tensors
         format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
         # Autograd knows what the forward pass needed; weights frozen since then need nothing.

@@ -141,6 +141,7 @@ class TrainingStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._active_at_capture: tuple[Term, ...] = ()
         self._through_trunk = objective.mi_gradient == "trunk"
+        self._no_gradient = torch.zeros(batch_size, 1, dtype=self.dtype, device=self.device)
         self._create_state()
         self.phases = self._list_phases()
 
@@ -325,15 +326,15 @@ class TrainingStep:
         parts = [len(images) for images in views]
         images = torch.cat([*views, batch.fake.detach()])
         features = networks.trunk(images, parts=(*parts, self.batch_size))
-        fake_features = features[-self.batch_size :]
-        fake_logits = networks.d_head(fake_features)
-        real_logits, answers = self._heads_on_views(features[: sum(parts)], parts)
+        logits = networks.d_head(features)
+        answers = networks.q_head(features[: sum(parts)], parts=parts) if self.terms else None
         q = None
         if self._through_trunk:
             with frozen(networks.q_head):
-                q = networks.q_head(fake_features)
+                q = networks.q_head(features[-self.batch_size :])
+        real_logits, fake_logits = self._of_real(logits), logits[-self.batch_size :]
         loss = self.losses.discriminator(real_logits, fake_logits, q, batch.latents, self.player_d.scale())
-        outputs, gradients = [real_logits, fake_logits], [loss.grad_real, loss.grad_fake]
+        outputs, gradients = [logits], [torch.cat([*self._on_views(loss.grad_real), loss.grad_fake])]
         if q is not None:
             outputs.append(q)
             gradients.append(loss.grad_q)
@@ -350,15 +351,17 @@ class TrainingStep:
         networks, views = self.networks, self._views(batch)
         parts = [len(images) for images in views]
         features = networks.trunk(torch.cat(views), parts=parts)
-        real_logits, answers = self._heads_on_views(features, parts)
+        logits = networks.d_head(features)
+        answers = networks.q_head(features, parts=parts) if self.terms else None
         features = networks.trunk(batch.fake)
         fake_logits, q = networks.d_head(features), networks.q_head(features)
         codes = q if self._through_trunk else None
         d_loss = self.losses.discriminator(
-            real_logits, fake_logits, codes, batch.latents, self.player_d.scale()
+            self._of_real(logits), fake_logits, codes, batch.latents, self.player_d.scale()
         )
         g_loss = self.losses.generator(fake_logits, q, batch.latents, self.player_g.scale())
-        outputs, gradients = [real_logits, fake_logits], [d_loss.grad_real, d_loss.grad_fake]
+        outputs = [logits, fake_logits]
+        gradients = [torch.cat(self._on_views(d_loss.grad_real)), d_loss.grad_fake]
         g_outputs, g_gradients = [fake_logits, q], [g_loss.grad_fake, g_loss.grad_q]
         if self._through_trunk:
             outputs.append(q)
@@ -388,12 +391,15 @@ class TrainingStep:
         views.append(batch.real)
         return [*views, batch.copies] if self.terms else views
 
-    def _heads_on_views(self, features: Tensor, parts: list[int]) -> tuple[Tensor, Tensor | None]:
-        """The discriminator's logits for the real images and, if a term compares them, Q's answers to all
-        views; from the features of the parts that :meth:`_views` lists."""
+    def _of_real(self, logits: Tensor) -> Tensor:
+        """Of the logits of all views, which one product gives, those of the real images."""
         first = self._adversarial_rows
-        real_logits: Tensor = self.networks.d_head(features[first : first + self.batch_size])
-        return real_logits, self.networks.q_head(features, parts=parts) if self.terms else None
+        return logits[first : first + self.batch_size]
+
+    def _on_views(self, grad_real: Tensor) -> list[Tensor]:
+        """The gradient with respect to the logits of each view: copies have none."""
+        zeros, copies = self._no_gradient, self.batch_size if self.terms else 0
+        return [zeros[: self._adversarial_rows], grad_real, zeros[:copies]]
 
     def _term_gradients(self, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of the terms with respect to Q's answers, at the discriminator's scale and at the
