@@ -1,6 +1,7 @@
 // The kernels behind the image layers. Each is a small matrix product in shared memory, with patches of 16 pixels as
 // one side: maps = patches x weights, patches = maps x weights (an image adds up the patches that overlap), and the
-// weights' gradient = maps x patches, summed over the batch in an order that depends on the sizes alone. No atomics.
+// weights' gradient = maps x patches, summed over the batch in an order that depends on the sizes alone. Maps move in
+// 128-bit vectors. No atomics.
 #pragma once
 #include "common/convert.cuh"
 #include "common/warp.cuh"

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 
 from infogan_fast import cli, generate
 from infogan_fast.analysis.run import Run, as_input, in_batches, load_run
@@ -65,7 +64,7 @@ def first_norm(network: nn.Module) -> nn.BatchNorm2d:
 def before_first_norm(run: Run, images: Tensor) -> Tensor:
     """What the trunk's first batch normalisation is given, [channels, values]."""
     trunk = run.networks.trunk
-    first = functional.leaky_relu(trunk.image(as_input(images, run.device)), run.config.leaky_slope)
+    first = trunk.image(as_input(images, run.device))
     return next(iter(trunk.convs))(first).transpose(0, 1).flatten(1)
 
 

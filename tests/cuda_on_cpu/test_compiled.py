@@ -1,4 +1,4 @@
-"""csrc/*/cuda.cu through nvcc for every architecture from sm_75 up: no warning, no spill."""
+"""csrc/*/cuda.cu through nvcc for every architecture that the build covers: no warning, no spill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from cuda_on_cpu.harness import CSRC, cache_folder, digest, headers, run_tool, s
 from cuda_on_cpu.kernels import Budget, KernelTests, kernel_tests
 from torch.utils import cpp_extension
 
-OLDEST = 75
 BUDGETS: dict[str, Budget] = {name: budget for t in kernel_tests() for name, budget in t.budgets.items()}
 
 operators = pytest.mark.parametrize("tests", kernel_tests(), ids=str)
@@ -24,10 +23,10 @@ vectorised = pytest.mark.parametrize("tests", [t for t in kernel_tests() if t.ve
 
 
 def arches() -> list[int]:
-    """What nvcc compiles for, such as 75 or 90."""
+    """Those that the build covers by default and nvcc compiles for, such as 75 or 90."""
     found = toolkit()
     assert not isinstance(found, str)
-    return [number for number in (round(float(arch) * 10) for arch in found.arches) if number >= OLDEST]
+    return [round(float(arch) * 10) for arch in setup_py()["DEFAULT_ARCHES"] if arch in found.arches]
 
 
 pytestmark = pytest.mark.skipif(

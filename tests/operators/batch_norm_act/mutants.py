@@ -113,10 +113,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "the slope is lost on the way back",
-        "scaled > A(0) ? gradient : gradient * slope",
-        "gradient",
+        "return x > A(0) ? gradient : gradient * slope;",
+        "return gradient;",
         PLAIN,
-        file=RULE,
+        file="math/activation.h",
     ),
     mutant(
         "the product's mean is left out",
