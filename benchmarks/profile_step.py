@@ -3,6 +3,9 @@
 On a GPU: the kernels of one replay of the iteration's graph by name, with their number and microseconds, for
 several objectives.
 
+With --launches, without a GPU: the operators of an iteration that compute something, by name, for the same
+objectives. On a GPU each is one kernel or a few; a CPU's own ways around PyTorch's layers are among them.
+
 On a CPU: the iteration under PyTorch's profiler, the time inside each operator by what it does,
 medians over iterations, and what lies outside of any operator (Python, autograd's engine). The first line of
 each table is what the arithmetic would take at the measured rate of a large matrix product. The profiler
@@ -16,12 +19,14 @@ import infogan_fast  # noqa: F401 -- before PyTorch, as in training
 # isort: split
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from bench_step import Variant, matmul_flops
 from harness import machine, make_step, noise_images, parser, prepare, write_json
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from infogan_fast.runtime.device import amp_dtype
 
@@ -132,6 +137,47 @@ def kernels(device: torch.device, amp: torch.dtype | None, batch_size: int, **op
     }
 
 
+class Launches(TorchDispatchMode):
+    """Counts the operators that compute something: neither views nor allocations."""
+
+    NOTHING = (
+        "empty",
+        "new_empty",
+        "_unsafe_view",
+        "lift_fresh",
+        "resize_",
+        "set_",
+        "_local_scalar_dense",
+        "promote_types",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = str(func.overloadpacket)
+        if not func.is_view and not name.removeprefix("aten.").startswith(self.NOTHING):
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def print_launches(batch_size: int, results: dict[str, Any]) -> None:
+    """Count and print the operators of each objective."""
+    device = torch.device("cpu")
+    for title, options in OBJECTIVES.items():
+        step = make_step(noise_images(), device, amp=torch.bfloat16, batch_size=batch_size, **options)
+        step()
+        with Launches() as launches:
+            step()
+        counts = launches.counts
+        results[f"{title} --amp"] = dict(counts.most_common())
+        print(f"\n{title} --amp: {counts.total()} operators")
+        print("\n".join(f"  {number:4}  {name}" for name, number in counts.most_common()))
+
+
 def on_gpu(device: torch.device, batch_size: int, results: dict[str, Any]) -> None:
     """Measure and print the kernels of each objective and precision."""
     for flag, amp in (("--amp", amp_dtype(device)), ("float32", None)):
@@ -170,10 +216,13 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--batch-size", type=int, default=128, metavar="B")
     options.add_argument("--iterations", type=int, default=20, metavar="N", help="on a CPU (default: 20)")
+    options.add_argument("--launches", action="store_true", help="count the operators, on a CPU")
     args = options.parse_args()
-    device = prepare(args.device, args.threads)
+    device = prepare("cpu" if args.launches else args.device, args.threads)
     results: dict[str, Any] = {"machine": machine(device), "batch_size": args.batch_size}
-    if device.type == "cuda":
+    if args.launches:
+        print_launches(args.batch_size, results)
+    elif device.type == "cuda":
         on_gpu(device, args.batch_size, results)
     else:
         on_cpu(device, args.batch_size, args.iterations, results)
