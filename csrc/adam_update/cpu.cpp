@@ -75,11 +75,6 @@ struct AdamChunks {
   }
 };
 
-template <class A>
-A* pointer(const std::optional<Tensor>& tensor) {
-  return tensor ? static_cast<A*>(tensor->mutable_data_ptr()) : nullptr;
-}
-
 template <class A, class L>
 void update(const AdamArguments& a, const Tensor& masters, const Tensor& exp_avg, const Tensor& exp_avg_sq,
             const int64_t* steps, const std::optional<Tensor>& weights, const std::optional<Tensor>& average,
@@ -93,9 +88,8 @@ void update(const AdamArguments& a, const Tensor& masters, const Tensor& exp_avg
     for (int64_t begin = 0; begin < tensor.size; begin += kChunk)
       chunks.push_back(AdamChunk{&tensor, begin, std::min(begin + kChunk, tensor.size)});
   for_rows(static_cast<int64_t>(chunks.size()), 16,
-           AdamChunks<A, L>{chunks, factors.data(), static_cast<A*>(masters.mutable_data_ptr()),
-                            static_cast<A*>(exp_avg.mutable_data_ptr()), static_cast<A*>(exp_avg_sq.mutable_data_ptr()),
-                            pointer<A>(average), pointer<L>(weights), average ? average->numel() : 0});
+           AdamChunks<A, L>{chunks, factors.data(), data<A>(masters), data<A>(exp_avg), data<A>(exp_avg_sq),
+                            data<A>(average), data<L>(weights), average ? average->numel() : 0});
 }
 
 void adam_update_cpu(Tensor masters, Tensor exp_avg, Tensor exp_avg_sq, Tensor steps, std::optional<Tensor> weights,
@@ -106,19 +100,15 @@ void adam_update_cpu(Tensor masters, Tensor exp_avg, Tensor exp_avg_sq, Tensor s
   const AdamArguments a =
       check_adam_update(masters, exp_avg, exp_avg_sq, steps, weights, average, gradients, places, groups,
                         std::move(learning_rates), beta1, beta2, eps, average_decay, grad_scale, found_inf);
-  int64_t* const counts = static_cast<int64_t*>(steps.mutable_data_ptr());
+  int64_t* const counts = data<int64_t>(steps);
   for (int64_t group = 0; group < steps.numel(); ++group)
     REQUIRE(counts[group] >= 0 && counts[group] < kCounterLimit - 1,
             "adam_update: steps must be in [0, 2^48 - 1), got ", counts[group]);
-  if (found_inf && *static_cast<const float*>(found_inf->const_data_ptr()) != 0) return;
-  const double scale = grad_scale ? *static_cast<const float*>(grad_scale->const_data_ptr()) : 1.0;
-  const auto run = [&](auto function) { function(a, masters, exp_avg, exp_avg_sq, counts, weights, average, scale); };
-  switch (a.low) {
-    case ScalarType::BFloat16: run(update<float, BFloat16>); break;
-    case ScalarType::Half: run(update<float, Half>); break;
-    case ScalarType::Double: run(update<double, double>); break;
-    default: run(update<float, float>);
-  }
+  if (found_inf && *const_data<float>(found_inf) != 0) return;
+  const double scale = grad_scale ? *const_data<float>(grad_scale) : 1.0;
+  with_types<Half, BFloat16>(a.low, [&](auto low, auto master) {
+    update<decltype(master), decltype(low)>(a, masters, exp_avg, exp_avg_sq, counts, weights, average, scale);
+  });
   for (int64_t group = 0; group < steps.numel(); ++group) ++counts[group];
 }
 

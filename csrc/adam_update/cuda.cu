@@ -42,27 +42,21 @@ void adam_update_cuda(Tensor masters, Tensor exp_avg, Tensor exp_avg_sq, Tensor 
                         std::move(learning_rates), beta1, beta2, eps, average_decay, grad_scale, found_inf);
   const Range range("adam_update");
   const torch::stable::accelerator::DeviceGuard guard(masters.get_device_index());
-  const auto start = [&](auto master, auto low) {
+  with_types<__half, __nv_bfloat16>(arguments.low, [&](auto low, auto master) {
     using A = decltype(master);
     using L = decltype(low);
     AdamLaunch<A, L> a{};
-    a.masters = static_cast<A*>(masters.mutable_data_ptr());
-    a.exp_avg = static_cast<A*>(exp_avg.mutable_data_ptr());
-    a.exp_avg_sq = static_cast<A*>(exp_avg_sq.mutable_data_ptr());
-    a.average = average ? static_cast<A*>(average->mutable_data_ptr()) : nullptr;
+    a.masters = data<A>(masters);
+    a.exp_avg = data<A>(exp_avg);
+    a.exp_avg_sq = data<A>(exp_avg_sq);
+    a.average = data<A>(average);
     a.averaged = average ? average->numel() : 0;
-    a.weights = weights ? static_cast<L*>(weights->mutable_data_ptr()) : nullptr;
-    a.steps = static_cast<unsigned long long*>(steps.mutable_data_ptr());
-    a.grad_scale = grad_scale ? static_cast<const float*>(grad_scale->const_data_ptr()) : nullptr;
-    a.found_inf = found_inf ? static_cast<const float*>(found_inf->const_data_ptr()) : nullptr;
+    a.weights = data<L>(weights);
+    a.steps = data<unsigned long long>(steps);
+    a.grad_scale = const_data<float>(grad_scale);
+    a.found_inf = const_data<float>(found_inf);
     run(arguments, a, current_stream(masters.get_device_index()));
-  };
-  switch (arguments.low) {
-    case ScalarType::BFloat16: start(float{}, __nv_bfloat16{}); break;
-    case ScalarType::Half: start(float{}, __half{}); break;
-    case ScalarType::Double: start(double{}, double{}); break;
-    default: start(float{}, float{});
-  }
+  });
 }
 
 }  // namespace

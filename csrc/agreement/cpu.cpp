@@ -51,7 +51,7 @@ struct Probabilities {
   Scratch<A>& scratch;
 
   INFOGAN_FAST_INLINE void operator()(int64_t begin, int64_t end) const {
-    const T* answers = static_cast<const T*>(a.answers->const_data_ptr());
+    const T* answers = const_data<T>(a.answers);
     const int64_t stride = a.answers->stride(0);
     for (int64_t index = begin; index < end; ++index) {
       int64_t tile = index, first = 0, rows = a.adversarial_rows;
@@ -108,7 +108,7 @@ struct Joints {
     for (int64_t index = begin; index < end; ++index) {
       while (index >= scratch.starts[code] + a.sizes[code]) ++code;
       const int64_t i = index - scratch.starts[code], size = a.sizes[code];
-      A* average = static_cast<A*>(a.joints[code].mutable_data_ptr());
+      A* average = data<A>(a.joints[code]);
       A* table = scratch.table.data() + scratch.table_starts[code];
       for (int64_t j = i; j < size; ++j) {
         const A entry = both_products(index, scratch.starts[code] + j) * static_cast<A>(a.factors.joint);
@@ -191,7 +191,7 @@ struct Distances {
   }
 
   INFOGAN_FAST_INLINE void operator()(int64_t begin, int64_t end) const {
-    const T* answers = static_cast<const T*>(a.answers->const_data_ptr());
+    const T* answers = const_data<T>(a.answers);
     const int64_t stride = a.answers->stride(0);
     for (int64_t index = begin; index < end; ++index) {
       const Distance& d = a.distances[index];
@@ -305,7 +305,7 @@ struct Gradients {
   }
 
   INFOGAN_FAST_INLINE void write_scaled(const A* tile, const Tensor& gradient, A factor, int64_t row, int count) const {
-    G* to = static_cast<G*>(gradient.mutable_data_ptr()) + row * a.q_dim;
+    G* to = data<G>(gradient) + row * a.q_dim;
     for (int lane = 0; lane < count; ++lane)
       for (int64_t column = 0; column < a.q_dim; ++column) *to++ = convert<G>(tile[column * kTile + lane] * factor);
   }
@@ -314,9 +314,9 @@ struct Gradients {
 template <class T, class A, class G>
 void compute(const AgreementArguments& a, const AgreementOutputs& out) {
   Scratch<A> scratch(a);
-  A* metrics = static_cast<A*>(out.metrics.mutable_data_ptr());
+  A* metrics = data<A>(out.metrics);
   const auto scale_of = [](const std::optional<Tensor>& scale) {
-    return scale ? static_cast<A>(*static_cast<const float*>(scale->const_data_ptr())) : A(1);
+    return scale ? static_cast<A>(*const_data<float>(scale)) : A(1);
   };
   // A range is worth a thread from about this many operations.
   const auto grain = [](int64_t operations) { return std::max<int64_t>(1, (1 << 18) / (operations + 1)); };
@@ -333,8 +333,8 @@ void compute(const AgreementArguments& a, const AgreementOutputs& out) {
            Gradients<A, G>{a, out, scratch, scale_of(a.scale), scale_of(a.second_scale)});
 
   if (!a.sums) return;
-  double* sums = static_cast<double*>(a.sums->mutable_data_ptr());
-  const A* measured = static_cast<const A*>(out.metrics.const_data_ptr());
+  double* sums = data<double>(a.sums);
+  const A* measured = const_data<A>(out.metrics);
   for (size_t i = 0; i < a.places.size(); ++i) sums[a.places[i]] += static_cast<double>(measured[i]);
 }
 
@@ -352,12 +352,11 @@ std::tuple<Tensor, Tensor, Tensor> agreement_cpu(
       std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));
   const AgreementOutputs out = allocate_agreement(a);
   const bool wide = a.grad_dtype == ScalarType::Float;
-  switch (a.dtype) {
-    case ScalarType::Float: compute<float, float, float>(a, out); break;
-    case ScalarType::Double: compute<double, double, double>(a, out); break;
-    case ScalarType::Half: (wide ? compute<Half, float, float> : compute<Half, float, Half>)(a, out); break;
-    default: (wide ? compute<BFloat16, float, float> : compute<BFloat16, float, BFloat16>)(a, out);
-  }
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
+    using T = decltype(value);
+    using A = decltype(accumulated);
+    (wide ? compute<T, A, A> : compute<T, A, T>)(a, out);
+  });
   return {out.metrics, out.gradient, out.second_gradient};
 }
 

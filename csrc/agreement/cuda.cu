@@ -9,11 +9,9 @@ namespace {
 template <class T, class A, class G>
 void run(AgreementLayout layout, const AgreementArguments& a, const AgreementOutputs& out) {
   const Tensor scratch = allocate(*a.answers, {place_agreement<A>(layout)}, a.accumulated);
-  launch_agreement<T, A, G>(
-      layout, static_cast<const T*>(a.answers->const_data_ptr()), static_cast<A*>(scratch.mutable_data_ptr()),
-      static_cast<A*>(out.metrics.mutable_data_ptr()), static_cast<G*>(out.gradient.mutable_data_ptr()),
-      a.second_scale ? static_cast<G*>(out.second_gradient.mutable_data_ptr()) : nullptr,
-      current_stream(a.answers->get_device_index()));
+  launch_agreement<T, A, G>(layout, const_data<T>(a.answers), data<A>(scratch), data<A>(out.metrics),
+                            data<G>(out.gradient), a.second_scale ? data<G>(out.second_gradient) : nullptr,
+                            current_stream(a.answers->get_device_index()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -30,12 +28,9 @@ AgreementLayout layout_of(const AgreementArguments& a) {
   layout.factors = a.factors;
   layout.slants = a.slants ? a.slants->const_data_ptr() : nullptr;
   layout.wide_slants = a.slants && a.slants->scalar_type() == ScalarType::Double;
-  const auto scale = [](const std::optional<Tensor>& tensor) {
-    return tensor ? static_cast<const float*>(tensor->const_data_ptr()) : nullptr;
-  };
-  layout.scale = scale(a.scale);
-  layout.second_scale = scale(a.second_scale);
-  layout.sums = a.sums ? static_cast<double*>(a.sums->mutable_data_ptr()) : nullptr;
+  layout.scale = const_data<float>(a.scale);
+  layout.second_scale = const_data<float>(a.second_scale);
+  layout.sums = data<double>(a.sums);
   for (size_t i = 0; i < a.joints.size(); ++i) layout.joints[i] = a.joints[i].mutable_data_ptr();
   for (size_t i = 0; i < a.places.size(); ++i) layout.places[i] = static_cast<int32_t>(a.places[i]);
   for (size_t i = 0; i < a.distances.size(); ++i) layout.distances[i] = a.distances[i];
@@ -64,12 +59,11 @@ std::tuple<Tensor, Tensor, Tensor> agreement_cuda(
   const AgreementOutputs out = allocate_agreement(a);
   const AgreementLayout layout = layout_of(a);
   const bool wide = a.grad_dtype == ScalarType::Float;
-  switch (a.dtype) {
-    case ScalarType::Float: run<float, float, float>(layout, a, out); break;
-    case ScalarType::Double: run<double, double, double>(layout, a, out); break;
-    case ScalarType::Half: (wide ? run<__half, float, float> : run<__half, float, __half>)(layout, a, out); break;
-    default: (wide ? run<__nv_bfloat16, float, float> : run<__nv_bfloat16, float, __nv_bfloat16>)(layout, a, out);
-  }
+  with_types<__half, __nv_bfloat16>(a.dtype, [&](auto value, auto accumulated) {
+    using T = decltype(value);
+    using A = decltype(accumulated);
+    (wide ? run<T, A, A> : run<T, A, T>)(layout, a, out);
+  });
   return {out.metrics, out.gradient, out.second_gradient};
 }
 

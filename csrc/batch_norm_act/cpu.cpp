@@ -165,16 +165,6 @@ struct GradientRows {
   }
 };
 
-template <class A>
-const A* const_data(const Tensor& tensor) {
-  return static_cast<const A*>(tensor.const_data_ptr());
-}
-
-template <class A>
-A* data(const Tensor& tensor) {
-  return static_cast<A*>(tensor.mutable_data_ptr());
-}
-
 int64_t tiles_of(const NormArguments& a) { return (a.channels + kWidth - 1) / kWidth; }
 
 // Mean and 1 / standard deviation of each part and channel from those of its chunks, and the running statistics.
@@ -265,18 +255,10 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_act_cpu(Tensor x, Tensor weight, T
   const NormArguments a =
       check_norm_forward(x, weight, bias, running_mean, running_var, batches, parts, eps, momentum, slope);
   const NormOutputs out = allocate_norm(a, x);
-  const auto run = [&](auto value, auto accumulated) {
-    using T = decltype(value);
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
     using A = decltype(accumulated);
-    forward<T, A>(a, x, weight, bias, out, running_mean ? data<A>(*running_mean) : nullptr,
-                  running_var ? data<A>(*running_var) : nullptr);
-  };
-  switch (a.dtype) {
-    case ScalarType::Float: run(float{}, float{}); break;
-    case ScalarType::Double: run(double{}, double{}); break;
-    case ScalarType::Half: run(Half{}, float{}); break;
-    default: run(BFloat16{}, float{});
-  }
+    forward<decltype(value), A>(a, x, weight, bias, out, data<A>(running_mean), data<A>(running_var));
+  });
   if (batches) *data<int64_t>(*batches) += a.parts();
   return {out.y, out.mean, out.rstd};
 }
@@ -286,13 +268,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_act_backward_cpu(Tensor grad_y, Te
                                                                double slope, bool of_weights) {
   const NormArguments a = check_norm_backward(grad_y, x, mean, rstd, weight, bias, parts, slope);
   const NormGradients out = allocate_norm_gradients(a, x, of_weights);
-  const auto run = [&](auto function) { function(a, grad_y, x, mean, rstd, weight, bias, of_weights, out); };
-  switch (a.dtype) {
-    case ScalarType::Float: run(backward<float, float>); break;
-    case ScalarType::Double: run(backward<double, double>); break;
-    case ScalarType::Half: run(backward<Half, float>); break;
-    default: run(backward<BFloat16, float>);
-  }
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
+    backward<decltype(value), decltype(accumulated)>(a, grad_y, x, mean, rstd, weight, bias, of_weights, out);
+  });
   return {out.x, out.weight, out.bias};
 }
 

@@ -6,8 +6,6 @@
 namespace infogan_fast {
 namespace {
 
-bool on_boundary(const Tensor& tensor) { return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0; }
-
 NormLayout layout_of(const NormArguments& a, bool aligned) {
   REQUIRE(a.channels <= int64_t{1} << 31, "batch_norm_act: the CUDA kernel takes at most 2^31 channels, got ",
           a.channels);
@@ -21,27 +19,6 @@ NormLayout layout_of(const NormArguments& a, bool aligned) {
   std::copy(a.starts.begin(), a.starts.end(), layout.starts);
   cut_into_chunks(layout);
   return layout;
-}
-
-template <class A>
-const A* const_data(const Tensor& tensor) {
-  return static_cast<const A*>(tensor.const_data_ptr());
-}
-
-template <class A>
-A* data(const Tensor& tensor) {
-  return static_cast<A*>(tensor.mutable_data_ptr());
-}
-
-// Calls run(value, accumulated) with the types of x and of the arithmetic.
-template <class Run>
-void with_types(ScalarType dtype, const Run& run) {
-  switch (dtype) {
-    case ScalarType::Float: run(float{}, float{}); break;
-    case ScalarType::Double: run(double{}, double{}); break;
-    case ScalarType::Half: run(__half{}, float{}); break;
-    default: run(__nv_bfloat16{}, float{});
-  }
 }
 
 Tensor partials_of(const NormLayout& layout, const NormArguments& a, const Tensor& x) {
@@ -60,13 +37,11 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_act_cuda(Tensor x, Tensor weight, 
   const NormOutputs out = allocate_norm(a, x);
   const NormLayout layout = layout_of(a, on_boundary(x) && on_boundary(out.y));
   const Tensor partials = partials_of(layout, a, x);
-  with_types(a.dtype, [&](auto value, auto accumulated) {
+  with_types<__half, __nv_bfloat16>(a.dtype, [&](auto value, auto accumulated) {
     using T = decltype(value);
     using A = decltype(accumulated);
     Running<A> running{};
-    if (running_mean)
-      running = Running<A>{data<A>(*running_mean), data<A>(*running_var),
-                           static_cast<long long*>(batches->mutable_data_ptr())};
+    if (running_mean) running = Running<A>{data<A>(*running_mean), data<A>(*running_var), data<long long>(batches)};
     launch_batch_norm_act(layout, const_data<T>(x), const_data<A>(weight), const_data<A>(bias), running,
                           data<A>(partials), data<T>(out.y), data<A>(out.mean), data<A>(out.rstd),
                           current_stream(x.get_device_index()));
@@ -84,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_act_backward_cuda(Tensor grad_y, T
   const NormGradients out = allocate_norm_gradients(a, x, of_weights);
   const NormLayout layout = layout_of(a, on_boundary(x) && on_boundary(grad_y) && on_boundary(out.x));
   const Tensor partials = partials_of(layout, a, x);
-  with_types(a.dtype, [&](auto value, auto accumulated) {
+  with_types<__half, __nv_bfloat16>(a.dtype, [&](auto value, auto accumulated) {
     using T = decltype(value);
     using A = decltype(accumulated);
     launch_batch_norm_act_backward(layout, const_data<T>(grad_y), const_data<T>(x), const_data<A>(mean),

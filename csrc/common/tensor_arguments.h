@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -57,6 +58,42 @@ inline bool has_channels_last(const Tensor& x) {
     expected *= x.size(d);
   }
   return true;
+}
+
+template <class T>
+const T* const_data(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <class T>
+T* data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+// Null where there is no tensor.
+template <class T>
+const T* const_data(const std::optional<Tensor>& tensor) {
+  return tensor ? const_data<T>(*tensor) : nullptr;
+}
+
+template <class T>
+T* data(const std::optional<Tensor>& tensor) {
+  return tensor ? data<T>(*tensor) : nullptr;
+}
+
+// Whether it begins where a 128-bit vector may.
+inline bool on_boundary(const Tensor& tensor) { return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0; }
+
+// Calls run(value, accumulated) with the types of a tensor's values and of the arithmetic on them; the half types are
+// those of the device.
+template <class Half, class BFloat16, class Run>
+void with_types(ScalarType dtype, const Run& run) {
+  switch (dtype) {
+    case ScalarType::Float: run(float{}, float{}); break;
+    case ScalarType::Double: run(double{}, double{}); break;
+    case ScalarType::Half: run(Half{}, float{}); break;
+    default: run(BFloat16{}, float{});
+  }
 }
 
 inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {

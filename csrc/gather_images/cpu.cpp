@@ -39,9 +39,9 @@ void gather(const GatherArguments& a, const int64_t* state, const Tensor& images
   const GatherRows<T> body{a,
                            state[0],
                            state[1] * a.batch_size,
-                           static_cast<const uint8_t*>(images.const_data_ptr()),
-                           static_cast<T*>(out.batch.mutable_data_ptr()),
-                           static_cast<int64_t*>(out.indices.mutable_data_ptr())};
+                           const_data<uint8_t>(images),
+                           data<T>(out.batch),
+                           data<int64_t>(out.indices)};
   for_rows(a.batch_size, std::max<int64_t>(1, 32768 / a.pixels), body);
 }
 
@@ -49,15 +49,10 @@ std::tuple<Tensor, Tensor> gather_images_cpu(Tensor order_state, Tensor images, 
                                              bool advance) {
   const GatherArguments a = check_gather_images(order_state, images, batch_size);
   const GatherOutputs out = allocate_gather(a, images, dtype);
-  int64_t* state = static_cast<int64_t*>(order_state.mutable_data_ptr());
+  int64_t* state = data<int64_t>(order_state);
   REQUIRE(state[1] >= 0 && state[1] < kCounterLimit / batch_size - 1,
           "gather_images: the step in order_state must be in [0, 2^48 / batch_size - 1), got ", state[1]);
-  switch (dtype) {
-    case ScalarType::Float: gather<float>(a, state, images, out); break;
-    case ScalarType::Double: gather<double>(a, state, images, out); break;
-    case ScalarType::Half: gather<Half>(a, state, images, out); break;
-    default: gather<BFloat16>(a, state, images, out);
-  }
+  with_types<Half, BFloat16>(dtype, [&](auto value, auto) { gather<decltype(value)>(a, state, images, out); });
   if (advance) ++state[1];
   return {out.batch, out.indices};
 }

@@ -13,19 +13,11 @@ std::tuple<Tensor, Tensor> gather_images_cuda(Tensor order_state, Tensor images,
   const Range range("gather_images");
   const torch::stable::accelerator::DeviceGuard guard(images.get_device_index());
   const GatherOutputs out = allocate_gather(a, images, dtype);
-  const auto run = [&](auto* batch) {
-    launch_gather_images(static_cast<int64_t*>(order_state.mutable_data_ptr()),
-                         static_cast<const uint8_t*>(images.const_data_ptr()), a.images, a.pixels, a.batch_size,
-                         advance, batch, static_cast<int64_t*>(out.indices.mutable_data_ptr()),
+  with_types<__half, __nv_bfloat16>(dtype, [&](auto value, auto) {
+    launch_gather_images(data<int64_t>(order_state), const_data<uint8_t>(images), a.images, a.pixels, a.batch_size,
+                         advance, data<decltype(value)>(out.batch), data<int64_t>(out.indices),
                          current_stream(images.get_device_index()));
-  };
-  void* batch = out.batch.mutable_data_ptr();
-  switch (dtype) {
-    case ScalarType::Float: run(static_cast<float*>(batch)); break;
-    case ScalarType::Double: run(static_cast<double*>(batch)); break;
-    case ScalarType::Half: run(static_cast<__half*>(batch)); break;
-    default: run(static_cast<__nv_bfloat16*>(batch));
-  }
+  });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return {out.batch, out.indices};
 }

@@ -266,16 +266,6 @@ struct WeightSums {
   }
 };
 
-template <class T>
-const T* const_data(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <class T>
-T* data(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
 // Calls f(k, tap, place in memory) for each weight; taps are counted over channels, rows and columns.
 template <class F>
 void for_weights(const ImageLayer& a, const F& f) {
@@ -330,21 +320,10 @@ void weight_gradients(const ImageLayer& a, Source<T> images, Source<T> maps, dou
   for (int64_t i = 0; i < bias_length; ++i) data<T>(out.bias)[i] = total(biases, bias_length, i);
 }
 
-// Calls run(value, accumulated) with the types of tensors and of the arithmetic.
-template <class Run>
-void with_types(ScalarType dtype, const Run& run) {
-  switch (dtype) {
-    case ScalarType::Float: run(float{}, float{}); break;
-    case ScalarType::Double: run(double{}, double{}); break;
-    case ScalarType::Half: run(Half{}, float{}); break;
-    default: run(BFloat16{}, float{});
-  }
-}
-
 Tensor image_conv_cpu(Tensor x, Tensor weight, Tensor bias, double slope) {
   const ImageLayer a = check_image_conv(x, weight, bias, slope);
   const Tensor y = allocate_maps(a, x);
-  with_types(a.dtype, [&](auto value, auto accumulated) {
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
     using T = decltype(value);
     maps_of_images<T, decltype(accumulated)>(a, {const_data<T>(x), nullptr}, weight, &bias, slope, y);
   });
@@ -355,7 +334,7 @@ std::tuple<Tensor, Tensor, Tensor> image_conv_backward_cpu(Tensor grad_y, Tensor
                                                            double slope, bool of_x, bool of_weights) {
   const ImageLayer a = check_image_conv_backward(grad_y, x, y, weight, slope);
   const ImageLayerGradients out = allocate_gradients(a, x, weight, of_x, of_weights, a.features);
-  with_types(a.dtype, [&](auto value, auto accumulated) {
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
     using T = decltype(value);
     using A = decltype(accumulated);
     const Source<T> maps{const_data<T>(grad_y), const_data<T>(y)};
@@ -368,7 +347,7 @@ std::tuple<Tensor, Tensor, Tensor> image_conv_backward_cpu(Tensor grad_y, Tensor
 Tensor image_conv_transpose_cpu(Tensor x, Tensor weight, Tensor bias, int64_t size) {
   const ImageLayer a = check_image_conv_transpose(x, weight, bias, size);
   const Tensor image = allocate_image(a, x);
-  with_types(a.dtype, [&](auto value, auto accumulated) {
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
     using T = decltype(value);
     images_of_maps<T, decltype(accumulated)>(a, {const_data<T>(x), nullptr}, 1.0, weight, &bias, image);
   });
@@ -379,7 +358,7 @@ std::tuple<Tensor, Tensor, Tensor> image_conv_transpose_backward_cpu(Tensor grad
                                                                      Tensor weight, bool of_x, bool of_weights) {
   const ImageLayer a = check_image_conv_transpose_backward(grad_image, x, image, weight);
   const ImageLayerGradients out = allocate_gradients(a, x, weight, of_x, of_weights, a.channels);
-  with_types(a.dtype, [&](auto value, auto accumulated) {
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
     using T = decltype(value);
     using A = decltype(accumulated);
     const Source<T> images{const_data<T>(grad_image), const_data<T>(image)};

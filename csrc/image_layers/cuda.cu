@@ -8,19 +8,9 @@ namespace {
 
 static_assert(kPatch == kTaps && kFeatureStep % Vector<__half>::kCount == 0);
 
-template <class T>
-const T* const_data(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <class T>
-T* data(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
 // Kernels read maps in 128-bit vectors: a slice that begins elsewhere is copied.
-Tensor on_boundary(Tensor maps) {
-  if (reinterpret_cast<uintptr_t>(maps.const_data_ptr()) % 16 == 0) return maps;
+Tensor aligned(Tensor maps) {
+  if (on_boundary(maps)) return maps;
   Tensor copy = torch::stable::empty_like(maps);
   return torch::stable::copy_(copy, maps);
 }
@@ -39,7 +29,7 @@ ImageLayout layout_of(const char* name, const ImageLayer& a) {
 
 // Calls run(value, accumulated, channels) with the types of tensors and of the arithmetic, and a constant.
 template <class Run>
-void with_types(const ImageLayer& a, const Run& run) {
+void with_layer_types(const ImageLayer& a, const Run& run) {
   const auto with_channels = [&](auto value, auto accumulated) {
     if (a.channels == 1) {
       run(value, accumulated, std::integral_constant<int, 1>{});
@@ -47,12 +37,7 @@ void with_types(const ImageLayer& a, const Run& run) {
       run(value, accumulated, std::integral_constant<int, 3>{});
     }
   };
-  switch (a.dtype) {
-    case ScalarType::Float: with_channels(float{}, float{}); break;
-    case ScalarType::Double: with_channels(double{}, double{}); break;
-    case ScalarType::Half: with_channels(__half{}, float{}); break;
-    default: with_channels(__nv_bfloat16{}, float{});
-  }
+  with_types<__half, __nv_bfloat16>(a.dtype, with_channels);
 }
 
 template <class T, class A, int C>
@@ -70,7 +55,7 @@ Tensor image_conv_cuda(Tensor x, Tensor weight, Tensor bias, double slope) {
   const Range range("image_conv");
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const Tensor y = allocate_maps(a, x);
-  with_types(a, [&](auto value, auto accumulated, auto channels) {
+  with_layer_types(a, [&](auto value, auto accumulated, auto channels) {
     using T = decltype(value);
     launch_image_maps<T, decltype(accumulated), channels()>(layout, ImageSource<T>{const_data<T>(x), nullptr},
                                                             const_data<T>(weight), const_data<T>(bias), slope,
@@ -87,8 +72,8 @@ std::tuple<Tensor, Tensor, Tensor> image_conv_backward_cuda(Tensor grad_y, Tenso
   const Range range("image_conv_backward");
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const ImageLayerGradients out = allocate_gradients(a, x, weight, of_x, of_weights, a.features);
-  const Tensor gradient = on_boundary(grad_y), activated = on_boundary(y);
-  with_types(a, [&](auto value, auto accumulated, auto channels) {
+  const Tensor gradient = aligned(grad_y), activated = aligned(y);
+  with_layer_types(a, [&](auto value, auto accumulated, auto channels) {
     using T = decltype(value);
     using A = decltype(accumulated);
     const cudaStream_t stream = current_stream(x.get_device_index());
@@ -109,8 +94,8 @@ Tensor image_conv_transpose_cuda(Tensor x, Tensor weight, Tensor bias, int64_t s
   const ImageLayout layout = layout_of("image_conv_transpose", a);
   const Range range("image_conv_transpose");
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const Tensor image = allocate_image(a, x), values = on_boundary(x);
-  with_types(a, [&](auto value, auto accumulated, auto channels) {
+  const Tensor image = allocate_image(a, x), values = aligned(x);
+  with_layer_types(a, [&](auto value, auto accumulated, auto channels) {
     using T = decltype(value);
     launch_image_pixels<T, decltype(accumulated), channels()>(layout, ImageSource<T>{const_data<T>(values), nullptr},
                                                               1.0, const_data<T>(weight), const_data<T>(bias),
@@ -127,8 +112,8 @@ std::tuple<Tensor, Tensor, Tensor> image_conv_transpose_backward_cuda(Tensor gra
   const Range range("image_conv_transpose_backward");
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const ImageLayerGradients out = allocate_gradients(a, x, weight, of_x, of_weights, a.channels);
-  const Tensor values = on_boundary(x);
-  with_types(a, [&](auto value, auto accumulated, auto channels) {
+  const Tensor values = aligned(x);
+  with_layer_types(a, [&](auto value, auto accumulated, auto channels) {
     using T = decltype(value);
     using A = decltype(accumulated);
     const cudaStream_t stream = current_stream(x.get_device_index());

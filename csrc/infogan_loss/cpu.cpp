@@ -39,8 +39,8 @@ struct LossChunks {
   INFOGAN_FAST_INLINE void logits(const Tensor& input, const Tensor& gradient, int64_t begin, int64_t end,
                                   double positive, double negative, double* positive_sum, double* negative_sum) const {
     const int64_t stride = input.stride(0);
-    const T* x = static_cast<const T*>(input.const_data_ptr());
-    G* grad = static_cast<G*>(gradient.mutable_data_ptr());
+    const T* x = const_data<T>(input);
+    G* grad = data<G>(gradient);
     const A p = static_cast<A>(positive), n = static_cast<A>(negative);
     A positives[kTile] = {}, negatives[kTile] = {};
     for (int64_t row = begin; row < end; row += kTile) {
@@ -100,10 +100,10 @@ struct LossChunks {
 
   INFOGAN_FAST_INLINE void codes(int64_t begin, int64_t end, A* tile, A* sums) const {
     const int64_t n_categorical = a.n_categorical(), n_continuous = a.n_continuous(), row_stride = a.q->stride(0);
-    const T* q = static_cast<const T*>(a.q->const_data_ptr());
-    G* grad = static_cast<G*>(out.grad_q.mutable_data_ptr());
-    const int32_t* categories = n_categorical ? static_cast<const int32_t*>(a.categorical->const_data_ptr()) : nullptr;
-    const float* values = n_continuous ? static_cast<const float*>(a.continuous->const_data_ptr()) : nullptr;
+    const T* q = const_data<T>(a.q);
+    G* grad = data<G>(out.grad_q);
+    const int32_t* categories = n_categorical ? const_data<int32_t>(a.categorical) : nullptr;
+    const float* values = n_continuous ? const_data<float>(a.continuous) : nullptr;
     const double per_row = scale / static_cast<double>(a.q_rows);
     const double* weights = a.weights.data() + kAdversarialTerms;
     std::fill(sums, sums + (a.n_codes() + n_continuous) * kTile, A(0));
@@ -195,7 +195,7 @@ struct LossChunks {
 
 template <class T, class A, class G>
 void compute(const LossArguments& a, const LossOutputs& out) {
-  const double scale = a.grad_scale ? *static_cast<const float*>(a.grad_scale->const_data_ptr()) : 1.0;
+  const double scale = a.grad_scale ? *const_data<float>(a.grad_scale) : 1.0;
   const int64_t chunks = (a.max_rows() + kChunk - 1) / kChunk, n_terms = a.n_terms();
   std::vector<double> partials(chunks * n_terms, 0.0);
   std::atomic<int64_t> bad_category{-1};
@@ -204,11 +204,10 @@ void compute(const LossArguments& a, const LossOutputs& out) {
 
   if (const int64_t at = bad_category.load(); at >= 0) {
     const int64_t row = at / a.n_categorical(), code = at % a.n_categorical();
-    REQUIRE(false, "infogan_loss: categorical[", row, ", ", code, "] is ",
-            static_cast<const int32_t*>(a.categorical->const_data_ptr())[at], "; code c", code + 1,
-            " takes values in [0, ", a.sizes[code], ")");
+    REQUIRE(false, "infogan_loss: categorical[", row, ", ", code, "] is ", const_data<int32_t>(a.categorical)[at],
+            "; code c", code + 1, " takes values in [0, ", a.sizes[code], ")");
   }
-  A* terms = static_cast<A*>(out.terms.mutable_data_ptr());
+  A* terms = data<A>(out.terms);
   double total = 0;
   for (int64_t i = 0; i < n_terms; ++i) {
     const int64_t rows = i == 0 ? a.real_rows : i < kAdversarialTerms ? a.fake_rows : a.q_rows;
@@ -218,7 +217,7 @@ void compute(const LossArguments& a, const LossOutputs& out) {
     terms[i] = static_cast<A>(mean);
     if (i < kAdversarialTerms + a.n_codes() && a.weights[i] != 0) total += a.weights[i] * mean;
   }
-  *static_cast<A*>(out.total.mutable_data_ptr()) = static_cast<A>(total);
+  *data<A>(out.total) = static_cast<A>(total);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cpu(
@@ -232,12 +231,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cpu(
                          std::move(weights), learned_variance, log_variance, std::move(grad_scale), grad_dtype);
   const LossOutputs out = allocate_loss(a);
   const bool wide = a.grad_dtype == ScalarType::Float;
-  switch (a.dtype) {
-    case ScalarType::Float: compute<float, float, float>(a, out); break;
-    case ScalarType::Double: compute<double, double, double>(a, out); break;
-    case ScalarType::Half: (wide ? compute<Half, float, float> : compute<Half, float, Half>)(a, out); break;
-    default: (wide ? compute<BFloat16, float, float> : compute<BFloat16, float, BFloat16>)(a, out);
-  }
+  with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {
+    using T = decltype(value);
+    using A = decltype(accumulated);
+    (wide ? compute<T, A, A> : compute<T, A, T>)(a, out);
+  });
   return {out.total, out.terms, out.grad_real, out.grad_fake, out.grad_q};
 }
 

@@ -12,14 +12,10 @@ void run(LossLayout layout, const LossArguments& a, const LossOutputs& out) {
   layout.tile_rows = staged_rows<A>(layout);
   const int64_t values = static_cast<int64_t>(loss_blocks(layout)) * layout.n_terms();
   const Tensor partials = allocate(a.any_input(), {values}, out.terms.scalar_type());
-  const auto input = [](const std::optional<Tensor>& tensor) {
-    return tensor ? static_cast<const T*>(tensor->const_data_ptr()) : nullptr;
-  };
-  launch_infogan_loss<T, A, G>(
-      layout, input(a.real), input(a.fake), input(a.q), static_cast<G*>(out.grad_real.mutable_data_ptr()),
-      static_cast<G*>(out.grad_fake.mutable_data_ptr()), static_cast<G*>(out.grad_q.mutable_data_ptr()),
-      static_cast<A*>(partials.mutable_data_ptr()), static_cast<A*>(out.terms.mutable_data_ptr()),
-      static_cast<A*>(out.total.mutable_data_ptr()), current_stream(a.any_input().get_device_index()));
+  launch_infogan_loss<T, A, G>(layout, const_data<T>(a.real), const_data<T>(a.fake), const_data<T>(a.q),
+                               data<G>(out.grad_real), data<G>(out.grad_fake), data<G>(out.grad_q), data<A>(partials),
+                               data<A>(out.terms), data<A>(out.total),
+                               current_stream(a.any_input().get_device_index()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -53,21 +49,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cuda(
   layout.n_continuous = static_cast<int32_t>(a.n_continuous());
   layout.learned_variance = a.learned_variance;
   layout.log_variance = a.log_variance;
-  layout.grad_scale = a.grad_scale ? static_cast<const float*>(a.grad_scale->const_data_ptr()) : nullptr;
-  layout.categorical =
-      a.q && a.n_categorical() ? static_cast<const int32_t*>(a.categorical->const_data_ptr()) : nullptr;
-  layout.continuous = a.q && a.n_continuous() ? static_cast<const float*>(a.continuous->const_data_ptr()) : nullptr;
+  layout.grad_scale = const_data<float>(a.grad_scale);
+  layout.categorical = a.q && a.n_categorical() ? const_data<int32_t>(a.categorical) : nullptr;
+  layout.continuous = a.q && a.n_continuous() ? const_data<float>(a.continuous) : nullptr;
   for (size_t i = 0; i < a.weights.size(); ++i) layout.weights[i] = a.weights[i];
   for (size_t i = 0; i < a.sizes.size(); ++i) layout.sizes[i] = static_cast<int32_t>(a.sizes[i]);
   for (size_t i = 0; i < a.kinds.size(); ++i) layout.kinds[i] = static_cast<int8_t>(a.kinds[i]);
 
   const bool wide = a.grad_dtype == ScalarType::Float;
-  switch (a.dtype) {
-    case ScalarType::Float: run<float, float, float>(layout, a, out); break;
-    case ScalarType::Double: run<double, double, double>(layout, a, out); break;
-    case ScalarType::Half: (wide ? run<__half, float, float> : run<__half, float, __half>)(layout, a, out); break;
-    default: (wide ? run<__nv_bfloat16, float, float> : run<__nv_bfloat16, float, __nv_bfloat16>)(layout, a, out);
-  }
+  with_types<__half, __nv_bfloat16>(a.dtype, [&](auto value, auto accumulated) {
+    using T = decltype(value);
+    using A = decltype(accumulated);
+    (wide ? run<T, A, A> : run<T, A, T>)(layout, a, out);
+  });
   return {out.total, out.terms, out.grad_real, out.grad_fake, out.grad_q};
 }
 

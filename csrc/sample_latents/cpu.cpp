@@ -123,9 +123,9 @@ void sample_rows(const SampleArguments& a, Stream stream, const SampleOutputs& o
   const SampleRows<T> body{a,
                            philox_lanes(active_isa()),
                            stream,
-                           static_cast<T*>(out.inputs.mutable_data_ptr()),
-                           static_cast<int32_t*>(out.categorical.mutable_data_ptr()),
-                           static_cast<float*>(out.continuous.mutable_data_ptr())};
+                           data<T>(out.inputs),
+                           data<int32_t>(out.categorical),
+                           data<float>(out.continuous)};
   const int64_t grain = std::max<int64_t>(16, 4096 / a.latent_dim);
   for_rows(a.batch_size, grain, body);
 }
@@ -139,16 +139,11 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cpu(Tensor rng_state, int64_t 
       check_sample_latents(rng_state, batch_size, noise_dim, uniform_noise, std::move(categorical_sizes),
                            std::move(continuous_kinds), categorical_cdf, sample_offset, advance);
   const SampleOutputs out = allocate_sample(a, rng_state, dtype);
-  int64_t* state = static_cast<int64_t*>(rng_state.mutable_data_ptr());
+  int64_t* state = data<int64_t>(rng_state);
   REQUIRE(state[1] >= 0 && state[1] < kCounterLimit - 1,
           "sample_latents: the step in rng_state must be in [0, 2^48 - 1), got ", state[1]);
   const Stream stream = make_stream(state[0], state[1]);
-  switch (dtype) {
-    case ScalarType::Float: sample_rows<float>(a, stream, out); break;
-    case ScalarType::Double: sample_rows<double>(a, stream, out); break;
-    case ScalarType::Half: sample_rows<Half>(a, stream, out); break;
-    default: sample_rows<BFloat16>(a, stream, out);
-  }
+  with_types<Half, BFloat16>(dtype, [&](auto value, auto) { sample_rows<decltype(value)>(a, stream, out); });
   if (advance) ++state[1];
   return {out.inputs, out.categorical, out.continuous};
 }

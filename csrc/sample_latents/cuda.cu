@@ -34,19 +34,11 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cuda(Tensor rng_state, int64_t
   for (size_t i = 0; i < a.sizes.size(); ++i) layout.sizes[i] = static_cast<int32_t>(a.sizes[i]);
   for (size_t i = 0; i < a.kinds.size(); ++i) layout.kinds[i] = static_cast<int8_t>(a.kinds[i]);
 
-  const auto run = [&](auto* inputs) {
-    launch_sample_latents(layout, static_cast<int64_t*>(rng_state.mutable_data_ptr()), inputs,
-                          static_cast<int32_t*>(out.categorical.mutable_data_ptr()),
-                          static_cast<float*>(out.continuous.mutable_data_ptr()),
+  with_types<__half, __nv_bfloat16>(dtype, [&](auto value, auto) {
+    launch_sample_latents(layout, data<int64_t>(rng_state), data<decltype(value)>(out.inputs),
+                          data<int32_t>(out.categorical), data<float>(out.continuous),
                           current_stream(rng_state.get_device_index()));
-  };
-  void* inputs = out.inputs.mutable_data_ptr();
-  switch (dtype) {
-    case ScalarType::Float: run(static_cast<float*>(inputs)); break;
-    case ScalarType::Double: run(static_cast<double*>(inputs)); break;
-    case ScalarType::Half: run(static_cast<__half*>(inputs)); break;
-    default: run(static_cast<__nv_bfloat16*>(inputs));
-  }
+  });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return {out.inputs, out.categorical, out.continuous};
 }

@@ -41,7 +41,7 @@ inline SampleArguments check_sample_latents(const Tensor& rng_state, int64_t bat
             "sample_latents: categorical_cdf must be a contiguous float32 tensor of ", categories,
             " elements (the sum of categorical_sizes), got ", name_of(cdf->scalar_type()), " with ", cdf->numel());
     REQUIRE(same_device(*cdf, rng_state), "sample_latents: categorical_cdf and rng_state must be on the same device");
-    cdf_data = static_cast<const float*>(cdf->const_data_ptr());
+    cdf_data = const_data<float>(cdf);
   }
   const int64_t latent_dim = noise_dim + categories + static_cast<int64_t>(kinds.size());
   REQUIRE(latent_dim > 0, "sample_latents: the latents are empty: noise_dim is 0 and there are no codes");

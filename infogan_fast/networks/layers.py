@@ -44,12 +44,13 @@ class ToImage(nn.ConvTranspose2d):
 
 
 def _in_the_same_precision(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor, Tensor]:
-    """The operands of an operator of our own, as autocast casts those of PyTorch's."""
-    assert layer.bias is not None
-    device, dtype = x.device.type, layer.weight.dtype
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-    return x.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype)
+    """The operands of an operator of our own: under autocast, cast as it casts those of PyTorch's."""
+    weight, bias = layer.weight, layer.bias
+    assert bias is not None
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    return x, weight, bias
 
 
 def _weight_gradient(outer: Tensor, inner: Tensor) -> Tensor:
