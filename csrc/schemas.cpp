@@ -12,6 +12,9 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "gather_images(Tensor(a!) order_state, Tensor images, int batch_size, ScalarType dtype, bool advance) "
       "-> (Tensor batch, Tensor indices)");
   m.def(
+      "transform_images(Tensor(a!) rng_state, Tensor images, float rotation, float scale, float shear, float shift, "
+      "float colour, bool flip, bool advance) -> (Tensor copies, Tensor slants)");
+  m.def(
       "infogan_loss(Tensor? real_logits, Tensor? fake_logits, Tensor? q_output, Tensor? categorical, "
       "Tensor? continuous, int[] categorical_sizes, int[] continuous_kinds, float[] weights, bool learned_variance, "
       "float log_variance, Tensor? grad_scale, ScalarType? grad_dtype) "

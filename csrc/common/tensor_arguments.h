@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/check.h"
+#include "common/strides.h"
 
 namespace infogan_fast {
 
@@ -58,6 +59,14 @@ inline bool has_channels_last(const Tensor& x) {
     expected *= x.size(d);
   }
   return true;
+}
+
+// Contiguous or channels_last, of four dimensions.
+inline bool has_image_format(const Tensor& tensor) { return tensor.is_contiguous() || has_channels_last(tensor); }
+
+// Strides of dimensions of size 1 are any number: they count for nothing.
+inline Strides strides_of(const Tensor& tensor) {
+  return Strides{tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)};
 }
 
 template <class T>

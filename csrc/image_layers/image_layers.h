@@ -1,7 +1,6 @@
 // The image layers as every device sees them: the arguments checked, the outputs allocated.
 #pragma once
 #include "common/tensor_arguments.h"
-#include "image_layers/strides.h"
 
 namespace infogan_fast {
 
@@ -21,18 +20,11 @@ struct ImageLayerGradients {
   Tensor x, weight, bias;
 };
 
-inline bool is_dense(const Tensor& tensor) { return tensor.is_contiguous() || has_channels_last(tensor); }
-
-// Strides of dimensions of size 1 are any number: they count for nothing.
-inline Strides strides_of(const Tensor& tensor) {
-  return Strides{tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)};
-}
-
 inline bool is_image(const Tensor& tensor, const ImageLayer& a) {
   return tensor.scalar_type() == a.dtype && tensor.dim() == 4 && tensor.size(0) == a.batch &&
          tensor.size(1) == a.channels && tensor.size(2) == a.size && tensor.size(3) == a.size &&
          tensor.stride(3) == a.images.column && (a.channels == 1 || tensor.stride(1) == a.images.channel) &&
-         is_dense(tensor);
+         has_image_format(tensor);
 }
 
 inline bool is_maps(const Tensor& tensor, const ImageLayer& a) {
@@ -51,7 +43,7 @@ inline void check_weight(const char* name, ImageLayer& a, const Tensor& x, const
   a.dtype = x.scalar_type();
   a.accumulated = a.dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   REQUIRE(weight.scalar_type() == a.dtype && weight.dim() == 4 && weight.size(2) == 4 && weight.size(3) == 4 &&
-              is_dense(weight) && same_device(weight, x),
+              has_image_format(weight) && same_device(weight, x),
           name, ": weight must be ", name_of(a.dtype),
           " of shape [K, C, 4, 4], contiguous or channels_last, on the device of x, got ",
           name_of(weight.scalar_type()), " of shape ", shape_of(weight));
@@ -80,7 +72,7 @@ inline void check_same(const char* name, const char* argument, bool right, const
 
 inline ImageLayer check_conv(const char* name, const Tensor& x, const Tensor& weight, double slope) {
   check_dtype(name, x);
-  REQUIRE(x.dim() == 4 && x.size(0) > 0 && x.size(2) == x.size(3) && x.size(2) >= 2 && is_dense(x), name,
+  REQUIRE(x.dim() == 4 && x.size(0) > 0 && x.size(2) == x.size(3) && x.size(2) >= 2 && has_image_format(x), name,
           ": x must have shape [B, C, S, S] with S >= 2, contiguous or channels_last, got ", shape_of(x));
   ImageLayer a{};
   a.batch = x.size(0);

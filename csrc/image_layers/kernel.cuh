@@ -4,8 +4,8 @@
 // 128-bit vectors. No atomics.
 #pragma once
 #include "common/convert.cuh"
+#include "common/strides.h"
 #include "common/warp.cuh"
-#include "image_layers/strides.h"
 #include "math/activation.h"
 
 namespace infogan_fast {

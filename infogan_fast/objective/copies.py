@@ -1,7 +1,7 @@
-"""Copies of real images for the terms of the objective to compare: transformed ones and adversarial ones.
+"""Copies of real images for the terms of the objective to compare: the random state of the transformed ones,
+which :func:`ops.transform_images` makes, and the adversarial ones.
 
-The copy of image n at step t is a pure function of (seed, t, n): its random numbers come from the operator
-that draws the latents, under another seed.
+The copy of image n at step t is a pure function of (seed, t, n), under another seed than the latents.
 """
 
 from __future__ import annotations
@@ -11,15 +11,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
-from infogan_fast.objective.transformation import Transformation
 
-# Angle, scale, shear, shift (x, y), mirror, gains of three channels: always all of them, so that changing one
-# range leaves the other draws as they are.
-_DRAWS = LatentSpec(noise_dim=0, categorical_sizes=(), continuous_kinds=("uniform",) * 9)
 # With the latents' seed the copies would follow the codes.
 _SEED = 0x636F_7069_6573
 _RADIUS = 1 / 14  # of adversarial copies, in root mean square of a pixel: 2 for an image of 28 x 28
@@ -30,59 +25,6 @@ _SHORTEST = 1e-30  # length of a vector that is divided by: within float32's nor
 def copy_state(seed: int, device: torch.device | str = "cpu") -> Tensor:
     """The random state of the copies, int64 [2], for a run's seed; see :func:`ops.rng_state`."""
     return ops.rng_state(seed ^ _SEED, device=device)
-
-
-def transformed(rng_state: Tensor, images: Tensor, transformation: Transformation) -> Tensor:
-    """A transformed copy of each image, without waiting for the device.
-
-    The copy of image n is a pure function of (seed, step, n). It is computed in float32, or float64 for
-    float64 images, and is not differentiable.
-
-    Args:
-        rng_state: of :func:`copy_state`, on the images' device; its step is moved on by one in place.
-        images: [B, C, S, S] in [0, 1], C up to 3, any floating dtype.
-        transformation: the ranges to draw from.
-
-    Returns:
-        As ``images``: shape, dtype and memory format.
-    """
-    side, dtype = images.shape[-1], torch.promote_types(images.dtype, torch.float32)
-    draws = ops.sample_latents(rng_state, len(images), _DRAWS).continuous.to(dtype)[:, :, None]
-    t, turn = transformation, draws[:, 0] * math.radians(transformation.rotation)
-    shrink = 1.0 / (1.0 + t.scale * draws[:, 1])
-    sine, cosine, lean = turn.sin() * shrink, turn.cos() * shrink, t.shear * draws[:, 2]
-    # From a place in the copy back to the image, in half sides from the middle, y downwards.
-    centres = (2.0 * torch.arange(side, device=images.device, dtype=dtype) + 1.0) / side - 1.0
-    x, y = centres - 2.0 * t.shift * draws[:, 3], centres - 2.0 * t.shift * draws[:, 4]
-    from_x = torch.stack([(cosine - lean * sine) * x, sine * x], -1)
-    from_y = torch.stack([(-sine - lean * cosine) * y, cosine * y], -1)
-    grid = from_x[:, None] + from_y[:, :, None]
-    if t.flip:
-        grid[..., 0] *= torch.where(draws[:, 5, :, None] > 0, -1.0, 1.0)
-    result = functional.grid_sample(
-        images.detach().to(dtype), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    if t.colour:
-        gains = 1.0 + t.colour * draws[:, 6 : 6 + images.shape[1], :, None]
-        result = (result * gains).clamp_(max=1.0)
-    return torch.empty_like(images).copy_(result)
-
-
-def slants(rng_state: Tensor, count: int, transformation: Transformation) -> Tensor:
-    """By how much each copy that :func:`transformed` makes next turns an upright stroke, anticlockwise.
-
-    Args:
-        rng_state: as it is before the copies; left as it is.
-        count: B, of images.
-        transformation: of the copies; it must have slants.
-
-    Returns:
-        [B], float64, in [-1, 1]: as a share of the largest angle there is, rotation + arctan(shear).
-    """
-    draws = ops.sample_latents(rng_state, count, _DRAWS, advance=False).continuous.double()
-    rotation = math.radians(transformation.rotation)
-    angles = rotation * draws[:, 0] + (transformation.shear * draws[:, 2]).atan()
-    return angles / (rotation + math.atan(transformation.shear))
 
 
 def adversarial(

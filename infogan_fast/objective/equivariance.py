@@ -29,7 +29,6 @@ class Equivariance(Term):
     """The distance of Q's answer to the copy from its answer to the image plus half the copy's slant."""
 
     name: ClassVar[str] = "equivariance"
-    needs_slants: ClassVar[bool] = True
 
     equivariance: float = option(
         0.0,

@@ -36,7 +36,7 @@ class Answers:
     adversarial_rows: A. The adversarial copies are of the first A real images.
     log_variance: ln sigma^2 of Q's Gaussians where it is fixed; None where Q's output has it.
     slant: [B], by how much each transformed copy leans more than its image; see
-        :func:`infogan_fast.objective.copies.slants`. None where no term asks for it.
+        :func:`infogan_fast.ops.transform_images`.
     """
 
     values: Tensor
@@ -65,7 +65,6 @@ class Term:
 
     name: ClassVar[str]
     needs_adversarial_copies: ClassVar[bool] = False
-    needs_slants: ClassVar[bool] = False
     #: Whether it is measured wherever another term makes copies, even with a weight of 0.
     measured_with_any: ClassVar[bool] = False
 

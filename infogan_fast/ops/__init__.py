@@ -15,6 +15,7 @@ from infogan_fast.ops.image_layers import image_conv, image_conv_transpose
 from infogan_fast.ops.infogan_loss import InfoGANLoss, LossWeights, infogan_loss
 from infogan_fast.ops.rng_state import rng_state
 from infogan_fast.ops.sample_latents import Latents, sample_latents
+from infogan_fast.ops.transform_images import Transformed, transform_images
 
 __all__ = [
     "Agreed",
@@ -25,6 +26,7 @@ __all__ = [
     "Latents",
     "LossWeights",
     "RunningStatistics",
+    "Transformed",
     "adam_update",
     "agreement",
     "batch_norm_act",
@@ -34,4 +36,5 @@ __all__ = [
     "infogan_loss",
     "rng_state",
     "sample_latents",
+    "transform_images",
 ]

@@ -23,7 +23,7 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.layers import draw_weights
-from infogan_fast.objective.copies import adversarial, copy_state, slants, transformed
+from infogan_fast.objective.copies import adversarial, copy_state
 from infogan_fast.objective.objective import Objective
 from infogan_fast.objective.term import Term
 from infogan_fast.runtime.cuda_graph import capture
@@ -296,10 +296,8 @@ class TrainingStep:
         batch.real = gathered.permute(0, 3, 1, 2).to(self.device)
 
     def _transform(self, batch: Batch) -> None:
-        transformation = self.objective.transformation
-        if any(term.needs_slants for term in self.terms):
-            batch.slant = slants(self.copy_rng, self.batch_size, transformation)
-        batch.copies = transformed(self.copy_rng, batch.real, transformation)
+        ranges = asdict(self.objective.transformation)
+        batch.copies, batch.slant = ops.transform_images(self.copy_rng, batch.real, **ranges)
 
     def _make_adversarial_copies(self, batch: Batch) -> None:
         networks, count = self.networks, self._adversarial_rows

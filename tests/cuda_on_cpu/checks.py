@@ -52,6 +52,13 @@ def close(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None
         )
 
 
+def moved(tensor: Tensor, device: str, offset: int) -> Tensor:
+    """The same on a device, strides kept, `offset` bytes past the start of an allocation."""
+    before = offset // tensor.element_size()
+    memory = torch.empty(before + tensor.numel(), dtype=tensor.dtype, device=device)
+    return memory[before:].as_strided(tensor.shape, tensor.stride(), before).copy_(tensor)
+
+
 ROWS = (1, 7, 31, 33, 127, 129)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: In order and in reverse, a block at a time and several at once, and at random.

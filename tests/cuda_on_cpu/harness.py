@@ -182,19 +182,23 @@ def _compile(source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Pa
     return made
 
 
-def object_of(build: Build, case: Path, csrc: Path = CSRC) -> Path:
-    """The object of a file of launchers."""
-    return _compile(case, build.flags, csrc, [*headers(csrc), *sorted(HERE.glob("*.h"))])
+def object_of(build: Build, case: Path, csrc: Path = CSRC, dtypes: tuple[str, ...] = ()) -> Path:
+    """The object of a file of launchers: all of them, or those of some dtypes."""
+    flags = [*build.flags, *([f'-DRUNNER_DTYPES="{",".join(dtypes)}"'] if dtypes else [])]
+    return _compile(case, flags, csrc, [*headers(csrc), *sorted(HERE.glob("*.h"))])
 
 
-def compile_runner(build: Build, cases: tuple[Path, ...], csrc: Path = CSRC) -> Path:
-    """The program that runs the launchers which the files `cases` register, from the sources in `csrc`.
+def compile_runner(
+    build: Build, cases: tuple[Path, ...], csrc: Path = CSRC, dtypes: tuple[str, ...] = ()
+) -> Path:
+    """The program that runs the launchers which the files `cases` register, from the sources in `csrc`: all
+    of them, or those of some dtypes.
 
     Raises:
         RuntimeError: it does not compile.
     """
     engine = ("-O2", "-g1", *build.engine_flags)
-    objects = [object_of(build, case, csrc) for case in cases]
+    objects = [object_of(build, case, csrc, dtypes) for case in cases]
     for name in ("simt.cpp", "runner.cpp"):
         objects.append(_compile(HERE / name, engine, csrc, sorted(HERE.glob("*.h"))))
     program = cache_folder() / f"runner-{digest([build.name, *(path.name for path in objects)])}"

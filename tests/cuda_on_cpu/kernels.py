@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from cuda_on_cpu.checks import Schedule
+from cuda_on_cpu.checks import Schedule, name_of
 from cuda_on_cpu.harness import CSRC, HERE
 from cuda_on_cpu.patches import Mutant, Patch
 from cuda_on_cpu.runner import Runner
@@ -68,6 +68,11 @@ class KernelTests:
     def launcher(self) -> Path:
         """The source of its launchers."""
         return OPERATORS / self.operator / "launcher.cpp"
+
+    @property
+    def mutant_dtypes(self) -> tuple[str, ...]:
+        """The dtypes of the cases that mutants run."""
+        return tuple(sorted({name_of(case.dtype) for case in self.mutant_cases}))
 
     @property
     def source(self) -> Path:

@@ -45,7 +45,9 @@ T read_value() {
 
 }  // namespace
 
-Entry::Entry(const char* name, void (*call)(Case&)) { entries()[name] = call; }
+Entry::Entry(const char* name, void (*call)(Case&)) {
+  if (call != nullptr) entries()[name] = call;
+}
 
 const Case::Argument& Case::next() {
   if (used_ == arguments_.size()) fail("the launcher takes more arguments than the case gives");

@@ -1,8 +1,10 @@
 // One call of a kernel's launcher, as it comes from Python (harness.py): arguments are read in the launcher's order.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace runner {
@@ -40,9 +42,38 @@ class Case {
   std::size_t used_ = 0;
 };
 
-// A launcher under a name: static runner::Entry entry("sample_latents/float32", call);
+// A launcher under a name: see ENTRY.
 struct Entry {
   Entry(const char* name, void (*call)(Case&));
 };
+
+// Whether the launcher "operator/dtype/..." is compiled: all are, or those of the dtypes in RUNNER_DTYPES.
+constexpr bool is_compiled(std::string_view name) {
+#ifdef RUNNER_DTYPES
+  name.remove_prefix(name.find('/') + 1);
+  const std::string_view dtype = name.substr(0, name.find('/')), wanted = RUNNER_DTYPES;
+  for (std::size_t first = 0; first < wanted.size();) {
+    const std::size_t last = std::min(wanted.find(',', first), wanted.size());
+    if (wanted.substr(first, last - first) == dtype) return true;
+    first = last + 1;
+  }
+  return false;
+#else
+  return !name.empty();
+#endif
+}
+
+// The launcher, or null: its code is made only where it is called.
+template <bool compiled, class Call>
+constexpr void (*launcher(Call))(Case&) {
+  if constexpr (compiled) {
+    return [](Case& c) { Call{}(c); };
+  } else {
+    return nullptr;
+  }
+}
+
+// const runner::Entry entries[] = {ENTRY("sample_latents/float32", call<float>)};
+#define ENTRY(name, ...) {name, runner::launcher<runner::is_compiled(name)>([](auto& c) { __VA_ARGS__(c); })}
 
 }  // namespace runner

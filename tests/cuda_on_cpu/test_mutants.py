@@ -34,14 +34,16 @@ def check(tests: KernelTests, runner: Runner) -> None:
 
 
 def compiled(tests: KernelTests, mutant: Mutant, build: Build) -> Path:
-    return compile_runner(build, (tests.launcher,), patched([*tests.small_grid, mutant.patch]))
+    return compile_runner(
+        build, (tests.launcher,), patched([*tests.small_grid, mutant.patch]), tests.mutant_dtypes
+    )
 
 
 @functools.cache
 def caught_without_a_bug(operator: str, build: Build) -> str | None:
     """What a leg reports of the kernels as they are: where it is not None, a caught mutant proves nothing."""
     tests = next(tests for tests in kernel_tests() if tests.operator == operator)
-    program = compile_runner(build, (tests.launcher,), patched(tests.small_grid))
+    program = compile_runner(build, (tests.launcher,), patched(tests.small_grid), tests.mutant_dtypes)
     with Runner(build, program) as runner:
         try:
             check(tests, runner)

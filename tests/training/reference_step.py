@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 from objective import statements
+from operators.transform_images import reference as transform
 from torch import Tensor
 from training.objectives import flat
 
@@ -136,7 +137,7 @@ class ReferenceStep:
         o = self.objective
         if o.consistency or o.equivariance or o.invariance or o.smoothness:
             changes = self.objective.transformation
-            on_copies = self.trunk(statements.transformed(real, changes, self.copy_seed, self.step - 1))
+            on_copies = self.trunk(transform.transformed(real, changes, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
             decay = self.objective.joint_ema
             agreements, entropies, self.joints = statements.agreement(self.spec, pair, self.joints, decay)
@@ -147,7 +148,7 @@ class ReferenceStep:
         sigma = self.objective.fixed_sigma
         log_variance = None if sigma is None else 2 * math.log(sigma)
         if self.objective.equivariance:
-            slant = statements.slants(self.objective.transformation, self.copy_seed, self.step - 1, len(real))
+            slant = transform.slants(self.objective.transformation, self.copy_seed, self.step - 1, len(real))
             apart = statements.distance(self.spec, pair, log_variance, slant)
             disagreement = disagreement + self.objective.equivariance * apart
             losses[f"D_{ordered[0]}"] = apart

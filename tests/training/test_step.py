@@ -9,6 +9,7 @@ import pytest
 import torch
 from objective import statements
 from operators.gather_images.reference import gather_images
+from operators.transform_images import reference as transform
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
@@ -235,7 +236,7 @@ def test_copies_follow_the_real_images_and_not_the_latents() -> None:
     step = make(objective=make_objective(consistency=1.0, transformation=WILD), size=19, channels=3)
     for update in range(3):
         work = run_until(step, "transform")
-        wanted = statements.transformed(work.real, WILD, int(step.copy_rng[0]), update)
+        wanted = transform.transformed(work.real, WILD, int(step.copy_rng[0]), update)
         torch.testing.assert_close(work.copies.double(), wanted, atol=1e-5, rtol=0)
     drawn = ops.sample_latents(ops.rng_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
     copies = ops.sample_latents(copy_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous

@@ -39,10 +39,10 @@ void call(runner::Case& c) {
 }
 
 const runner::Entry entries[] = {
-    {"adam_update/float32", call<float, float>},
-    {"adam_update/float64", call<double, double>},
-    {"adam_update/float16", call<float, __half>},
-    {"adam_update/bfloat16", call<float, __nv_bfloat16>},
+    ENTRY("adam_update/float32", call<float, float>),
+    ENTRY("adam_update/float64", call<double, double>),
+    ENTRY("adam_update/float16", call<float, __half>),
+    ENTRY("adam_update/bfloat16", call<float, __nv_bfloat16>),
 };
 
 }  // namespace

@@ -46,12 +46,12 @@ void call(runner::Case& c) {
 }
 
 const runner::Entry entries[] = {
-    {"agreement/float32", call<float, float, float>},
-    {"agreement/float64", call<double, double, double>},
-    {"agreement/float16", call<__half, float, __half>},
-    {"agreement/float16/float32", call<__half, float, float>},
-    {"agreement/bfloat16", call<__nv_bfloat16, float, __nv_bfloat16>},
-    {"agreement/bfloat16/float32", call<__nv_bfloat16, float, float>},
+    ENTRY("agreement/float32", call<float, float, float>),
+    ENTRY("agreement/float64", call<double, double, double>),
+    ENTRY("agreement/float16", call<__half, float, __half>),
+    ENTRY("agreement/float16/float32", call<__half, float, float>),
+    ENTRY("agreement/bfloat16", call<__nv_bfloat16, float, __nv_bfloat16>),
+    ENTRY("agreement/bfloat16/float32", call<__nv_bfloat16, float, float>),
 };
 
 }  // namespace

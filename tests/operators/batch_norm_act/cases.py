@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from cuda_on_cpu.checks import ROWS, Schedule, close, name_of
+from cuda_on_cpu.checks import ROWS, Schedule, close, moved, name_of
 from cuda_on_cpu.kernels import Budget, KernelTests
 from cuda_on_cpu.runner import Runner, given, poisoned, wanted
 from operators.batch_norm_act import reference
@@ -115,17 +115,10 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=format)
 
 
-def _moved(tensor: Tensor, device: str, offset: int) -> Tensor:
-    """The same on a device, strides kept, `offset` bytes past the start of an allocation."""
-    before = offset // tensor.element_size()
-    memory = torch.empty(before + tensor.numel(), dtype=tensor.dtype, device=device)
-    return memory[before:].as_strided(tensor.shape, tensor.stride(), before).copy_(tensor)
-
-
 def normalise(case: NormCase, device: str = "cpu") -> NormResults:
     """The operator, forward and backward."""
     given_ = norm_inputs(case)
-    x, grad_y = (_moved(t, device, case.offset) for t in (given_.x, given_.grad_y))
+    x, grad_y = (moved(t, device, case.offset) for t in (given_.x, given_.grad_y))
     weight, bias = given_.weight.to(device), given_.bias.to(device)
     mean, var = given_.running_mean.clone().to(device), given_.running_var.clone().to(device)
     batches = torch.full((), 5, dtype=torch.int64, device=device)

@@ -55,14 +55,14 @@ void backward(runner::Case& c) {
 }
 
 const runner::Entry entries[] = {
-    {"batch_norm_act/float32", forward<float, float>},
-    {"batch_norm_act/float64", forward<double, double>},
-    {"batch_norm_act/float16", forward<__half, float>},
-    {"batch_norm_act/bfloat16", forward<__nv_bfloat16, float>},
-    {"batch_norm_act_backward/float32", backward<float, float>},
-    {"batch_norm_act_backward/float64", backward<double, double>},
-    {"batch_norm_act_backward/float16", backward<__half, float>},
-    {"batch_norm_act_backward/bfloat16", backward<__nv_bfloat16, float>},
+    ENTRY("batch_norm_act/float32", forward<float, float>),
+    ENTRY("batch_norm_act/float64", forward<double, double>),
+    ENTRY("batch_norm_act/float16", forward<__half, float>),
+    ENTRY("batch_norm_act/bfloat16", forward<__nv_bfloat16, float>),
+    ENTRY("batch_norm_act_backward/float32", backward<float, float>),
+    ENTRY("batch_norm_act_backward/float64", backward<double, double>),
+    ENTRY("batch_norm_act_backward/float16", backward<__half, float>),
+    ENTRY("batch_norm_act_backward/bfloat16", backward<__nv_bfloat16, float>),
 };
 
 }  // namespace

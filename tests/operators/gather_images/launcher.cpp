@@ -35,10 +35,10 @@ void call(runner::Case& c) {
 }
 
 const runner::Entry entries[] = {
-    {"gather_images/float32", call<float>},
-    {"gather_images/float64", call<double>},
-    {"gather_images/float16", call<__half>},
-    {"gather_images/bfloat16", call<__nv_bfloat16>},
+    ENTRY("gather_images/float32", call<float>),
+    ENTRY("gather_images/float64", call<double>),
+    ENTRY("gather_images/float16", call<__half>),
+    ENTRY("gather_images/bfloat16", call<__nv_bfloat16>),
 };
 
 }  // namespace

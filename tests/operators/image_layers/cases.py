@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from cuda_on_cpu.checks import ROWS, Schedule, close, name_of, same_bits
+from cuda_on_cpu.checks import ROWS, Schedule, close, moved, name_of, same_bits
 from cuda_on_cpu.kernels import Budget, KernelTests
 from cuda_on_cpu.runner import Buffer, Runner, given, poisoned, wanted
 from operators.image_layers import reference
@@ -117,18 +117,11 @@ def layer_inputs(case: LayerCase) -> LayerInputs:
     )
 
 
-def _moved(tensor: Tensor, device: str, offset: int) -> Tensor:
-    """The same on a device, strides kept, `offset` bytes past the start of an allocation."""
-    before = offset // tensor.element_size()
-    memory = torch.empty(before + tensor.numel(), dtype=tensor.dtype, device=device)
-    return memory[before:].as_strided(tensor.shape, tensor.stride(), before).copy_(tensor)
-
-
 def both_layers(case: LayerCase, device: str = "cpu") -> LayerResults:
     """The operators, forward and backward."""
     operators = torch.ops.infogan_fast
     tensors = (getattr(layer_inputs(case), field.name) for field in fields(LayerInputs))
-    i = LayerInputs(*(_moved(tensor, device, case.offset) for tensor in tensors))
+    i = LayerInputs(*(moved(tensor, device, case.offset) for tensor in tensors))
     y = operators.image_conv(i.images, i.weight, i.bias_of_maps, case.slope)
     image = operators.image_conv_transpose(i.maps, i.weight, i.bias_of_images, case.size)
     conv = operators.image_conv_backward(i.grad_maps, i.images, y, i.weight, case.slope, True, True)

@@ -59,12 +59,10 @@ void weights(runner::Case& c) {
                                 nullptr);
 }
 
-#define ENTRIES(name, T, A)                                                                       \
-  {"image_maps/" name "/1", maps<T, A, 1>}, {"image_maps/" name "/3", maps<T, A, 3>},             \
-      {"image_pixels/" name "/1", pixels<T, A, 1>}, {"image_pixels/" name "/3", pixels<T, A, 3>}, \
-      {"image_weights/" name "/1", weights<T, A, 1>}, {                                           \
-    "image_weights/" name "/3", weights<T, A, 3>                                                  \
-  }
+#define ENTRIES(dtype, T, A)                                                                                  \
+  ENTRY("image_maps/" dtype "/1", maps<T, A, 1>), ENTRY("image_maps/" dtype "/3", maps<T, A, 3>),             \
+      ENTRY("image_pixels/" dtype "/1", pixels<T, A, 1>), ENTRY("image_pixels/" dtype "/3", pixels<T, A, 3>), \
+      ENTRY("image_weights/" dtype "/1", weights<T, A, 1>), ENTRY("image_weights/" dtype "/3", weights<T, A, 3>)
 
 const runner::Entry entries[] = {
     ENTRIES("float32", float, float),

@@ -42,12 +42,12 @@ void call(runner::Case& c) {
 }
 
 const runner::Entry entries[] = {
-    {"infogan_loss/float32", call<float, float, float>},
-    {"infogan_loss/float64", call<double, double, double>},
-    {"infogan_loss/float16", call<__half, float, __half>},
-    {"infogan_loss/float16/float32", call<__half, float, float>},
-    {"infogan_loss/bfloat16", call<__nv_bfloat16, float, __nv_bfloat16>},
-    {"infogan_loss/bfloat16/float32", call<__nv_bfloat16, float, float>},
+    ENTRY("infogan_loss/float32", call<float, float, float>),
+    ENTRY("infogan_loss/float64", call<double, double, double>),
+    ENTRY("infogan_loss/float16", call<__half, float, __half>),
+    ENTRY("infogan_loss/float16/float32", call<__half, float, float>),
+    ENTRY("infogan_loss/bfloat16", call<__nv_bfloat16, float, __nv_bfloat16>),
+    ENTRY("infogan_loss/bfloat16/float32", call<__nv_bfloat16, float, float>),
 };
 
 }  // namespace

@@ -31,10 +31,10 @@ void call(runner::Case& c) {
 }
 
 const runner::Entry entries[] = {
-    {"sample_latents/float32", call<float>},
-    {"sample_latents/float64", call<double>},
-    {"sample_latents/float16", call<__half>},
-    {"sample_latents/bfloat16", call<__nv_bfloat16>},
+    ENTRY("sample_latents/float32", call<float>),
+    ENTRY("sample_latents/float64", call<double>),
+    ENTRY("sample_latents/float16", call<__half>),
+    ENTRY("sample_latents/bfloat16", call<__nv_bfloat16>),
 };
 
 }  // namespace

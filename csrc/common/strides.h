@@ -1,4 +1,4 @@
-// Where an image layer's images, [B, C, S, S], and weights, [K, C, 4, 4], lie in memory: contiguous or channels_last.
+// Where a tensor of four dimensions, [B, C, S, S] or [K, C, 4, 4], lies in memory: contiguous or channels_last.
 #pragma once
 #include "math/elementary.h"
 

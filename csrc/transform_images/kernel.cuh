@@ -1,0 +1,74 @@
+// The kernel behind transform_images: one block an image; its first thread draws the map, all of them read by it.
+#pragma once
+#include "common/convert.cuh"
+#include "common/rng_state.cuh"
+#include "common/strides.h"
+#include "transform_images/affine.h"
+
+namespace infogan_fast {
+
+constexpr int kTransformThreads = 256;
+constexpr int kTransformMaxBlocks = 4096;
+
+struct TransformLayout {
+  int64_t batch_size;
+  int32_t channels, size;
+  Strides strides;
+  TransformRanges ranges;
+};
+
+template <class T, class A>
+__global__ void __launch_bounds__(kTransformThreads, 2)
+    transform_images_kernel(const TransformLayout a, unsigned long long* state, bool advance, const T* images,
+                            T* copies, double* slants) {
+  SHARED(Affine, shared_affine, 1);
+  const int thread = static_cast<int>(threadIdx.x);
+  unsigned long long step = 0;  // the first thread's alone
+  if (thread == 0) step = atomicAdd(state + 1, 0ull) & kStepMask;
+
+  for (int64_t image = blockIdx.x; image < a.batch_size; image += gridDim.x) {
+    if (thread == 0) {
+      const Stream stream = make_stream(static_cast<int64_t>(state[0]), static_cast<int64_t>(step));
+      shared_affine[0] = affine_of(a.ranges, draw_transform(stream, static_cast<uint64_t>(image)), a.size);
+      slants[image] = shared_affine[0].slant;
+    }
+    __syncthreads();
+    const Affine& affine = shared_affine[0];
+    A by_column[3], by_row[3];
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+      by_column[i] = static_cast<A>(affine.column[i]);
+      by_row[i] = static_cast<A>(affine.row[i]);
+    }
+    const A last = static_cast<A>(a.size - 1);
+    for (int32_t pixel = thread; pixel < a.size * a.size; pixel += kTransformThreads) {
+      const int32_t row = pixel / a.size, column = pixel % a.size;
+      const A x = static_cast<A>(column), y = static_cast<A>(row);
+      const Place<A> across = place_of(fused(by_column[0], x, fused(by_column[1], y, by_column[2])), last);
+      const Place<A> down = place_of(fused(by_row[0], x, fused(by_row[1], y, by_row[2])), last);
+      const int32_t right = across.at + 1 < a.size ? across.at + 1 : across.at;
+      const int32_t below = down.at + 1 < a.size ? down.at + 1 : down.at;
+      for (int32_t c = 0; c < a.channels; ++c) {
+        const auto at = [&](int32_t r, int32_t s) -> A { return widen(images[a.strides.at(image, c, r, s)]); };
+        const A upper = between(at(down.at, across.at), at(down.at, right), across.share);
+        const A lower = between(at(below, across.at), at(below, right), across.share);
+        const A value = between(upper, lower, down.share);
+        copies[a.strides.at(image, c, row, column)] =
+            Converter<T>::from(a.ranges.colour > 0.0 ? amplified(value, static_cast<A>(affine.gains[c])) : value);
+      }
+    }
+    __syncthreads();  // the next image's map is written to the same place
+  }
+  if (advance && thread == 0) advance_step(state, step);
+}
+
+template <class T, class A>
+void launch_transform_images(const TransformLayout& a, int64_t* state, bool advance, const T* images, T* copies,
+                             double* slants, cudaStream_t stream) {
+  const unsigned blocks =
+      static_cast<unsigned>(a.batch_size < kTransformMaxBlocks ? a.batch_size : kTransformMaxBlocks);
+  launch(transform_images_kernel<T, A>, dim3(blocks), dim3(kTransformThreads), 0, stream, a,
+         reinterpret_cast<unsigned long long*>(state), advance, images, copies, slants);
+}
+
+}  // namespace infogan_fast

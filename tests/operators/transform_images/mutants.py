@@ -1,0 +1,89 @@
+"""Bugs planted one at a time in copies of the kernel, each with the legs that have to catch it."""
+
+from __future__ import annotations
+
+import functools
+
+from cuda_on_cpu.harness import ASAN, PLAIN, TSAN
+from cuda_on_cpu.patches import Mutant, Patch, plant
+
+KERNEL = "transform_images/kernel.cuh"
+
+mutant = functools.partial(plant, KERNEL)
+#: Of the arithmetic that the CPU operator shares, which is not patched.
+shared = functools.partial(plant, "transform_images/affine.h")
+
+#: A block takes several images even of a small batch: what happens between images is tested on few threads.
+SMALL_GRID = (
+    Patch(KERNEL, "constexpr int kTransformMaxBlocks = 4096;", "constexpr int kTransformMaxBlocks = 3;"),
+)
+
+MUTANTS: tuple[Mutant, ...] = (
+    # ---- order within a block
+    mutant(
+        "no barrier before the map is read",
+        "    __syncthreads();\n    const Affine& affine",
+        "    const Affine& affine",
+        PLAIN,
+        TSAN,
+    ),
+    mutant(
+        "no barrier before the map is written again",
+        "    __syncthreads();  // the next image's map is written to the same place\n",
+        "",
+        PLAIN,
+        TSAN,
+    ),
+    mutant(
+        "threads without a pixel leave before a barrier",
+        "    __syncthreads();  // the next image's",
+        "    if (thread >= a.size * a.size) return;\n    __syncthreads();  // the next image's",
+        PLAIN,
+    ),
+    # ---- order between blocks
+    mutant(
+        "the step is read without an atomic",
+        "step = atomicAdd(state + 1, 0ull) & kStepMask;",
+        "step = state[1] & kStepMask;",
+        TSAN,
+    ),
+    mutant("the step is read with the count of blocks in it", "0ull) & kStepMask;", "0ull);", PLAIN),
+    mutant("the step is not advanced", "if (advance && thread == 0) advance_step(state, step);", "", PLAIN),
+    mutant("the step is advanced where it must stay", "if (advance && thread", "if (thread", PLAIN),
+    mutant("every thread counts its block as done", "if (advance && thread == 0)", "if (advance)", PLAIN),
+    # ---- memory
+    mutant(
+        "a column past the last one is read",
+        "across.at + 1 < a.size ? across.at + 1 : across.at",
+        "across.at + 1",
+        ASAN,
+    ),
+    mutant(
+        "a row past the last one is read", "down.at + 1 < a.size ? down.at + 1 : down.at", "down.at + 1", ASAN
+    ),
+    shared("places past the border", "along < last ? along : last", "along", ASAN),
+    shared("places before the border", "along > A(0) ? (along < last ? along : last) : A(0)", "along", ASAN),
+    # ---- results
+    mutant("a block takes one image", "image += gridDim.x", "image += a.batch_size", PLAIN),
+    mutant("the slants are not written", "      slants[image] = shared_affine[0].slant;\n", "", PLAIN),
+    mutant(
+        "a thread takes one pixel at most", "pixel += kTransformThreads", "pixel += a.size * a.size", PLAIN
+    ),
+    mutant("every image by the first one's map", "static_cast<uint64_t>(image)", "0", PLAIN),
+    mutant("rows and columns are mixed up", "row = pixel / a.size", "row = pixel % a.size", PLAIN),
+    mutant("the upper row twice", "between(at(below, across.at)", "between(at(down.at, across.at)", PLAIN),
+    mutant(
+        "the shares are mixed up",
+        "value = between(upper, lower, down.share)",
+        "value = between(upper, lower, across.share)",
+        PLAIN,
+    ),
+    mutant("one gain for all channels", "affine.gains[c]", "affine.gains[0]", PLAIN),
+    mutant("no gain", "a.ranges.colour > 0.0 ?", "a.ranges.colour > 1.0 ?", PLAIN),
+    shared("bright pixels are not cut", "product > A(1) ? A(1) : product", "product", PLAIN),
+    shared("no copy is mirrored", "draws.mirror > 0.0", "draws.mirror > 1.0", PLAIN),
+    shared("turned the other way", "sine = s;", "sine = -s;", PLAIN),
+    shared("the map is not shrunk", "cosine *= shrink;", "", PLAIN),
+    shared("a first guess of the angle", "fused(p * z, e, e)", "0.0", PLAIN),
+    shared("steep shears", "a > 1.0 ? 1.0 / a : a", "a", PLAIN),
+)
