@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import baselines
 import harness
+import profile_step
 
 from infogan_fast import LatentSpec, ops
 from infogan_fast.config import Config
@@ -128,3 +129,14 @@ def test_every_folder_of_results_is_described() -> None:
         script = path.stem.partition("-")[0]
         known = {script.stem for script in SCRIPTS} | {"seeds", "evaluate", "checks"}
         assert script in known, f"{path} is named after no script"
+
+
+def test_an_update_computes_few_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a GPU each is a kernel or a few, and their launches are most of a small step."""
+    results: dict[str, dict[str, int]] = {}
+    profile_step.print_launches(8, results)
+    totals = {title: sum(counts.values()) for title, counts in results.items()}
+    most = {"paper --amp": 74, "default --amp": 89, "default with smoothness --amp": 123}
+    assert totals.keys() == most.keys()
+    assert all(totals[title] <= most[title] for title in most), totals
+    assert "infogan_fast.transform_images" in capsys.readouterr().out

@@ -56,29 +56,26 @@ def adversarial(
         rng_state, len(images), noise, dtype=dtype, sample_offset=sample_offset, advance=False
     )
     radius, given = _RADIUS * math.sqrt(noise.noise_dim), images.detach().to(dtype)
-    probes = (given + _PROBE * radius * _unit_vectors(drawn.inputs.view(images.shape))).requires_grad_()
+    probes = _moved(given, drawn.inputs.view(images.shape), _PROBE * radius).requires_grad_()
     outputs = q_of(torch.cat([given, probes]).to(images.dtype))
-    before, after = outputs.chunk(2)
-    gradient = _divergence_gradient(spec, after, before)
-    # Half precision has no such small numbers otherwise; the length does not count.
-    gradient = torch.cat([torch.zeros_like(gradient), 1024.0 * gradient]).to(outputs.dtype)
-    (direction,) = torch.autograd.grad(outputs, probes, gradient)
-    return torch.empty_like(images).copy_(given + radius * _unit_vectors(direction))
+    (direction,) = torch.autograd.grad(outputs, probes, _divergence_gradient(spec, outputs.detach()))
+    return torch.empty_like(images).copy_(_moved(given, direction, radius))
 
 
-def _divergence_gradient(spec: LatentSpec, answers: Tensor, targets: Tensor) -> Tensor:
-    """Of the Kullback-Leibler divergence of Q's categorical answers from the targets, which count as
-    constants, summed over codes; with respect to the answers, [B, q_dim], float32 or float64."""
-    dtype = torch.promote_types(answers.dtype, torch.float32)
-    gradient = torch.zeros_like(answers, dtype=dtype)
+def _divergence_gradient(spec: LatentSpec, outputs: Tensor) -> Tensor:
+    """Of the Kullback-Leibler divergence of Q's categorical answers in the second half of its outputs from
+    those in the first half, which count as constants, summed over codes; with respect to the outputs, in
+    their dtype and times 1024."""
+    count, dtype = len(outputs) // 2, torch.promote_types(outputs.dtype, torch.float32)
+    gradient = torch.zeros_like(outputs)
     for code in spec.categorical_codes:
-        answer, target = (
-            values.detach()[:, code.q_columns].to(dtype).softmax(1) for values in (answers, targets)
-        )
-        gradient[:, code.q_columns] = answer - target
+        # Half precision has no such small numbers otherwise.
+        targets, answers = (1024.0 * outputs[:, code.q_columns].softmax(1, dtype=dtype)).split(count)
+        gradient[count:, code.q_columns] = answers - targets
     return gradient
 
 
-def _unit_vectors(vectors: Tensor) -> Tensor:
-    lengths = vectors.flatten(1).norm(dim=1).clamp_min(_SHORTEST)
-    return vectors / lengths[:, None, None, None]
+def _moved(images: Tensor, vectors: Tensor, distance: float) -> Tensor:
+    """Each image, moved by so much in the direction of its vector."""
+    lengths = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True).clamp_min_(_SHORTEST)
+    return torch.addcdiv(images, vectors, lengths, value=distance)
