@@ -30,6 +30,10 @@ def runners() -> Iterator[Runners]:
         if key not in made:
             sources = patches.patched(changes) if changes else harness.CSRC
             made[key] = Runner(build, harness.compile_runner(build, (tests.launcher,), sources))
+        # One at a time: ThreadSanitizer keeps gigabytes of each program whose fibers it has seen.
+        for other in made.values():
+            if other is not made[key]:
+                other.close()
         return made[key]
 
     yield get
