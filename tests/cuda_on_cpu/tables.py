@@ -20,5 +20,5 @@ def lines() -> dict[str, list[str]]:
 def add_mutant(where: str, bug: str, cells: tuple[str, str, str]) -> None:
     """A row of the planted bugs: what the plain, the address and the thread sanitizer's legs said."""
     if MUTANTS not in _lines:
-        add(MUTANTS, f"{'':<71}{'plain':<26}{'asan+ubsan':<26}tsan")
-    add(MUTANTS, f"{where:<15}{bug:<56}{cells[0]:<26}{cells[1]:<26}{cells[2]}".rstrip())
+        add(MUTANTS, f"{'':<74}{'plain':<26}{'asan+ubsan':<26}tsan")
+    add(MUTANTS, f"{where:<18}{bug:<56}{cells[0]:<26}{cells[1]:<26}{cells[2]}".rstrip())
