@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuda_on_cpu.harness import CSRC, Build, cache_folder
+from cuda_on_cpu.harness import CSRC, PLAIN, TSAN, Build, cache_folder
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,22 @@ class Mutant:
 def plant(kernel: str, name: str, old: str, new: str, *caught_by: Build, file: str | None = None) -> Mutant:
     """A mutant of a kernel's file, or of another one that it includes."""
     return Mutant(name, Patch(file or kernel, old, new), caught_by)
+
+
+def of_the_step(kernel: str) -> tuple[Mutant, ...]:
+    """Bugs of a kernel whose first thread reads the random state's step and moves it on."""
+    mutant = functools.partial(plant, kernel)
+    return (
+        mutant(
+            "the step is read without an atomic",
+            "step = atomicAdd(state + 1, 0ull) & kStepMask;",
+            "step = state[1] & kStepMask;",
+            TSAN,
+        ),
+        mutant("the step is read with the count of blocks in it", "0ull) & kStepMask;", "0ull);", PLAIN),
+        mutant(
+            "the step is not advanced", "if (advance && thread == 0) advance_step(state, step);", "", PLAIN
+        ),
+        mutant("the step is advanced where it must stay", "if (advance && thread", "if (thread", PLAIN),
+        mutant("every thread counts its block as done", "if (advance && thread == 0)", "if (advance)", PLAIN),
+    )

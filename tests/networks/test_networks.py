@@ -11,7 +11,7 @@ from torch import nn
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN, Trunk, sides, stage_channels
-from infogan_fast.networks.layers import DownConv, UpConv
+from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 
@@ -99,6 +99,18 @@ def test_image_convolutions_are_pytorchs(device: torch.device) -> None:
                     strict=True,
                 ):
                     torch.testing.assert_close(a, b)
+
+
+def test_image_layers_cast_under_autocast_alone(device: torch.device) -> None:
+    """Elsewhere a wrong dtype is an error, as it is in PyTorch's layers."""
+    read, write = (layer.to(device) for layer in (FromImage(1, 8, 0.1), ToImage(8, 1, 16)))
+    image = torch.rand(2, 1, 16, 16, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        assert write(read(image)).dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match="image_conv: weight must be bfloat16"):
+        read(image.bfloat16())
+    with pytest.raises(RuntimeError, match="image_conv_transpose: weight must be bfloat16"):
+        write(read(image).bfloat16())
 
 
 @pytest.mark.parametrize("odd", [0, 1])

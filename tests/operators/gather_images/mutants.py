@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from cuda_on_cpu.harness import ASAN, PLAIN, TSAN
-from cuda_on_cpu.patches import Mutant, Patch, plant
+from cuda_on_cpu.patches import Mutant, Patch, of_the_step, plant
 
 KERNEL = "gather_images/kernel.cuh"
 
@@ -37,16 +37,7 @@ MUTANTS: tuple[Mutant, ...] = (
         PLAIN,
     ),
     # ---- order between blocks
-    mutant(
-        "the step is read without an atomic",
-        "step = atomicAdd(state + 1, 0ull) & kStepMask;",
-        "step = state[1] & kStepMask;",
-        TSAN,
-    ),
-    mutant("the step is read with the count of blocks in it", "0ull) & kStepMask;", "0ull);", PLAIN),
-    mutant("the step is not advanced", "if (advance && thread == 0) advance_step(state, step);", "", PLAIN),
-    mutant("the step is advanced where it must stay", "if (advance && thread", "if (thread", PLAIN),
-    mutant("every thread counts its block as done", "if (advance && thread == 0)", "if (advance)", PLAIN),
+    *of_the_step(KERNEL),
     # ---- memory
     mutant(
         "a load past the end of the images",

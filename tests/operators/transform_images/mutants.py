@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 
 from cuda_on_cpu.harness import ASAN, PLAIN, TSAN
-from cuda_on_cpu.patches import Mutant, Patch, plant
+from cuda_on_cpu.patches import Mutant, Patch, of_the_step, plant
 
 KERNEL = "transform_images/kernel.cuh"
 
+#: The arithmetic that the CPU operator shares, which is not patched.
+RULE = "transform_images/affine.h"
+
 mutant = functools.partial(plant, KERNEL)
-#: Of the arithmetic that the CPU operator shares, which is not patched.
-shared = functools.partial(plant, "transform_images/affine.h")
 
 #: A block takes several images even of a small batch: what happens between images is tested on few threads.
 SMALL_GRID = (
@@ -41,16 +42,7 @@ MUTANTS: tuple[Mutant, ...] = (
         PLAIN,
     ),
     # ---- order between blocks
-    mutant(
-        "the step is read without an atomic",
-        "step = atomicAdd(state + 1, 0ull) & kStepMask;",
-        "step = state[1] & kStepMask;",
-        TSAN,
-    ),
-    mutant("the step is read with the count of blocks in it", "0ull) & kStepMask;", "0ull);", PLAIN),
-    mutant("the step is not advanced", "if (advance && thread == 0) advance_step(state, step);", "", PLAIN),
-    mutant("the step is advanced where it must stay", "if (advance && thread", "if (thread", PLAIN),
-    mutant("every thread counts its block as done", "if (advance && thread == 0)", "if (advance)", PLAIN),
+    *of_the_step(KERNEL),
     # ---- memory
     mutant(
         "a column past the last one is read",
@@ -61,8 +53,14 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "a row past the last one is read", "down.at + 1 < a.size ? down.at + 1 : down.at", "down.at + 1", ASAN
     ),
-    shared("places past the border", "along < last ? along : last", "along", ASAN),
-    shared("places before the border", "along > A(0) ? (along < last ? along : last) : A(0)", "along", ASAN),
+    mutant("places past the border", "along < last ? along : last", "along", ASAN, file=RULE),
+    mutant(
+        "places before the border",
+        "along > A(0) ? (along < last ? along : last) : A(0)",
+        "along",
+        ASAN,
+        file=RULE,
+    ),
     # ---- results
     mutant("a block takes one image", "image += gridDim.x", "image += a.batch_size", PLAIN),
     mutant("the slants are not written", "      slants[image] = shared_affine[0].slant;\n", "", PLAIN),
@@ -80,10 +78,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant("one gain for all channels", "affine.gains[c]", "affine.gains[0]", PLAIN),
     mutant("no gain", "a.ranges.colour > 0.0 ?", "a.ranges.colour > 1.0 ?", PLAIN),
-    shared("bright pixels are not cut", "product > A(1) ? A(1) : product", "product", PLAIN),
-    shared("no copy is mirrored", "draws.mirror > 0.0", "draws.mirror > 1.0", PLAIN),
-    shared("turned the other way", "sine = s;", "sine = -s;", PLAIN),
-    shared("the map is not shrunk", "cosine *= shrink;", "", PLAIN),
-    shared("a first guess of the angle", "fused(p * z, e, e)", "0.0", PLAIN),
-    shared("steep shears", "a > 1.0 ? 1.0 / a : a", "a", PLAIN),
+    mutant("bright pixels are not cut", "product > A(1) ? A(1) : product", "product", PLAIN, file=RULE),
+    mutant("no copy is mirrored", "draws.mirror > 0.0", "draws.mirror > 1.0", PLAIN, file=RULE),
+    mutant("turned the other way", "sine = s;", "sine = -s;", PLAIN, file=RULE),
+    mutant("the map is not shrunk", "cosine *= shrink;", "", PLAIN, file=RULE),
+    mutant("a first guess of the angle", "fused(p * z, e, e)", "0.0", PLAIN, file=RULE),
+    mutant("steep shears", "a > 1.0 ? 1.0 / a : a", "a", PLAIN, file=RULE),
 )
