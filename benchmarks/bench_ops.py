@@ -2,8 +2,9 @@
 
 The baselines are what a good engineer writes by hand: one_hot and cat for the latents; for the loss BCE with
 logits, cross entropy, a Gaussian likelihood and autograd; for a batch of images a random index, index_select
-and a division. All are timed by torch.compile(fullgraph=True) too. The last column: the bytes that the
-operator has to read and write, over its time, as a share of the measured bandwidth of a large copy.
+and a division; affine_grid and grid_sample for the copies. All are timed by torch.compile(fullgraph=True)
+too. The last column: the bytes that the operator has to read and write, over its time, as a share of the
+measured bandwidth of a large copy.
 """
 
 from __future__ import annotations
@@ -67,6 +68,37 @@ def gathering(batch_size: int, device: torch.device, rounds: int) -> dict[str, f
     )
 
 
+def transforming(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
+    """Seconds a call: a turned, scaled, sheared and shifted copy of each 28 x 28 image, and its slant."""
+    images = torch.rand(batch_size, 1, 28, 28, device=device)
+    angle, scale, shear, shift = math.radians(15.0), 0.15, 0.2, 0.06
+
+    def eager() -> tuple[Tensor, Tensor]:
+        draws = torch.empty(batch_size, 5, device=device).uniform_(-1.0, 1.0)
+        turn, lean = angle * draws[:, 0], shear * draws[:, 2]
+        sine, cosine = turn.sin(), turn.cos()
+        rows = [cosine - lean * sine, -sine - lean * cosine, sine, cosine]
+        linear = torch.stack(rows, 1).view(-1, 2, 2) / (1.0 + scale * draws[:, 1, None, None])
+        moved = linear @ (-2.0 * shift * draws[:, 3:, None])
+        grid = F.affine_grid(torch.cat([linear, moved], 2), [batch_size, 1, 28, 28], align_corners=False)
+        copies = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return copies, (turn + lean.atan()) / (angle + math.atan(shear))
+
+    state = ops.rng_state(0, device=device)
+    ranges: dict[str, Any] = {"rotation": 15.0, "scale": scale, "shear": shear, "shift": shift}
+    low = images.bfloat16()
+    return interleaved(
+        {
+            "eager": eager,
+            "compiled": torch.compile(eager, fullgraph=True, dynamic=False),
+            "infogan_fast": lambda: ops.transform_images(state, images, **ranges),
+            "infogan_fast bf16": lambda: ops.transform_images(state, low, **ranges),
+        },
+        rounds=rounds,
+        device=device,
+    )
+
+
 def loss(batch_size: int, device: torch.device, rounds: int) -> dict[str, float]:
     """Seconds a call, forward and gradients: D on real and fake, the category, two Gaussians with learned
     variance.
@@ -123,7 +155,7 @@ def main() -> None:
         type=int,
         nargs="+",
         metavar="B",
-        help="default: 128 1024 8192 65536, on CUDA 1048576 as well (gathering up to 65536)",
+        help="default: 128 1024 8192 65536, on CUDA 1048576 as well (images up to 65536)",
     )
     options.add_argument("--rounds", type=int, default=21, help="interleaved rounds (default: 21)")
     args = options.parse_args()
@@ -139,15 +171,21 @@ def main() -> None:
     }
     print(" ".join(f"{key}: {value}" for key, value in results["machine"].items()))
     print(
-        f"{'':9}{'B':>8}  {'eager':>10} {'compiled':>10} {'infogan_fast':>13}   "
+        f"{'':13}{'B':>8}  {'eager':>10} {'compiled':>10} {'infogan_fast':>13}   "
         "over eager  over compiled  of a copy"
     )
     # Bytes a row, read and written in float32: latents and codes; logits, Q's outputs and gradients, codes;
-    # pixels and values.
-    row_bytes = {"sampling": 4 * (74 + 3), "loss": 4 * (2 * (2 + 14) + 3), "gathering": 784 * 5}
-    for name, measure in (("sampling", sampling), ("loss", loss), ("gathering", gathering)):
+    # pixels and values; images, copies and slants.
+    row_bytes = {
+        "sampling": 4 * (74 + 3),
+        "loss": 4 * (2 * (2 + 14) + 3),
+        "gathering": 784 * 5,
+        "transforming": 784 * 8 + 8,
+    }
+    measures = {"sampling": sampling, "loss": loss, "gathering": gathering, "transforming": transforming}
+    for name, measure in measures.items():
         for batch_size in sizes:
-            if name == "gathering" and batch_size > 65536 and args.sizes is None:
+            if name in ("gathering", "transforming") and batch_size > 65536 and args.sizes is None:
                 continue
             torch._dynamo.reset()
             seconds = measure(batch_size, device, args.rounds)
@@ -157,7 +195,7 @@ def main() -> None:
             share = row_bytes[name] * batch_size / seconds["infogan_fast"] / copied
             results["share_of_copy"][f"{name} {batch_size}"] = share
             print(
-                f"{name:9}{batch_size:8,}  {us['eager']:8,.1f}us {us['compiled']:8,.1f}us {ours:11,.1f}us"
+                f"{name:13}{batch_size:8,}  {us['eager']:8,.1f}us {us['compiled']:8,.1f}us {ours:11,.1f}us"
                 f"   {us['eager'] / ours:9.1f}x {us['compiled'] / ours:13.1f}x {share:10.0%}",
                 flush=True,
             )
