@@ -17,7 +17,7 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
   m.def(
       "infogan_loss(Tensor? real_logits, Tensor? fake_logits, Tensor? q_output, Tensor? categorical, "
       "Tensor? continuous, int[] categorical_sizes, int[] continuous_kinds, float[] weights, bool learned_variance, "
-      "float log_variance, Tensor? grad_scale, ScalarType? grad_dtype) "
+      "float log_variance, Tensor? grad_scale, ScalarType? grad_dtype, Tensor(a!)? sums, int[] places) "
       "-> (Tensor total, Tensor terms, Tensor grad_real, Tensor grad_fake, Tensor grad_q)");
   m.def(
       "adam_update(Tensor(a!) masters, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) steps, "

@@ -1,6 +1,5 @@
 // agreement as every device sees it: the arguments checked, the outputs allocated.
 #pragma once
-#include <algorithm>
 #include <cmath>
 
 #include "agreement/agreement_row.h"
@@ -143,18 +142,7 @@ inline AgreementArguments check_agreement(Tensor answers, int64_t adversarial_ro
   a.sizes = std::move(sizes);
 
   if (sums) {
-    REQUIRE(sums->scalar_type() == ScalarType::Double && sums->dim() == 1 && sums->is_contiguous(),
-            "agreement: sums must be a contiguous float64 tensor [N], got ", name_of(sums->scalar_type()), " of shape ",
-            shape_of(*sums), sums->is_contiguous() ? "" : ", not contiguous");
-    REQUIRE(same_device(*sums, answers), "agreement: sums is on another device than answers");
-    REQUIRE(static_cast<int64_t>(places.size()) == a.n_metrics(), "agreement: places must have ", a.n_metrics(),
-            " entries, one for each metric, got ", places.size());
-    std::vector<int64_t> sorted = places;
-    std::sort(sorted.begin(), sorted.end());
-    for (size_t i = 0; i < sorted.size(); ++i)
-      REQUIRE(sorted[i] >= 0 && sorted[i] < sums->size(0) && (i == 0 || sorted[i] != sorted[i - 1]),
-              "agreement: places must be different indices in [0, ", sums->size(0), "), got ", sorted[i],
-              i > 0 && sorted[i] == sorted[i - 1] ? " twice" : "");
+    check_sums("agreement", *sums, places, a.n_metrics(), answers);
     a.sums = std::move(sums);
     a.places = std::move(places);
   }

@@ -335,7 +335,8 @@ void compute(const AgreementArguments& a, const AgreementOutputs& out) {
   if (!a.sums) return;
   double* sums = data<double>(a.sums);
   const A* measured = const_data<A>(out.metrics);
-  for (size_t i = 0; i < a.places.size(); ++i) sums[a.places[i]] += static_cast<double>(measured[i]);
+  for (size_t i = 0; i < a.places.size(); ++i)
+    if (a.places[i] >= 0) sums[a.places[i]] += static_cast<double>(measured[i]);
 }
 
 std::tuple<Tensor, Tensor, Tensor> agreement_cpu(

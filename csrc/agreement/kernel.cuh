@@ -209,7 +209,7 @@ __device__ void information_of_rows(const AgreementLayout& a, const AgreementMem
 template <class A>
 __device__ void report(const AgreementLayout& a, int32_t index, A value, A* metrics) {
   metrics[index] = value;
-  if (a.sums != nullptr) a.sums[a.places[index]] += static_cast<double>(value);
+  if (a.sums != nullptr && a.places[index] >= 0) a.sums[a.places[index]] += static_cast<double>(value);
 }
 
 template <class A>

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -103,6 +104,22 @@ void with_types(ScalarType dtype, const Run& run) {
     case ScalarType::Half: run(Half{}, float{}); break;
     default: run(BFloat16{}, float{});
   }
+}
+
+// Metrics that an operator adds to a tensor of sums: places[i] is where metric i is added, -1 leaves it out.
+inline void check_sums(const char* name, const Tensor& sums, std::vector<int64_t> places, int64_t n_metrics,
+                       const Tensor& like) {
+  REQUIRE(sums.scalar_type() == ScalarType::Double && sums.dim() == 1 && sums.is_contiguous(), name,
+          ": sums must be a contiguous float64 tensor [N], got ", name_of(sums.scalar_type()), " of shape ",
+          shape_of(sums), sums.is_contiguous() ? "" : ", not contiguous");
+  REQUIRE(same_device(sums, like), name, ": sums is on another device than the other inputs");
+  REQUIRE(static_cast<int64_t>(places.size()) == n_metrics, name, ": places must have ", n_metrics,
+          " entries, one for each metric, got ", places.size());
+  std::sort(places.begin(), places.end());
+  for (size_t i = 0; i < places.size(); ++i)
+    REQUIRE(places[i] >= -1 && places[i] < sums.size(0) && (i == 0 || places[i] == -1 || places[i] != places[i - 1]),
+            name, ": places must be -1 or different indices in [0, ", sums.size(0), "), got ", places[i],
+            i > 0 && places[i] == places[i - 1] ? " twice" : "");
 }
 
 inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {

@@ -98,6 +98,9 @@ struct LossChunks {
     for (int lane = 0; lane < kTile; ++lane) tile[target[lane] * kTile + lane] -= weight;
   }
 
+  // of each code's likelihood, each continuous code's squared error, each learned log-variance
+  INFOGAN_FAST_INLINE int64_t code_sums() const { return a.n_terms() - kAdversarialTerms; }
+
   INFOGAN_FAST_INLINE void codes(int64_t begin, int64_t end, A* tile, A* sums) const {
     const int64_t n_categorical = a.n_categorical(), n_continuous = a.n_continuous(), row_stride = a.q->stride(0);
     const T* q = const_data<T>(a.q);
@@ -106,7 +109,7 @@ struct LossChunks {
     const float* values = n_continuous ? const_data<float>(a.continuous) : nullptr;
     const double per_row = scale / static_cast<double>(a.q_rows);
     const double* weights = a.weights.data() + kAdversarialTerms;
-    std::fill(sums, sums + (a.n_codes() + n_continuous) * kTile, A(0));
+    std::fill(sums, sums + code_sums() * kTile, A(0));
 
     for (int64_t row = begin; row < end; row += kTile) {
       const int count = lanes_left(row, end);
@@ -132,6 +135,7 @@ struct LossChunks {
         at += size * kTile;
       }
       A* log_variance_at = at + n_continuous * kTile;
+      A* log_variance_sum = sums + (a.n_codes() + n_continuous) * kTile;
       for (int64_t code = 0; code < n_continuous; ++code, at += kTile) {
         const A weight = static_cast<A>(weights[n_categorical + code] * per_row);
         A u[kTile] = {};
@@ -150,10 +154,12 @@ struct LossChunks {
             const Gaussian<A> g = gaussian(u[lane], at[lane], log_variance_at[lane]);
             nll_sum[lane] += lane < count ? g.nll : A(0);
             error_sum[lane] += lane < count ? g.squared_error : A(0);
+            log_variance_sum[lane] += lane < count ? g.log_variance : A(0);
             at[lane] = weight * g.d_mean;
             log_variance_at[lane] = weight * g.d_log_variance;
           }
           log_variance_at += kTile;
+          log_variance_sum += kTile;
         } else {
           for (int lane = 0; lane < kTile; ++lane) {
             const Gaussian<A> g = gaussian(u[lane], at[lane], static_cast<A>(a.log_variance));
@@ -170,8 +176,7 @@ struct LossChunks {
   }
 
   INFOGAN_FAST_INLINE void operator()(int64_t first, int64_t last) const {
-    const int64_t code_sums = a.n_codes() + a.n_continuous();
-    std::vector<A> scratch((a.q_dim + code_sums) * kTile);
+    std::vector<A> scratch((a.q_dim + code_sums()) * kTile);
     A* sums = scratch.data() + a.q_dim * kTile;
     for (int64_t chunk = first; chunk < last; ++chunk) {
       double* partial = partials + chunk * a.n_terms();
@@ -187,7 +192,7 @@ struct LossChunks {
       }
       if (begin < a.q_rows) {
         codes(begin, std::min(end, a.q_rows), scratch.data(), sums);
-        for (int64_t i = 0; i < code_sums; ++i) partial[kAdversarialTerms + i] = sum(sums + i * kTile);
+        for (int64_t i = 0; i < code_sums(); ++i) partial[kAdversarialTerms + i] = sum(sums + i * kTile);
       }
     }
   }
@@ -208,6 +213,7 @@ void compute(const LossArguments& a, const LossOutputs& out) {
             "; code c", code + 1, " takes values in [0, ", a.sizes[code], ")");
   }
   A* terms = data<A>(out.terms);
+  double* sums = data<double>(a.sums);
   double total = 0;
   for (int64_t i = 0; i < n_terms; ++i) {
     const int64_t rows = i == 0 ? a.real_rows : i < kAdversarialTerms ? a.fake_rows : a.q_rows;
@@ -215,6 +221,7 @@ void compute(const LossArguments& a, const LossOutputs& out) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partials[chunk * n_terms + i];
     const double mean = rows ? sum / static_cast<double>(rows) : 0.0;
     terms[i] = static_cast<A>(mean);
+    if (sums != nullptr && a.places[i] >= 0) sums[a.places[i]] += mean;
     if (i < kAdversarialTerms + a.n_codes() && a.weights[i] != 0) total += a.weights[i] * mean;
   }
   *data<A>(out.total) = static_cast<A>(total);
@@ -224,11 +231,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cpu(
     std::optional<Tensor> real_logits, std::optional<Tensor> fake_logits, std::optional<Tensor> q_output,
     std::optional<Tensor> categorical, std::optional<Tensor> continuous, std::vector<int64_t> categorical_sizes,
     std::vector<int64_t> continuous_kinds, std::vector<double> weights, bool learned_variance, double log_variance,
-    std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype) {
-  const LossArguments a =
-      check_infogan_loss(std::move(real_logits), std::move(fake_logits), std::move(q_output), std::move(categorical),
-                         std::move(continuous), std::move(categorical_sizes), std::move(continuous_kinds),
-                         std::move(weights), learned_variance, log_variance, std::move(grad_scale), grad_dtype);
+    std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums,
+    std::vector<int64_t> places) {
+  const LossArguments a = check_infogan_loss(
+      std::move(real_logits), std::move(fake_logits), std::move(q_output), std::move(categorical),
+      std::move(continuous), std::move(categorical_sizes), std::move(continuous_kinds), std::move(weights),
+      learned_variance, log_variance, std::move(grad_scale), grad_dtype, std::move(sums), std::move(places));
   const LossOutputs out = allocate_loss(a);
   const bool wide = a.grad_dtype == ScalarType::Float;
   with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {

@@ -8,11 +8,10 @@ namespace infogan_fast {
 namespace {
 
 template <class T, class A, class G>
-void run(LossLayout layout, const LossArguments& a, const LossOutputs& out) {
-  layout.tile_rows = staged_rows<A>(layout);
-  const int64_t values = static_cast<int64_t>(loss_blocks(layout)) * layout.n_terms();
-  const Tensor partials = allocate(a.any_input(), {values}, out.terms.scalar_type());
-  launch_infogan_loss<T, A, G>(layout, const_data<T>(a.real), const_data<T>(a.fake), const_data<T>(a.q),
+void run(const LossLayout& layout, const LossArguments& a, const LossOutputs& out) {
+  const LossGrid grid = loss_grid<A>(layout);
+  const Tensor partials = allocate(a.any_input(), {grid.partials(layout)}, out.terms.scalar_type());
+  launch_infogan_loss<T, A, G>(layout, grid, const_data<T>(a.real), const_data<T>(a.fake), const_data<T>(a.q),
                                data<G>(out.grad_real), data<G>(out.grad_fake), data<G>(out.grad_q), data<A>(partials),
                                data<A>(out.terms), data<A>(out.total),
                                current_stream(a.any_input().get_device_index()));
@@ -23,11 +22,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cuda(
     std::optional<Tensor> real_logits, std::optional<Tensor> fake_logits, std::optional<Tensor> q_output,
     std::optional<Tensor> categorical, std::optional<Tensor> continuous, std::vector<int64_t> categorical_sizes,
     std::vector<int64_t> continuous_kinds, std::vector<double> weights, bool learned_variance, double log_variance,
-    std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype) {
-  const LossArguments a =
-      check_infogan_loss(std::move(real_logits), std::move(fake_logits), std::move(q_output), std::move(categorical),
-                         std::move(continuous), std::move(categorical_sizes), std::move(continuous_kinds),
-                         std::move(weights), learned_variance, log_variance, std::move(grad_scale), grad_dtype);
+    std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums,
+    std::vector<int64_t> places) {
+  const LossArguments a = check_infogan_loss(
+      std::move(real_logits), std::move(fake_logits), std::move(q_output), std::move(categorical),
+      std::move(continuous), std::move(categorical_sizes), std::move(continuous_kinds), std::move(weights),
+      learned_variance, log_variance, std::move(grad_scale), grad_dtype, std::move(sums), std::move(places));
   REQUIRE(a.n_categorical() <= kMaxCodesOfAKind && a.n_continuous() <= kMaxCodesOfAKind,
           "infogan_loss: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ", kMaxCodesOfAKind,
           " continuous codes, got ", a.n_categorical(), " and ", a.n_continuous());
@@ -47,12 +47,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> infogan_loss_cuda(
   layout.q_dim = static_cast<int32_t>(a.q_dim);
   layout.n_categorical = static_cast<int32_t>(a.n_categorical());
   layout.n_continuous = static_cast<int32_t>(a.n_continuous());
+  layout.n_log_variances = static_cast<int32_t>(a.n_log_variances);
+  layout.sums = data<double>(a.sums);
   layout.learned_variance = a.learned_variance;
   layout.log_variance = a.log_variance;
   layout.grad_scale = const_data<float>(a.grad_scale);
   layout.categorical = a.q && a.n_categorical() ? const_data<int32_t>(a.categorical) : nullptr;
   layout.continuous = a.q && a.n_continuous() ? const_data<float>(a.continuous) : nullptr;
   for (size_t i = 0; i < a.weights.size(); ++i) layout.weights[i] = a.weights[i];
+  for (size_t i = 0; i < a.places.size(); ++i) layout.places[i] = static_cast<int32_t>(a.places[i]);
   for (size_t i = 0; i < a.sizes.size(); ++i) layout.sizes[i] = static_cast<int32_t>(a.sizes[i]);
   for (size_t i = 0; i < a.kinds.size(); ++i) layout.kinds[i] = static_cast<int8_t>(a.kinds[i]);
 

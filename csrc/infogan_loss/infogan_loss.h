@@ -12,9 +12,10 @@ constexpr int64_t kAdversarialTerms = 3;  // D on real, D on fake, G
 
 struct LossArguments {
   // Absent inputs have no rows. Logits are addressed by stride, Q's output by row stride; the codes are contiguous.
-  std::optional<Tensor> real, fake, q, categorical, continuous, grad_scale;
+  std::optional<Tensor> real, fake, q, categorical, continuous, grad_scale, sums;
   int64_t real_rows = 0, fake_rows = 0, q_rows = 0, q_dim = 0;
-  std::vector<int64_t> sizes, kinds;
+  std::vector<int64_t> sizes, kinds, places;
+  int64_t n_log_variances = 0;  // that Q learns
   std::vector<double> weights;
   bool learned_variance;
   double log_variance;
@@ -23,8 +24,8 @@ struct LossArguments {
   int64_t n_categorical() const { return static_cast<int64_t>(sizes.size()); }
   int64_t n_continuous() const { return static_cast<int64_t>(kinds.size()); }
   int64_t n_codes() const { return n_categorical() + n_continuous(); }
-  // means of every term, then the mean squared error of each continuous code
-  int64_t n_terms() const { return kAdversarialTerms + n_codes() + n_continuous(); }
+  // means of every term, then of each continuous code's squared error, then of each log-variance that Q learns
+  int64_t n_terms() const { return kAdversarialTerms + n_codes() + n_continuous() + n_log_variances; }
   int64_t max_rows() const { return std::max(real_rows, std::max(fake_rows, q_rows)); }
   const Tensor& any_input() const { return real ? *real : fake ? *fake : *q; }
 };
@@ -45,7 +46,8 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
                                         std::optional<Tensor> categorical, std::optional<Tensor> continuous,
                                         std::vector<int64_t> sizes, std::vector<int64_t> kinds,
                                         std::vector<double> weights, bool learned_variance, double log_variance,
-                                        std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype) {
+                                        std::optional<Tensor> grad_scale, std::optional<ScalarType> grad_dtype,
+                                        std::optional<Tensor> sums, std::vector<int64_t> places) {
   LossArguments a;
   REQUIRE(real || fake || q, "infogan_loss: give at least one of real_logits, fake_logits and q_output");
   a.real_rows = check_logits(real, "real_logits");
@@ -69,11 +71,10 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
           ") or float32 where that is not narrower, got ", name_of(a.grad_dtype));
 
   for (int64_t size : sizes) REQUIRE(size >= 2, "infogan_loss: categorical_sizes must be at least 2, got ", size);
-  int64_t gaussians = 0;
   for (int64_t kind : kinds) {
     REQUIRE(kind >= 0 && kind <= 2,
             "infogan_loss: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);
-    gaussians += kind != static_cast<int64_t>(Continuous::bernoulli);
+    a.n_log_variances += learned_variance && kind != static_cast<int64_t>(Continuous::bernoulli);
   }
   a.sizes = std::move(sizes);
   a.kinds = std::move(kinds);
@@ -82,7 +83,7 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
   REQUIRE(std::fabs(log_variance) <= kLogVarianceLimit, "infogan_loss: log_variance must be in [-", kLogVarianceLimit,
           ", ", kLogVarianceLimit, "], got ", log_variance);
   for (int64_t size : a.sizes) a.q_dim += size;
-  a.q_dim += a.n_continuous() + (learned_variance ? gaussians : 0);
+  a.q_dim += a.n_continuous() + a.n_log_variances;
 
   const int64_t expected = kAdversarialTerms + a.n_codes();
   REQUIRE(static_cast<int64_t>(weights.size()) == expected, "infogan_loss: weights must have ", expected,
@@ -121,6 +122,11 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
         grad_scale->scalar_type() == ScalarType::Float && grad_scale->numel() == 1 && same_device(*grad_scale, first),
         "infogan_loss: grad_scale must be one float32 value on the inputs' device, got ",
         name_of(grad_scale->scalar_type()), " of shape ", shape_of(*grad_scale));
+  if (sums) {
+    check_sums("infogan_loss", *sums, places, a.n_terms(), first);
+    a.sums = std::move(sums);
+    a.places = std::move(places);
+  }
   a.real = std::move(real);
   a.fake = std::move(fake);
   a.q = std::move(q);

@@ -23,11 +23,11 @@ INFOGAN_FAST_HD Binary<T> binary(T x) {
                    positive ? small : large};
 }
 
-// -log N(u; mean, e^log_variance), and its derivatives. Past +-kLogVarianceLimit the log-variance is clamped and gets
-// no gradient.
+// -log N(u; mean, e^log_variance), its derivatives, and the log-variance clamped to +-kLogVarianceLimit, past which it
+// gets no gradient.
 template <class T>
 struct Gaussian {
-  T nll, d_mean, d_log_variance, squared_error;
+  T nll, d_mean, d_log_variance, squared_error, log_variance;
 };
 
 template <class T>
@@ -40,7 +40,7 @@ INFOGAN_FAST_HD Gaussian<T> gaussian(T u, T mean, T log_variance) {
   const T squared = error * scaled;
   const T derivative = T(0.5) * (T(1) - squared);
   return Gaussian<T>{T(kHalfLog2Pi) + T(0.5) * (clamped + squared), scaled,
-                     magnitude(log_variance) > limit ? T(0) : derivative, error * error};
+                     magnitude(log_variance) > limit ? T(0) : derivative, error * error, clamped};
 }
 
 // -log Bernoulli(u; sigmoid(logit)) for u in {0, 1}.

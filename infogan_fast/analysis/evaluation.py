@@ -257,7 +257,7 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
     sigma = run.config.fixed_sigma
     rng = ops.rng_state(seed, device=run.device)
     batches = -(-samples // size)
-    names = loss_names(spec)
+    names = loss_names(spec, learned_variance=sigma is None)
     terms = torch.zeros(len(names), dtype=torch.float64)
     for _ in range(batches):
         latents = ops.sample_latents(rng, size, spec)

@@ -7,11 +7,13 @@ import math
 from infogan_fast.latents import LatentSpec
 
 
-def loss_names(spec: LatentSpec) -> tuple[str, ...]:
-    """Names of the terms of :func:`ops.infogan_loss`: ``d_real, d_fake, g, nll_c1, ..., mse_c2, ...``."""
+def loss_names(spec: LatentSpec, learned_variance: bool) -> tuple[str, ...]:
+    """Names of the terms of :func:`ops.infogan_loss`: ``d_real, d_fake, g, nll_c1, ..., mse_c2, ...`` and,
+    where Q learns the variance, ``logvar_c2, ...``."""
     likelihoods = (f"nll_{code.name}" for code in spec.codes)
     errors = (f"mse_{code.name}" for code in spec.continuous_codes)
-    return ("d_real", "d_fake", "g", *likelihoods, *errors)
+    log_variances = (f"logvar_{code.name}" for code in spec.ordered_codes if learned_variance)
+    return ("d_real", "d_fake", "g", *likelihoods, *errors, *log_variances)
 
 
 def code_bounds(spec: LatentSpec, means: dict[str, float]) -> dict[str, float]:

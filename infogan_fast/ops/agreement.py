@@ -108,7 +108,7 @@ def agreement(
         grad_scales: up to two float32 values on the device (a GradScaler's scales).
         grad_dtype: dtype of the gradients: the answers', which is the default, or float32.
         sums: [N], float64, contiguous; the metrics are added to it in place.
-        places: for each metric, its index in ``sums``.
+        places: for each metric, its index in ``sums``, or -1 to leave it out.
 
     Raises:
         RuntimeError: an argument is missing or has the wrong shape, dtype, device or range; the text names

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from infogan_fast.ops.first_order import first_order
 from infogan_fast.runtime import native
 
 native.load()
@@ -108,7 +109,7 @@ class _BatchNormAct(torch.autograd.Function):
         return y, mean, rstd
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order("batch_norm_act")
     def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_y is None:
             return (None,) * 10

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infogan_fast.ops.first_order import first_order
 from infogan_fast.runtime import native
 
 native.load()
@@ -116,6 +117,7 @@ def _given(wanted: tuple[bool, bool], gradients: tuple[Tensor, ...]) -> tuple[Te
     return grad_x if of_x else None, *((grad_weight, grad_bias) if of_weights else (None, None)), None
 
 
+@first_order("image_conv")
 def _conv_gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, y = ctx.saved_tensors
     wanted = _wanted(ctx, weight)
@@ -123,6 +125,7 @@ def _conv_gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
     return _given(wanted, _conv_backward(grad_y, x, y, weight, ctx.argument, *wanted))
 
 
+@first_order("image_conv_transpose")
 def _conv_transpose_gradients(ctx: Any, grad_image: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, image = ctx.saved_tensors
     wanted = _wanted(ctx, weight)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from infogan_fast.latents import LatentSpec
+from infogan_fast.latents import CONTINUOUS_KINDS, LatentSpec
+from infogan_fast.ops.first_order import first_order
 from infogan_fast.runtime import native
 
 native.load()
@@ -34,8 +35,9 @@ class InfoGANLoss(NamedTuple):
     total: Tensor
     """[]: the weighted sum of the terms, without ``grad_scale``. Differentiable."""
     terms: Tensor
-    """[3 + n_codes + n_continuous]: D real, D fake, G, the negative log-likelihood of each code, and the mean
-    squared error of each continuous code; unweighted, 0 where the input is absent. Not differentiable: use
+    """[3 + n_codes + n_continuous + n_ordered]: D real, D fake, G, the negative log-likelihood of each code,
+    the mean squared error of each continuous code and, where Q learns the variance, the mean log-variance of
+    each ordered code, clamped to [-10, 10]; unweighted, 0 where the input is absent. Not differentiable: use
     the total.
     """
     grad_real: Tensor
@@ -60,6 +62,8 @@ def infogan_loss(
     fixed_log_variance: float | None = None,
     grad_scale: Tensor | None = None,
     grad_dtype: torch.dtype | None = None,
+    sums: Tensor | None = None,
+    places: Sequence[int] = (),
 ) -> InfoGANLoss:
     """All terms of the InfoGAN objective (Chen et al. 2016, equation 6) and the gradients of their weighted
     total.
@@ -90,6 +94,8 @@ def infogan_loss(
         grad_dtype: dtype of the gradients: the inputs' or float32. By default the inputs', and float32 where
             an input requires a gradient. Past float16's range they become infinite, which is what a
             GradScaler looks for.
+        sums: [N], float64, contiguous; the terms are added to it in place.
+        places: for each of the terms, its index in ``sums``, or -1 to leave it out.
 
     Raises:
         RuntimeError: an argument is missing or has the wrong shape, dtype, device or range; the text names
@@ -120,6 +126,8 @@ def infogan_loss(
             fixed_log_variance or 0.0,
             grad_scale,
             grad_dtype,
+            sums,
+            places,
         )
     )
 
@@ -145,12 +153,16 @@ def _(
     log_variance: float,
     grad_scale: Tensor | None,
     grad_dtype: torch.dtype | None,
+    sums: Tensor | None,
+    places: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = (real_logits, fake_logits, q_output)
     like = next((value for value in inputs if value is not None), None)
     assert like is not None
     accumulated = torch.float64 if like.dtype == torch.float64 else torch.float32
     n_terms = 3 + len(categorical_sizes) + 2 * len(continuous_kinds)
+    if learned_variance:
+        n_terms += sum(CONTINUOUS_KINDS[kind] != "bernoulli" for kind in continuous_kinds)
     gradients = [
         like.new_empty((0,) if value is None else value.shape, dtype=grad_dtype or like.dtype)
         for value in inputs
@@ -164,27 +176,36 @@ def _(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, terms, *gradients = output
-    ctx.mark_non_differentiable(terms, *gradients)
-    ctx.dtypes = [None if value is None else value.dtype for value in inputs[:3]]
-    ctx.scaled = inputs[10] is not None
-    ctx.save_for_backward(*gradients)
+class _InfoGANLoss(torch.autograd.Function):
+    # PyTorch registers autograd by name only for operators that change none of their arguments.
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        outputs = _below_autograd(*arguments)
+        _, terms, *gradients = outputs
+        ctx.mark_non_differentiable(terms, *gradients)
+        ctx.set_materialize_grads(False)
+        ctx.dtypes = [None if value is None else value.dtype for value in arguments[:3]]
+        ctx.scaled = arguments[10] is not None
+        ctx.save_for_backward(*gradients)
+        return outputs
 
-
-def _backward(ctx: Any, grad_total: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    if ctx.scaled:
-        raise RuntimeError(
-            "infogan_loss: the total is not differentiable when grad_scale is given, since the gradients are "
-            "scaled already; scale the total instead"
+    @staticmethod
+    @first_order("infogan_loss")
+    def backward(ctx: Any, grad_total: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if ctx.scaled:
+            raise RuntimeError(
+                "infogan_loss: the total is not differentiable when grad_scale is given, since the gradients "
+                "are scaled already; scale the total instead"
+            )
+        if grad_total is None:
+            return (None,) * 14
+        return (
+            *(
+                None if dtype is None else (gradient * grad_total).to(dtype)
+                for dtype, gradient in zip(ctx.dtypes, ctx.saved_tensors, strict=True)
+            ),
+            *(None,) * 11,
         )
-    return (
-        *(
-            None if dtype is None else (gradient * grad_total).to(dtype)
-            for dtype, gradient in zip(ctx.dtypes, ctx.saved_tensors, strict=True)
-        ),
-        *(None,) * 9,
-    )
 
 
-torch.library.register_autograd("infogan_fast::infogan_loss", _backward, setup_context=_setup_context)
+torch.library.impl("infogan_fast::infogan_loss", "Autograd")(_InfoGANLoss.apply)

@@ -19,9 +19,8 @@ from infogan_fast.training.metric_sums import MetricSums
 class Losses:
     """Losses and gradients from logits and Q's output, which count as constants.
 
-    ``metrics`` sums every value: the terms of the loss; ``logvar_c2, ...``, the mean log-variance of each
-    code for which Q learns it, clamped as in the loss; and the metrics of the terms. ``term_state`` holds the
-    persistent tensors of each term.
+    ``metrics`` sums every value: the terms of the loss, and the metrics of the objective's terms.
+    ``term_state`` holds the persistent tensors of each term.
 
     Args:
         spec: the latents.
@@ -47,17 +46,17 @@ class Losses:
         self._d_weights = ops.LossWeights(d_real=1.0, d_fake=1.0, codes=lambdas if through_trunk else ())
         self._g_weights = ops.LossWeights(g=1.0, codes=lambdas)
         self.term_state = {term.name: term.state(spec, dtype, device) for term in terms}
-        names = loss_names(spec)
-        learned = spec.ordered_codes if sigma is None else ()
+        names = loss_names(spec, learned_variance=sigma is None)
         self.metrics = MetricSums(
             {
                 "discriminator": names[:2],
                 "generator": names[2:],
-                "log-variances": [f"logvar_{code.name}" for code in learned],
                 **{term.name: term.metrics(spec) for term in terms},
             },
             device,
         )
+        self._d_places = self.metrics.places("discriminator") + [-1] * len(names[2:])
+        self._g_places = [-1, -1, *self.metrics.places("generator")]
 
     def discriminator(
         self,
@@ -75,40 +74,38 @@ class Losses:
             latents: of the fakes.
             scale: the factor of the gradients, [], on the device.
         """
-        loss = ops.infogan_loss(
+        return ops.infogan_loss(
             self.spec,
             weights=self._d_weights,
             real_logits=real_logits.detach(),
             fake_logits=fake_logits.detach(),
             grad_scale=scale,
+            sums=self.metrics.sums,
+            places=self._d_places,
+            fixed_log_variance=self.fixed_log_variance,
             **({} if q is None else self._codes(q, latents)),
         )
-        self.metrics.add("discriminator", loss.terms[:2])
-        return loss
 
     def generator(
         self, fake_logits: Tensor, q: Tensor, latents: ops.Latents, scale: Tensor | None
     ) -> ops.InfoGANLoss:
         """The loss of the generator and Q; arguments as :meth:`discriminator`."""
-        loss = ops.infogan_loss(
+        return ops.infogan_loss(
             self.spec,
             weights=self._g_weights,
             fake_logits=fake_logits.detach(),
             grad_scale=scale,
+            sums=self.metrics.sums,
+            places=self._g_places,
+            fixed_log_variance=self.fixed_log_variance,
             **self._codes(q, latents),
         )
-        self.metrics.add("generator", loss.terms[2:])
-        if self.fixed_log_variance is None and self.spec.ordered_codes:
-            columns = q.detach()[:, self.spec.ordered_codes[0].log_variance_column :]
-            self.metrics.add("log-variances", columns.clamp(-10.0, 10.0).mean(0, dtype=torch.float64))
-        return loss
 
     def _codes(self, q: Tensor, latents: ops.Latents) -> dict[str, Any]:
         return {
             "q_output": q.detach(),
             "categorical": latents.categorical if self.spec.categorical_codes else None,
             "continuous": latents.continuous if self.spec.continuous_codes else None,
-            "fixed_log_variance": self.fixed_log_variance,
         }
 
     def terms(

@@ -14,12 +14,15 @@ SPEC = LatentSpec.parse("cat=3,uniform=1,normal=1,bernoulli=1")
 
 def test_names() -> None:
     likelihoods = ("nll_c1", "nll_c2", "nll_c3", "nll_c4")
-    assert loss_names(SPEC) == ("d_real", "d_fake", "g", *likelihoods, "mse_c2", "mse_c3", "mse_c4")
-    assert loss_names(LatentSpec.parse("noise=3")) == ("d_real", "d_fake", "g")
+    names = ("d_real", "d_fake", "g", *likelihoods, "mse_c2", "mse_c3", "mse_c4")
+    assert loss_names(SPEC, learned_variance=False) == names
+    assert loss_names(SPEC, learned_variance=True) == (*names, "logvar_c2", "logvar_c3")
+    for learned in (False, True):
+        assert loss_names(LatentSpec.parse("noise=3"), learned) == ("d_real", "d_fake", "g")
 
 
 def test_bounds_by_hand() -> None:
-    means = dict.fromkeys(loss_names(SPEC), 0.25)
+    means = dict.fromkeys(loss_names(SPEC, True), 0.25)
     found = code_bounds(SPEC, means)
     # Entropies: of three categories, of the interval [-1, 1], of a standard normal, of a coin.
     entropies = [math.log(3), math.log(2), 0.5 * math.log(2 * math.pi * math.e), math.log(2)]
@@ -34,5 +37,5 @@ def test_bounds_by_hand() -> None:
 
 
 def test_an_error_of_0_has_a_finite_bound() -> None:
-    means = dict.fromkeys(loss_names(SPEC), 0.0)
+    means = dict.fromkeys(loss_names(SPEC, True), 0.0)
     assert math.isfinite(code_bounds(SPEC, means)["L_fitted_c2"])

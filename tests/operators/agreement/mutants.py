@@ -139,7 +139,8 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "sums are not added to", "] += static_cast<double>(value)", "] = static_cast<double>(value)", PLAIN
     ),
-    mutant("sums in the order of the metrics", "a.sums[a.places[index]]", "a.sums[index]", PLAIN),
+    mutant("sums in the order of the metrics", "a.sums[a.places[index]] +=", "a.sums[index] +=", PLAIN),
+    mutant("a metric that is left out is added", "a.places[index] >= 0", "a.places[index] >= -1", ASAN),
     mutant(
         "distances over the places of the information",
         "(a.has_joints ? a.n_categorical : 0) + i;",

@@ -423,9 +423,9 @@ def _parts(**change: Any) -> dict[str, Any]:
         ({"sums": torch.zeros(5)}, "sums must be a contiguous float64 tensor .* got float32"),
         ({"sums": torch.zeros(10).double()[::2]}, "sums must be .*, not contiguous"),
         ({"places": [3]}, "places must have 2 entries, one for each metric, got 1"),
-        ({"places": [3, 5]}, r"places must be different indices in \[0, 5\), got 5"),
-        ({"places": [-1, 3]}, r"places must be different indices in \[0, 5\), got -1"),
-        ({"places": [3, 3]}, r"places must be different indices in \[0, 5\), got 3 twice"),
+        ({"places": [3, 5]}, r"places must be -1 or different indices in \[0, 5\), got 5"),
+        ({"places": [-2, 3]}, r"places must be -1 or different indices in \[0, 5\), got -2"),
+        ({"places": [3, 3]}, r"places must be -1 or different indices in \[0, 5\), got 3 twice"),
     ],
 )
 def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None:

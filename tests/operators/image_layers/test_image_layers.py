@@ -97,6 +97,20 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda *a: ops.image_conv_transpose(*a, size=5), transpose)
 
 
+@pytest.mark.parametrize("name", ["image_conv", "image_conv_transpose"])
+def test_a_gradient_penalty_is_refused(name: str) -> None:
+    i = layer_inputs(LayerCase(2, 1, 4, 8, torch.float32))
+    x = (i.images if name == "image_conv" else i.maps).clone().requires_grad_()
+    weight = i.weight.clone().requires_grad_()
+    if name == "image_conv":
+        y = ops.image_conv(x, weight, i.bias_of_maps, slope=0.2)
+    else:
+        y = ops.image_conv_transpose(x, weight, i.bias_of_images, size=4)
+    (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match=f"^{name}: a second derivative is asked for"):
+        gradient.square().sum().backward()
+
+
 def test_only_the_gradients_that_are_needed() -> None:
     i = layer_inputs(LayerCase(2, 1, 4, 8))
     weight, bias = i.weight.clone().requires_grad_(), i.bias_of_maps.clone().requires_grad_()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from cuda_on_cpu.checks import EPSILON, ROWS, Schedule, close, name_of, same_bits
@@ -33,6 +34,7 @@ class LossCase:
         q_padding: columns of the tensor that q_output is a slice of, past its own.
         offset: bytes by which all inputs and gradients are misaligned.
         scale: of the logits and Q's output; large ones reach every clamp.
+        with_sums: whether the terms are added to sums.
     """
 
     latents: str
@@ -47,15 +49,33 @@ class LossCase:
     q_padding: int = 0
     offset: int = 0
     scale: float = 2.0
+    with_sums: bool = True
 
     def __str__(self) -> str:
         rows = f"{self.real_rows}/{self.fake_rows}/{self.q_rows}"
         return f"{rows}x[{self.latents}] {name_of(self.dtype)}"
 
+    @property
+    def spec(self) -> LatentSpec:
+        return LatentSpec.parse(self.latents)
+
+    @property
+    def n_log_variances(self) -> int:
+        return len(self.spec.ordered_codes) if self.fixed_log_variance is None else 0
+
+    @property
+    def n_terms(self) -> int:
+        return 3 + self.spec.n_codes + self.spec.n_continuous + self.n_log_variances
+
+    @property
+    def places(self) -> list[int]:
+        """Backwards, with a gap; every third term is left out."""
+        return [-1 if i % 3 == 1 else 2 * i + 1 for i in reversed(range(self.n_terms))]
+
 
 @dataclass(frozen=True)
 class LossInputs:
-    """The tensors of a :class:`LossCase`."""
+    """The tensors of a :class:`LossCase`; ``sums`` changes in a call."""
 
     real: Tensor | None
     fake: Tensor | None
@@ -64,12 +84,20 @@ class LossInputs:
     continuous: Tensor | None
     weights: ops.LossWeights
     grad_scale: Tensor | None
+    sums: Tensor | None
+
+
+class LossResult(NamedTuple):
+    """What a call returns and changes."""
+
+    loss: ops.InfoGANLoss
+    sums: Tensor | None
 
 
 @functools.cache
 def loss_inputs(case: LossCase) -> LossInputs:
     """Draws the inputs of a case, the same ones each time."""
-    spec = LatentSpec.parse(case.latents)
+    spec = case.spec
     generator = torch.Generator().manual_seed(17)
 
     def draw(rows: int, columns: int, width: int) -> Tensor | None:
@@ -98,6 +126,7 @@ def loss_inputs(case: LossCase) -> LossInputs:
             codes=() if q is None else tuple(1.0 - 0.1 * i for i in range(spec.n_codes)),
         ),
         None if case.grad_scale is None else torch.tensor(case.grad_scale),
+        torch.arange(2.0 * case.n_terms + 1, dtype=torch.float64) if case.with_sums else None,
     )
 
 
@@ -113,11 +142,12 @@ def _moved(tensor: Tensor | None, device: str, offset: int = 0) -> Tensor | None
     return moved
 
 
-def score(case: LossCase, device: str = "cpu") -> ops.InfoGANLoss:
+def score(case: LossCase, device: str = "cpu") -> LossResult:
     """Terms and gradients from the operator."""
     x = loss_inputs(case)
-    return ops.infogan_loss(
-        LatentSpec.parse(case.latents),
+    sums = None if x.sums is None else x.sums.to(device, copy=True)
+    loss = ops.infogan_loss(
+        case.spec,
         weights=x.weights,
         real_logits=_moved(x.real, device, case.offset),
         fake_logits=_moved(x.fake, device, case.offset),
@@ -127,19 +157,29 @@ def score(case: LossCase, device: str = "cpu") -> ops.InfoGANLoss:
         fixed_log_variance=case.fixed_log_variance,
         grad_scale=None if x.grad_scale is None else x.grad_scale.to(device),
         grad_dtype=case.grad_dtype,
+        sums=sums,
+        places=case.places if sums is not None else (),
     )
+    return LossResult(loss, sums)
 
 
 @functools.cache
-def _expected_loss(case: LossCase) -> ops.InfoGANLoss:
-    spec, x = LatentSpec.parse(case.latents), loss_inputs(case)
-    expected = score(case)
+def _expected_loss(case: LossCase) -> LossResult:
+    spec, x = case.spec, loss_inputs(case)
+    result = score(case)
+    expected = result.loss
     leaves = [None if t is None else t.double().requires_grad_() for t in (x.real, x.fake, x.q)]
     terms, errors = reference.infogan_terms(
         spec, leaves[0], leaves[1], leaves[2], x.categorical, x.continuous, case.fixed_log_variance
     )
     tolerance = 1e-12 if case.dtype == torch.float64 else 2e-6
     close(expected.terms, torch.stack([*terms, *errors]).detach(), tolerance, "the CPU operator's terms")
+    if x.sums is not None and result.sums is not None:
+        added = torch.zeros_like(x.sums)
+        for place, mean in zip(case.places, [*terms, *errors], strict=True):
+            if place >= 0:
+                added[place] += mean.detach()
+        close(result.sums - x.sums, added, tolerance, "the CPU operator's sums")
     total = reference.infogan_total(terms, x.weights)
     total.backward()
     # A float gradient is a difference of parts of size weight / rows.
@@ -156,12 +196,13 @@ def _expected_loss(case: LossCase) -> ops.InfoGANLoss:
                 tolerance,
                 "the CPU operator's gradient of a sample, ",
             )
-    return expected
+    return result
 
 
-def compare_loss(actual: ops.InfoGANLoss, case: LossCase, what: str) -> None:
+def compare_loss(result: LossResult, case: LossCase, what: str) -> None:
     """Raises AssertionError unless gradients are what is expected to the bit, and sums within rounding."""
-    expected = _expected_loss(case)
+    actual, sums = result
+    expected, expected_sums = _expected_loss(case)
     tolerance = 1e-12 if case.dtype == torch.float64 else 2e-6
     for name in ("grad_real", "grad_fake", "grad_q"):
         value, right = getattr(actual, name), getattr(expected, name)
@@ -170,19 +211,22 @@ def compare_loss(actual: ops.InfoGANLoss, case: LossCase, what: str) -> None:
         else:
             same_bits(value.cpu(), right, what + name)
     close(actual.terms.cpu(), expected.terms, tolerance, what + "terms")
+    if expected_sums is not None:
+        assert sums is not None
+        close(sums.cpu(), expected_sums, tolerance, what + "sums")
     close(actual.total.cpu().reshape(1), expected.total.reshape(1), tolerance * 10, what + "total")
 
 
-def run_infogan_loss(runner: Runner, case: LossCase, x: LossInputs, schedule: Schedule) -> ops.InfoGANLoss:
+def run_infogan_loss(runner: Runner, case: LossCase, x: LossInputs, schedule: Schedule) -> LossResult:
     """Terms and gradients from the kernels."""
-    spec = LatentSpec.parse(case.latents)
+    spec = case.spec
     sizes, kinds, _ = spec.operator_arguments
     grad_dtype = case.grad_dtype or case.dtype
     accumulated = torch.float64 if case.dtype == torch.float64 else torch.float32
-    n_terms = 3 + spec.n_codes + spec.n_continuous
     blocks = max(1, *((rows + 31) // 32 for rows in (case.real_rows, case.fake_rows, case.q_rows)))
     gradients = [poisoned((0,) if t is None else tuple(t.shape), grad_dtype) for t in (x.real, x.fake, x.q)]
-    terms, total = poisoned((n_terms,), accumulated), poisoned((1,), accumulated)
+    terms, total = poisoned((case.n_terms,), accumulated), poisoned((1,), accumulated)
+    sums = None if x.sums is None else x.sums.clone()
     weights = [x.weights.d_real, x.weights.d_fake, x.weights.g, *(x.weights.codes or (0.0,) * spec.n_codes)]
     runner(
         "/".join(dict.fromkeys(["infogan_loss", name_of(case.dtype), name_of(grad_dtype)])),
@@ -203,15 +247,18 @@ def run_infogan_loss(runner: Runner, case: LossCase, x: LossInputs, schedule: Sc
         given(torch.tensor(weights, dtype=torch.float64)),
         int(case.fixed_log_variance is None),
         float(case.fixed_log_variance or 0.0),
+        case.n_log_variances,
         given(x.grad_scale),
+        None if sums is None else wanted(sums),
+        given(torch.tensor(case.places, dtype=torch.int64)),
         *(wanted(gradient, case.offset) for gradient in gradients),
-        wanted(poisoned((blocks * n_terms,), accumulated)),
+        wanted(poisoned((blocks * case.n_terms,), accumulated)),
         wanted(terms),
         wanted(total),
         seed=schedule.seed,
         resident_blocks=schedule.resident_blocks,
     )
-    return ops.InfoGANLoss(total, terms, *gradients)
+    return LossResult(ops.InfoGANLoss(total, terms, *gradients), sums)
 
 
 def check_infogan_loss(runner: Runner, case: LossCase, schedules: Sequence[Schedule]) -> None:
@@ -221,7 +268,7 @@ def check_infogan_loss(runner: Runner, case: LossCase, schedules: Sequence[Sched
         actual = run_infogan_loss(runner, case, loss_inputs(case), schedule)
         what = f"{case}, {schedule}: "
         compare_loss(actual, case, what)
-        sums = torch.cat([actual.terms, actual.total])
+        sums = torch.cat([actual.loss.terms, actual.loss.total])
         if first is not None:
             same_bits(sums, first, what + "[terms, total], which no order of execution may change, ")
         first = sums
@@ -236,7 +283,7 @@ def loss_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[LossCas
         *(LossCase(MIXED, 0, n, n, dtype, fixed_log_variance=0.5) for n in rows[::2]),
         LossCase(NOISE, last, rows[0], 0, dtype),
         LossCase(MIXED, last, 0, last, dtype, grad_scale=1024.0),
-        LossCase(CATEGORICAL, 0, last, rows[-2], dtype),
+        LossCase(CATEGORICAL, 0, last, rows[-2], dtype, with_sums=False),
         LossCase(CONTINUOUS, rows[0], 0, last, dtype, logit_stride=3),
         LossCase(DEFAULT, 0, 0, last, dtype, q_padding=5),
         LossCase(DEFAULT, last, rows[-2], last, dtype, offset=size, logit_stride=2),
@@ -244,6 +291,8 @@ def loss_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[LossCas
         LossCase(MIDDLE, 0, 0, last, dtype, offset=8, q_padding=1),
         LossCase(WIDE, 0, last, rows[-2], dtype, q_padding=3),
         LossCase(MIXED, last, last, last, dtype, scale=1e4),
+        LossCase(DEFAULT, 1025, 33, 1024, dtype),
+        LossCase(DEFAULT, 1024, 1024, 512, dtype),
         *(mixed_precision_cases(dtype, rows) if size == 2 else []),
     ]
 
@@ -271,9 +320,10 @@ KERNEL_TESTS = KernelTests(
         LossCase(MIDDLE, 0, 0, 260),
         LossCase(WIDE, 0, 0, 33),
         LossCase(MIXED, 0, 0, 260, scale=20.0, grad_scale=8.0),
+        LossCase(MIXED, 40, 10, 150),
     ),
     mutants=MUTANTS,
     small_grid=SMALL_GRID,
-    budgets={"infogan_loss_kernel": Budget(128, 512), "infogan_loss_finish_kernel": Budget(256, 256)},
+    budgets={"infogan_loss_kernel": Budget(512, 512), "infogan_loss_finish_kernel": Budget(256, 256)},
     vectorised={"infogan_loss_kernel": {"LDG", "STG"}},
 )

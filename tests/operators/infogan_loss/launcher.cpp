@@ -25,20 +25,23 @@ void call(runner::Case& c) {
   const auto weights = c.list<double>();
   layout.learned_variance = c.integer() != 0;
   layout.log_variance = c.real();
+  layout.n_log_variances = static_cast<std::int32_t>(c.integer());
   layout.grad_scale = c.pointer<const float>();
+  layout.sums = c.pointer<double>();
+  const auto places = c.list<std::int64_t>();
+  for (std::size_t i = 0; i < places.size(); ++i) layout.places[i] = static_cast<std::int32_t>(places[i]);
   layout.n_categorical = static_cast<std::int32_t>(sizes.size());
   layout.n_continuous = static_cast<std::int32_t>(kinds.size());
   for (std::size_t i = 0; i < sizes.size(); ++i) layout.sizes[i] = static_cast<std::int32_t>(sizes[i]);
   for (std::size_t i = 0; i < kinds.size(); ++i) layout.kinds[i] = static_cast<std::int8_t>(kinds[i]);
   for (std::size_t i = 0; i < weights.size(); ++i) layout.weights[i] = weights[i];
-  layout.tile_rows = staged_rows<A>(layout);
   G* const grad_real = c.pointer<G>();
   G* const grad_fake = c.pointer<G>();
   G* const grad_q = c.pointer<G>();
   A* const partials = c.pointer<A>();
   A* const terms = c.pointer<A>();
-  launch_infogan_loss<T, A, G>(layout, real, fake, q, grad_real, grad_fake, grad_q, partials, terms, c.pointer<A>(),
-                               nullptr);
+  launch_infogan_loss<T, A, G>(layout, loss_grid<A>(layout), real, fake, q, grad_real, grad_fake, grad_q, partials,
+                               terms, c.pointer<A>(), nullptr);
 }
 
 const runner::Entry entries[] = {

@@ -13,7 +13,11 @@ WARP = "common/warp.cuh"
 mutant = functools.partial(plant, KERNEL)
 
 #: A block takes several tiles even of a small batch: what happens between tiles is tested on few threads.
-SMALL_GRID = (Patch(KERNEL, "constexpr int kLossMaxBlocks = 1024;", "constexpr int kLossMaxBlocks = 3;"),)
+SMALL_GRID = (
+    Patch(KERNEL, "constexpr int kLossMaxBlocks = 1024;", "constexpr int kLossMaxBlocks = 3;"),
+    Patch(KERNEL, "constexpr int kLoneThreads = 512;", "constexpr int kLoneThreads = 128;"),
+    Patch(KERNEL, "constexpr int64_t kLoneRows = 1024;", "constexpr int64_t kLoneRows = 200;"),
+)
 
 MUTANTS: tuple[Mutant, ...] = (
     # ---- order within a block
@@ -45,21 +49,28 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "no barrier before the warps' sums are added up",
-        "  __syncthreads();\n  for (int term = thread; term < a.n_terms(); term += kLossThreads) {",
-        "  for (int term = thread; term < a.n_terms(); term += kLossThreads) {",
+        "  __syncthreads();\n  for (int term = thread; term < a.n_terms(); term += threads) {",
+        "  for (int term = thread; term < a.n_terms(); term += threads) {",
         TSAN,
     ),
     mutant(
         "no barrier before the means are weighed",
-        "  __syncthreads();\n  if (thread == 0) {\n    double weighted",
-        "  if (thread == 0) {\n    double weighted",
+        "report(a, term, sum, means, terms);\n  }\n  __syncthreads();",
+        "report(a, term, sum, means, terms);\n  }",
+        PLAIN,
+        TSAN,
+    ),
+    mutant(
+        "no barrier before a lone block weighs the means",
+        "  if (gridDim.x > 1) return;\n  __syncthreads();",
+        "  if (gridDim.x > 1) return;",
         PLAIN,
         TSAN,
     ),
     mutant(
         "all warps add to the first warp's sum",
-        "sums[(3 + code) * kLossWarps + warp] += nll;",
-        "sums[(3 + code) * kLossWarps] += nll;",
+        "sums[(3 + code) * warps + warp] += nll;",
+        "sums[(3 + code) * warps] += nll;",
         TSAN,
     ),
     # ---- warps
@@ -98,11 +109,43 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "a tile one row too small",
-        "static_cast<size_t>(a.tile_rows) * static_cast<size_t>(a.staged_stride());",
-        "static_cast<size_t>(a.tile_rows - 1) * static_cast<size_t>(a.staged_stride());",
+        "static_cast<size_t>(tile_rows) * static_cast<size_t>(a.staged_stride());",
+        "static_cast<size_t>(tile_rows - 1) * static_cast<size_t>(a.staged_stride());",
         ASAN,
     ),
     # ---- results
+    mutant(
+        "a lone block leaves the rows past its tile",
+        "first += static_cast<int64_t>(gridDim.x) * step) {",
+        "first += static_cast<int64_t>(kLossMaxBlocks) * step) {",
+        PLAIN,
+    ),
+    mutant("sums are not added to", "a.sums[a.places[term]] += mean", "a.sums[a.places[term]] = mean", PLAIN),
+    mutant("a term that is left out is added", "a.places[term] >= 0", "a.places[term] >= -1", ASAN),
+    mutant(
+        "log-variances over the squared errors",
+        "log_variance_term = 3 + a.n_codes() + a.n_continuous;",
+        "log_variance_term = 3 + a.n_codes();",
+        PLAIN,
+    ),
+    mutant(
+        "a term for the log-variance of a Bernoulli code",
+        "if (kind != Continuous::bernoulli && a.learned_variance) {\n      const A log",
+        "if (a.learned_variance) {\n      const A log",
+        PLAIN,
+    ),
+    mutant(
+        "the logit is read after its place holds an exponential",
+        "row.exponential_again(first + k, top) * factor",
+        "exponential(row.load(first + k) - top) * factor",
+        PLAIN,
+    ),
+    mutant(
+        "the sums of a lone block have no room",
+        "n_terms * sizeof(double) + values * sizeof(A);",
+        "values * sizeof(A);",
+        ASAN,
+    ),
     mutant(
         "a logit's gradient is not written",
         "    gradients[row] = Converter<G>",

@@ -21,8 +21,8 @@ def infogan_terms(
     continuous: Tensor | None,
     fixed_log_variance: float | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """([D real, D fake, G, each code's negative log-likelihood], [each continuous code's mean squared
-    error]).
+    """([D real, D fake, G, each code's negative log-likelihood], [each continuous code's mean squared error,
+    each learned log-variance's mean]).
     """
     zero = torch.zeros((), dtype=torch.float64)
     terms = [
@@ -31,8 +31,10 @@ def infogan_terms(
         zero if fake_logits is None else F.softplus(-fake_logits.double()).mean(),
     ]
     errors: list[Tensor] = []
+    log_variances: list[Tensor] = []
     if q_output is None:
-        return terms + [zero] * spec.n_codes, [zero] * spec.n_continuous
+        learned = len(spec.ordered_codes) if fixed_log_variance is None else 0
+        return terms + [zero] * spec.n_codes, [zero] * (spec.n_continuous + learned)
     q = q_output.double()
     column = 0
     for i, size in enumerate(spec.categorical_sizes):
@@ -50,12 +52,13 @@ def infogan_terms(
         if fixed_log_variance is None:
             log_variance = q[:, log_variance_column].clamp(-10.0, 10.0)
             log_variance_column += 1
+            log_variances.append(log_variance.mean())
         else:
             log_variance = torch.full_like(output, fixed_log_variance)
         squared = (output - u).square()
         terms.append(0.5 * (math.log(2 * math.pi) + log_variance + squared * torch.exp(-log_variance)).mean())
         errors.append(squared.mean())
-    return terms, errors
+    return terms, errors + log_variances
 
 
 def infogan_total(terms: list[Tensor], weights: LossWeights) -> Tensor:

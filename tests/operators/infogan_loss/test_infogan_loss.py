@@ -296,6 +296,24 @@ def test_grad_scale_multiplies_gradients_only(device: torch.device, dtype: torch
     case.check(weights_of(RICH, "all"), scale=64.0, grad_scale=scale)
 
 
+@pytest.mark.parametrize("present", ["all", "no q_output"])
+def test_terms_are_added_to_sums(device: torch.device, present: str) -> None:
+    case = Case(RICH, 700, device=device)
+    without = {} if present == "all" else {"q_output": None}
+    weights = weights_of(RICH, "D") if without else weights_of(RICH, "all")
+    terms = case.loss(weights, **without).terms.double()
+    sums = torch.full((3 * terms.numel(),), 5.0, dtype=torch.float64, device=device)
+    places = [2 * i for i in range(terms.numel())]
+    places[1] = places[4] = -1
+    expected = sums.clone()
+    for term, place in zip(terms.tolist(), places, strict=True):
+        if place >= 0:
+            expected[place] += 2 * term
+    for _ in range(2):
+        case.loss(weights, sums=sums, places=places, **without)
+    torch.testing.assert_close(sums, expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_gradients_of_half_inputs_can_be_float32(device: torch.device, dtype: torch.dtype) -> None:
     got = Case(RICH, 50, dtype, device).check(weights_of(RICH, "all"), grad_dtype=torch.float32)
@@ -385,8 +403,17 @@ def test_second_derivatives_are_refused() -> None:
     real = torch.zeros(4, requires_grad=True)
     got = ops.infogan_loss(LatentSpec(), weights=LossWeights(d_real=1), real_logits=real)
     (gradient,) = torch.autograd.grad(got.total, real, create_graph=True)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"^infogan_loss: a second derivative is asked for"):
         gradient.sum().backward()
+
+
+def test_a_gradient_penalty_is_refused() -> None:
+    """It would lose what goes through the loss, and with it the gradient of the bias."""
+    layer, images = torch.nn.Linear(5, 1), torch.randn(4, 5, requires_grad=True)
+    got = ops.infogan_loss(LatentSpec(), weights=LossWeights(d_real=1), real_logits=layer(images))
+    (gradient,) = torch.autograd.grad(got.total, images, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"^infogan_loss: a second derivative is asked for"):
+        gradient.square().sum().backward()
 
 
 @pytest.mark.parametrize("fixed", [None, 0.0])
@@ -395,6 +422,8 @@ def test_opcheck(device: torch.device, fixed: float | None) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         case = Case(RICH, 33, dtype, device, fixed=fixed)
         weights = [0.5, 1.0, 2.0, *(0.1,) * RICH.n_codes]
+        n_terms = case.loss(weights_of(RICH, "all")).terms.numel()
+        sums, places = torch.zeros(n_terms, dtype=torch.float64, device=device), list(range(n_terms))
         for requires_grad in (False, True):
             inputs = [t.clone().requires_grad_(requires_grad) for t in (case.real, case.fake, case.q)]
             torch.library.opcheck(
@@ -410,6 +439,8 @@ def test_opcheck(device: torch.device, fixed: float | None) -> None:
                     fixed or 0.0,
                     None,
                     None,
+                    sums,
+                    places,
                 ),
             )
 
@@ -508,11 +539,13 @@ def test_a_category_out_of_range_poisons_its_row_on_cuda() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["fake_logits", "q_output", "categorical", "continuous", "grad_scale"])
+@pytest.mark.parametrize(
+    "name", ["fake_logits", "q_output", "categorical", "continuous", "grad_scale", "sums"]
+)
 def test_inputs_on_two_devices_are_refused(name: str) -> None:
     case = Case(RICH, 10, device="cuda")
     other = {**vars(Case(RICH, 10)), "fake_logits": Case(RICH, 10).fake, "q_output": Case(RICH, 10).q}
-    other["grad_scale"] = torch.ones(1)
+    other |= {"grad_scale": torch.ones(1), "sums": torch.zeros(99, dtype=torch.float64)}
     with pytest.raises(RuntimeError, match=f"{name} .*device"):
         case.loss(weights_of(RICH, "all"), **{name: other[name]})
 
@@ -522,6 +555,7 @@ def _zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 MNIST = LatentSpec()
+SUMS = torch.zeros(10, dtype=torch.float64)
 GOOD: dict[str, Any] = {
     "real_logits": _zeros(4, 1),
     "fake_logits": _zeros(4, 1),
@@ -573,6 +607,15 @@ GOOD: dict[str, Any] = {
             {"grad_scale": torch.ones(1, dtype=torch.float64)},
             "grad_scale must be one float32 value .* got float64",
         ),
+        (
+            {"sums": _zeros(10), "places": [0] * 10},
+            "sums must be a contiguous float64 tensor .* got float32",
+        ),
+        ({"sums": torch.zeros(20).double()[::2], "places": [0] * 10}, "sums must be .*, not contiguous"),
+        ({"sums": SUMS, "places": [0]}, "places must have 10 entries, one for each metric, got 1"),
+        ({"sums": SUMS, "places": [*range(9), 10]}, r"places must be .* indices in \[0, 10\), got 10"),
+        ({"sums": SUMS, "places": [*range(9), -2]}, r"places must be -1 or .*, got -2"),
+        ({"sums": SUMS, "places": [*range(9), 5]}, "places must be .*, got 5 twice"),
         ({"grad_dtype": torch.float16}, "grad_dtype must be the inputs' dtype .* got float16"),
         ({"grad_dtype": torch.float64}, "grad_dtype must be the inputs' dtype .* got float64"),
     ],

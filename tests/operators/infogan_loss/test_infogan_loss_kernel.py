@@ -26,8 +26,8 @@ def test_a_category_out_of_range_gives_nan_for_its_row_alone(
     categorical = right.categorical.clone()
     categorical[bad, 0] = wrong
     runner = runners(PLAIN, KERNEL_TESTS)
-    expected = run_infogan_loss(runner, case, right, Schedule())
-    actual = run_infogan_loss(runner, case, replace(right, categorical=categorical), Schedule())
+    expected = run_infogan_loss(runner, case, right, Schedule()).loss
+    actual = run_infogan_loss(runner, case, replace(right, categorical=categorical), Schedule()).loss
     size = LatentSpec.parse(latents).categorical_sizes[0]
     assert actual.grad_q[bad, :size].isnan().all()
     assert actual.terms[3].isnan() and actual.total.isnan()

@@ -1,0 +1,38 @@
+"""Backward passes of operators that have no second derivative."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Backward = Callable[..., tuple[Tensor | None, ...]]
+
+
+def first_order(operator: str) -> Callable[[Backward], Backward]:
+    """A decorator of the backward pass of an operator, whose gradients then refuse to be differentiated.
+
+    PyTorch's ``once_differentiable`` takes them for constants where the incoming gradient is one: a gradient
+    penalty would silently lose its part through the operator.
+    """
+
+    def decorate(backward: Backward) -> Backward:
+        @functools.wraps(backward)
+        def run(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+            with torch.no_grad():
+                results = backward(ctx, *gradients)
+            if not torch.is_grad_enabled():
+                return results
+            message = f"{operator}: a second derivative is asked for; it can be differentiated once"
+            refuse = torch._C._functions.DelayedError(message.encode(), len(results))
+            aliases: Any = (
+                None if result is None else result.detach().requires_grad_() for result in results
+            )
+            return tuple(refuse(*aliases))
+
+        return run
+
+    return decorate
