@@ -126,16 +126,12 @@ def variants(device: torch.device, compiled: bool, autotuned: bool) -> dict[str,
             )
             if not cuda:
                 result[title] = Variant("infogan_fast", dtype, options)
-                if compiled and schedule == "alternating":
-                    result[f"{title} --compile"] = Variant(
-                        "infogan_fast", dtype, (*options, ("compile", True))
-                    )
                 continue
             result[f"{title}, eager"] = Variant("infogan_fast", dtype, options)
             result[title] = Variant("infogan_fast", dtype, (*options, ("cuda_graph", True)))
-            if schedule == "alternating":
-                graph = (*options, ("cuda_graph", True))
-                result[f"{title}, --compile"] = Variant("infogan_fast", dtype, (*graph, ("compile", True)))
+            if schedule == "alternating" and dtype is None:
+                high = (*options, ("cuda_graph", True), ("matmul_precision", "high"))
+                result["infogan_fast --matmul-precision high"] = Variant("infogan_fast", None, high)
     return result
 
 

@@ -153,7 +153,7 @@ def make_step(
     batch_size: int = 128,
     seed: int = 0,
     cuda_graph: bool = False,
-    compile: bool = False,
+    matmul_precision: str = "highest",
     linear: str | None = None,
     steps_per_replay: int = 1,
     **options: Any,
@@ -172,8 +172,6 @@ def make_step(
         config.spec, size, channels, learned_variance=config.fixed_sigma is None, seed=seed
     ).to(device)
     set_linear(networks, linear or faster_linear())
-    if compile:
-        networks.compile_parts()
     return TrainingStep(
         config.spec,
         networks,
@@ -184,6 +182,7 @@ def make_step(
         amp=amp,
         cuda_graph=cuda_graph,
         steps_per_replay=steps_per_replay,
+        matmul_precision=matmul_precision,
     )
 
 

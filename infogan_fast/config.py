@@ -25,6 +25,7 @@ from infogan_fast.options import Option, markdown, option, options_of
 from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
+MATMUL_PRECISIONS = ("highest", "high")
 
 Updates = tuple[int, int]
 
@@ -250,6 +251,12 @@ class Config:
         group="machine",
         choices=LINEAR_LIBRARIES,
     )
+    matmul_precision: str = option(
+        "highest",
+        "of float32 matrix products on a GPU; high: TF32, faster, 10 bits of mantissa",
+        group="machine",
+        choices=MATMUL_PRECISIONS,
+    )
     cuda_graph: bool | None = option(
         None,
         "replay the iteration as one CUDA graph",
@@ -266,7 +273,6 @@ class Config:
         metavar="K",
         resumable=True,
     )
-    compile: bool = option(False, "torch.compile the networks; for GPUs, slower on a CPU", group="machine")
     profile: Updates | None = option(
         None,
         "profile these updates: for Nsight on CUDA, into profile.json on a CPU",
@@ -497,7 +503,9 @@ def _plain(value: Any) -> Any:
 #: Every option by name, in the order of ``--help``.
 OPTIONS = _all_options()
 #: Options that runs of an earlier version do not have; their defaults are what those runs did.
-_ADDED = frozenset({"network"})
+_ADDED = frozenset({"network", "matmul_precision"})
+#: Options that runs of an earlier version have, with the only value that this version reproduces.
+_REMOVED = {"compile": False}
 RESUMABLE = frozenset(name for name, declared in OPTIONS.items() if declared.resumable)
 
 
@@ -507,9 +515,10 @@ def load_config(saved: Mapping[str, Any]) -> Config:
     Raises:
         UserError: it is of another version.
     """
-    if differing := sorted((set(saved) ^ set(OPTIONS)) - _ADDED):
+    kept = {name: value for name, value in saved.items() if (name, value) not in _REMOVED.items()}
+    if differing := sorted((set(kept) ^ set(OPTIONS)) - _ADDED):
         raise UserError(f"config.json is of another version of infogan_fast: {', '.join(differing)} differ")
-    return Config.from_options(saved)
+    return Config.from_options(kept)
 
 
 def options_page() -> str:

@@ -341,8 +341,9 @@ def load_run(
             learned_variance=run_config.fixed_sigma is None,
             slope=run_config.leaky_slope,
         )
-        theirs = state["settings"]
-        if clashes := [k for k in saved if k not in RESUMABLE and theirs.get(k) != saved[k]]:
+        theirs = load_config({**state["settings"], "linear": "auto"}).options()
+        settings = run_config.options()
+        if clashes := [k for k in settings if k not in RESUMABLE and theirs[k] != settings[k]]:
             raise ValueError(f"{', '.join(clashes)} differ")
         networks.load_state_dict(state["training"]["networks"])
         generator = networks.generator

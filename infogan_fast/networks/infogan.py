@@ -170,8 +170,3 @@ class InfoGAN(nn.Module):
         self.q_head = QHead(max(spec.q_dim(learned_variance), 1), slope)
         draw_weights(self, seed)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def compile_parts(self) -> None:
-        """torch.compile the generator, the trunk and Q's head in place; the names of the weights stay."""
-        for part in (self.generator, self.trunk, self.q_head):
-            part.compile(dynamic=False)

@@ -16,7 +16,7 @@ def capture(
 ) -> torch.cuda.CUDAGraph:
     """Capture ``run``; the first replay of the graph is the first run that counts.
 
-    A warm-up, in which libraries initialise and torch.compile compiles, and the capture use one stream.
+    A warm-up, in which libraries initialise, and the capture use one stream.
     Afterwards, what the warm-up changed is restored.
 
     Args:

@@ -84,16 +84,39 @@ def amp_dtype(device: torch.device) -> torch.dtype:
     )
 
 
-@contextlib.contextmanager
-def deterministic_cudnn() -> Iterator[None]:
-    """Within the block, cuDNN adds in a fixed order.
+def check_matmul_precision(precision: str, device: torch.device) -> None:
+    """Refuse ``high`` where there is no TF32.
 
-    Otherwise its gradients of convolutions may add in any order: no two float32 runs would be alike, nor a
-    graph its eager updates. On an H100 it costs 2 % of a float32 update, and nothing of a bfloat16 one.
+    Raises:
+        UserError: a CPU, or a GPU before compute capability 8.0.
     """
-    before = torch.backends.cudnn.deterministic
+    if precision == "highest":
+        return
+    if device.type != "cuda":
+        raise UserError(f"--matmul-precision {precision}: TF32 is for GPUs, and training runs on the CPU")
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise UserError(
+            f"--matmul-precision {precision}: {describe(device)} has compute capability {major}.{minor}; "
+            "TF32 needs 8.0"
+        )
+
+
+@contextlib.contextmanager
+def numerics(matmul_precision: str) -> Iterator[None]:
+    """Within the block, cuDNN adds in a fixed order, and float32 products have this precision.
+
+    Otherwise cuDNN's gradients of convolutions may add in any order: no two float32 runs would be alike, nor
+    a graph its eager updates. On an H100 it costs 2 % of a float32 update, and nothing of a bfloat16 one.
+
+    Args:
+        matmul_precision: as ``torch.set_float32_matmul_precision`` takes it.
+    """
+    before = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
     torch.backends.cudnn.deterministic = True
+    torch.set_float32_matmul_precision(matmul_precision)
     try:
         yield
     finally:
-        torch.backends.cudnn.deterministic = before
+        torch.backends.cudnn.deterministic = before[0]
+        torch.set_float32_matmul_precision(before[1])

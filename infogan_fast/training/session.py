@@ -17,7 +17,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
 from infogan_fast.networks.registry import network_type
 from infogan_fast.request import Request
-from infogan_fast.runtime.device import amp_dtype, choose_device, describe
+from infogan_fast.runtime.device import amp_dtype, check_matmul_precision, choose_device, describe
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
 from infogan_fast.training import checkpoint, run_folder
@@ -40,6 +40,7 @@ class Machine:
 
     device: torch.device
     amp: torch.dtype | None
+    matmul_precision: str
     linear: str
     """The library of float32 linear layers on a CPU."""
 
@@ -47,6 +48,8 @@ class Machine:
         """For config.json."""
         low = str(self.amp).removeprefix("torch.")
         precision = "float32" if self.amp is None else f"{low} with float32 masters"
+        if self.matmul_precision != "highest":
+            precision += " and TF32 products" if self.amp is None else ""
         uses_linear = self.device.type == "cpu" and self.amp is None
         return {
             "device": str(self.device),
@@ -105,7 +108,9 @@ def _set_up(config: Config) -> Machine:
         warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
     amp = amp_dtype(device) if config.amp else None
     torch.set_num_threads(config.threads or usable_threads())
-    return Machine(device, amp, faster_linear() if config.linear == "auto" else config.linear)
+    check_matmul_precision(config.matmul_precision, device)
+    linear = faster_linear() if config.linear == "auto" else config.linear
+    return Machine(device, amp, config.matmul_precision, linear)
 
 
 def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
@@ -149,8 +154,6 @@ def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep
         seed=config.seed,
     ).to(machine.device)
     set_linear(networks, machine.linear)
-    if config.compile:
-        networks.compile_parts()
     placed = _placed(images, machine.device)
     return TrainingStep(
         config.latents,
@@ -162,6 +165,7 @@ def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep
         amp=machine.amp,
         cuda_graph=_uses_graph(config, machine.device, placed),
         steps_per_replay=config.steps_per_replay,
+        matmul_precision=config.matmul_precision,
     )
 
 

@@ -38,7 +38,7 @@ from infogan_fast.objective.copies import adversarial, copy_state
 from infogan_fast.objective.objective import Objective
 from infogan_fast.objective.term import Term
 from infogan_fast.runtime.cuda_graph import capture
-from infogan_fast.runtime.device import deterministic_cudnn
+from infogan_fast.runtime.device import check_matmul_precision, numerics
 from infogan_fast.runtime.profiling import phase
 from infogan_fast.training.losses import Losses
 from infogan_fast.training.player import Player
@@ -128,12 +128,15 @@ class TrainingStep:
         amp: torch.dtype | None = None,
         cuda_graph: bool = False,
         steps_per_replay: int = 1,
+        matmul_precision: str = "highest",
     ) -> None:
         self.spec, self.networks, self.objective, self.amp = spec, networks, objective, amp
         self.device = networks.d_head.weight.device
         self.dtype = amp or networks.d_head.weight.dtype
         self.batch_size, self.seed = batch_size, seed
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
+        check_matmul_precision(matmul_precision, self.device)
+        self.matmul_precision = matmul_precision
         # In the order rows, columns, channels, channels_last convolutions need no copy.
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.terms = objective.measured_terms(spec)
@@ -280,7 +283,7 @@ class TrainingStep:
     def _iterate(self, count: int = 1) -> None:
         for _ in range(count):
             batch = Batch()
-            with deterministic_cudnn():
+            with numerics(self.matmul_precision):
                 for name, run in self.phases:
                     with phase(name):
                         run(batch)

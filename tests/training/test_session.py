@@ -14,7 +14,6 @@ from training.runs import SMALL, copy_of, rows, run, signalling, weights
 
 import infogan_fast
 from infogan_fast.data.registry import SOURCES
-from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.train import main as train_main
 from infogan_fast.training import checkpoint
 
@@ -164,16 +163,28 @@ def test_files_may_move_between_parts_of_a_run(tmp_path: Path) -> None:
     assert train_main(flags) == 0
 
 
-def test_a_run_of_an_earlier_version_is_continued_and_loaded(finished: Path, tmp_path: Path) -> None:
-    """It has no --network, which there was only one of."""
+def test_a_run_of_an_earlier_version_is_continued_and_loaded(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no --network, which there was only one of, and --compile, which is gone."""
     out = copy_of(finished, tmp_path)
     path = out / "config.json"
     config = json.loads(path.read_text())
-    del config["settings"]["network"]
+    del config["settings"]["network"], config["settings"]["matmul_precision"]
+    config["settings"]["compile"] = False
     path.write_text(json.dumps(config))
     assert infogan_fast.load_run(out).config.network == "infogan"
     assert train_main(["--resume", str(out), "--steps", "3"]) == 0
     assert json.loads(path.read_text())["settings"]["network"] == "infogan"
+    first = sorted((out / "checkpoints").iterdir())[0]
+    state = torch.load(first, weights_only=True)
+    del state["settings"]["network"], state["settings"]["matmul_precision"]
+    torch.save(state | {"settings": state["settings"] | {"compile": False}}, first)
+    assert infogan_fast.load_run(out, checkpoint_file=first).updates == 2
+    config["settings"]["compile"] = True
+    path.write_text(json.dumps(config))
+    assert train_main(["--resume", str(out), "--steps", "4"]) == 2
+    assert "another version of infogan_fast: compile differ" in capsys.readouterr().err
 
 
 def damage_config(out: Path) -> None:
@@ -256,13 +267,12 @@ def test_a_resumed_run_is_not_profiled_again(tmp_path: Path, monkeypatch: pytest
     assert names.count("infogan_fast::gather_images") == 2
 
 
-def test_compile_compiles_the_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[InfoGAN] = []
-    monkeypatch.setattr(InfoGAN, "compile_parts", lambda networks: compiled.append(networks))
-    assert run(tmp_path / "without", "--steps", "1") == 0
-    assert not compiled
-    assert run(tmp_path / "with", "--steps", "1", "--compile") == 0
-    assert len(compiled) == 1
+def test_tf32_is_refused_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "run", "--steps", "1", "--matmul-precision", "high", "--device", "cpu") == 2
+    assert (
+        "--matmul-precision high: TF32 is for GPUs, and training runs on the CPU" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.gpu

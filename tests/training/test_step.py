@@ -360,21 +360,54 @@ def test_a_loaded_state_keeps_the_settings_of_the_run() -> None:
     assert_same(step.state_dict(), other.state_dict())
 
 
-def test_cudnn_is_asked_for_a_fixed_order_during_an_update_alone() -> None:
-    step, seen, before = make(), [], torch.backends.cudnn.deterministic
+def test_an_update_computes_with_its_own_numerics_and_restores_those_of_the_process() -> None:
+    """cuDNN in a fixed order, and no TF32 that was not asked for."""
 
-    def look(work: Batch) -> None:
-        seen.append(torch.backends.cudnn.deterministic)
-        if len(seen) == 2:
-            raise KeyError
+    def numerics() -> tuple[bool, str]:
+        return torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
 
-    step.phases.append(("look", look))
-    step()
-    assert torch.backends.cudnn.deterministic == before
-    with pytest.raises(KeyError):
+    step, seen = make(), []
+
+    def probe(batch: Batch) -> None:
+        seen.append(numerics())
+
+    def fail(batch: Batch) -> None:
+        raise RuntimeError("stopped")
+
+    before = numerics()
+    try:
+        torch.set_float32_matmul_precision("high")
+        step.phases.append(("probe", probe))
         step()
-    assert torch.backends.cudnn.deterministic == before
-    assert seen == [True, True]
+        assert seen == [(True, "highest")] and numerics() == (before[0], "high")
+        step.phases.append(("fail", fail))
+        with pytest.raises(RuntimeError, match="stopped"):
+            step()
+        assert numerics() == (before[0], "high")
+    finally:
+        torch.set_float32_matmul_precision(before[1])
+
+
+def test_tf32_needs_a_gpu() -> None:
+    step = make()
+    with pytest.raises(UserError, match=r"^--matmul-precision high: TF32 is for GPUs"):
+        TrainingStep(SPEC, step.networks, step.objective, images(), 6, matmul_precision="high")
+
+
+@pytest.mark.gpu
+def test_tf32_rounds_the_products() -> None:
+    """The same update with ten bits of mantissa: other weights, by a little."""
+    weights = []
+    for precision in ("highest", "high"):
+        step = make()
+        networks = step.networks.cuda()
+        fast = TrainingStep(SPEC, networks, step.objective, images().cuda(), 6, matmul_precision=precision)
+        fast()
+        weights.append([p.detach().cpu() for p in networks.parameters()])
+    pairs = list(zip(*weights, strict=True))
+    assert any(not torch.equal(one, other) for one, other in pairs)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, atol=5e-3, rtol=0)
 
 
 def test_q_starts_anew_once() -> None:
@@ -459,24 +492,6 @@ def test_moving_average_follows_the_generator() -> None:
         step()
         average = decay * average + (1 - decay) * step.networks.generator.fc1.weight.detach()
         torch.testing.assert_close(step.ema.fc1.weight, average, atol=1e-7, rtol=0)
-
-
-@schedules
-def test_compiled_networks_train_as_eager_ones(schedule: str) -> None:
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    eager, compiled = (
-        make(objective=make_objective(schedule=schedule), dtype=torch.float64, rows=16) for _ in "ab"
-    )
-    compiled.networks.compile_parts()
-    for _ in range(2):
-        eager()
-        compiled()
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3
-    assert compiled.take_metrics() == pytest.approx(eager.take_metrics(), abs=1e-9)
-    wanted = eager.networks.state_dict()
-    for name, value in compiled.networks.state_dict().items():
-        torch.testing.assert_close(value, wanted[name], atol=1e-9, rtol=0, msg=name)
 
 
 def set_scale(scale: float, *scalers: torch.amp.GradScaler) -> None:
