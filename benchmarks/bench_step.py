@@ -33,6 +33,7 @@ import torch
 from baselines import Plain, ThreeOptimizers
 from harness import (
     copy_bandwidth,
+    low_precision,
     machine,
     make_step,
     median_seconds,
@@ -45,11 +46,10 @@ from harness import (
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import Linear, faster_linear, set_linear
-from infogan_fast.runtime.device import amp_dtype, choose_device
+from infogan_fast.runtime.device import choose_device
 
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
 SWEEP = (32, 128, 512, 1024, 4096)
@@ -94,12 +94,8 @@ class Variant:
 def variants(device: torch.device, compiled: bool, autotuned: bool) -> dict[str, Variant]:
     """Those that run on the device, by name."""
     dtypes: dict[str, torch.dtype | None] = {"float32": None}
-    try:
-        dtypes["bfloat16"] = amp_dtype(device)
-    except UserError as error:
-        print(error)
-    if dtypes.get("bfloat16") == torch.float16:
-        del dtypes["bfloat16"]  # the baselines have no GradScaler
+    if low_precision(device) == torch.bfloat16:  # the baselines have no GradScaler
+        dtypes["bfloat16"] = torch.bfloat16
     cuda = device.type == "cuda"
     result = {"three-optimizer script": Variant("three optimizers")}
     for name, dtype in dtypes.items():

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import machine, parser, prepare, write_json
+from harness import low_precision, machine, parser, prepare, write_json
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -84,7 +84,8 @@ def main() -> None:
     args = options.parse_args()
     device = prepare(args.device, args.threads)
     results: dict[str, Any] = {"machine": machine(device), "steps": {}}
-    for recipe, amp in itertools.product(("paper", "default"), (False, True)):
+    precisions = [False] if low_precision(device) is None else [False, True]
+    for recipe, amp in itertools.product(("paper", "default"), precisions):
         asked = {"device": args.device, "threads": args.threads, "amp": amp, "options": {"recipe": recipe}}
         row = compare(args.other.resolve(), asked, args.rounds, args.iterations)
         name = f"{recipe} {'--amp' if amp else 'float32'}"

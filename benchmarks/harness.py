@@ -20,6 +20,7 @@ from torch import Tensor
 
 from infogan_fast.config import Config
 from infogan_fast.constants import DEVICES
+from infogan_fast.errors import UserError
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.runtime.device import amp_dtype, choose_device
@@ -143,6 +144,15 @@ def prepare(device: str, threads: int | None) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     return choose_device(device)
+
+
+def low_precision(device: torch.device) -> torch.dtype | None:
+    """The dtype of mixed precision; None, and a line that says why, where there is none."""
+    try:
+        return amp_dtype(device)
+    except UserError as error:
+        print(error)
+        return None
 
 
 def make_step(

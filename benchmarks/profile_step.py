@@ -1,7 +1,7 @@
 """Where does the time of a training iteration go? python benchmarks/profile_step.py [--device cuda]
 
 On a GPU: the kernels of one replay of the iteration's graph by name, with their number and microseconds, for
-several objectives.
+several objectives; then a table of what they do. --read prints the table of a result.
 
 With --launches, without a GPU: the operators of an iteration that compute something, by name, for the same
 objectives. On a GPU each is one kernel or a few; a CPU's own ways around PyTorch's layers are among them.
@@ -17,18 +17,18 @@ from __future__ import annotations
 import infogan_fast  # noqa: F401 -- before PyTorch, as in training
 
 # isort: split
+import json
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from bench_step import Variant, matmul_flops
-from harness import machine, make_step, noise_images, parser, prepare, write_json
+from harness import low_precision, machine, make_step, noise_images, parser, prepare, write_json
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from infogan_fast.runtime.device import amp_dtype
 
 #: What an operator does, by the first of these that its name contains.
 GROUPS = {
@@ -52,12 +52,47 @@ GROUPS = {
 }
 
 
-def group_of(operator: str) -> str:
-    """The group of :data:`GROUPS`, or ``"other"``."""
-    for group, parts in GROUPS.items():
-        if any(part in operator for part in parts):
+#: The same for a GPU's kernels.
+KERNEL_GROUPS = {
+    "Adam": ("adam_update",),
+    "batch normalisation with activations": ("batch_norm_act",),
+    "image layers": ("image_maps", "image_pixels", "image_weight", "im2col", "col2im"),
+    "copies and the terms of the recipe": ("agreement", "transform_images"),
+    "sampling, loss, gathering": ("infogan_fast::",),
+    "convolutions and their layouts": ("fprop", "dgrad", "wgrad", "cudnn", "nchwToNhwc", "nhwcToNchw"),
+    "matrix products": (
+        *("gemm", "gemv", "nvjet", "splitKreduce", "cublas", "cutlass"),
+        *("dot_kernel", "reduce_1Block", "scal_kernel"),
+    ),
+    "activations": ("relu", "sigmoid"),
+    "casts, copies, fills, concatenation": ("copy", "Copy", "Memcpy", "Memset", "Fill"),
+}
+
+
+def group_of(name: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The group of an operator or a kernel, or ``"other"``."""
+    for group, parts in groups.items():
+        if any(part in name for part in parts):
             return group
     return "other"
+
+
+def kernel_table(results: Mapping[str, Any]) -> str:
+    """Microseconds and number of the kernels of each group, a column an objective, in Markdown."""
+    titles = [title for title, row in results.items() if isinstance(row, dict) and "rows" in row]
+    cells: dict[str, dict[str, list[float]]] = {name: {} for name in (*KERNEL_GROUPS, "other")}
+    for title in titles:
+        for name, number, microseconds in results[title]["rows"]:
+            cell = cells[group_of(name, KERNEL_GROUPS)].setdefault(title, [0.0, 0.0])
+            cell[0] += microseconds
+            cell[1] += number
+    lines = [f"| | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
+    for group, row in cells.items():
+        found = (row.get(title) for title in titles)
+        shown = ("0" if cell is None else f"{cell[0]:.0f} ({cell[1]:.0f})" for cell in found)
+        lines.append(f"| {group} | {' | '.join(shown)} |")
+    sums = (f"**{results[t]['microseconds']:.0f} ({results[t]['kernels']:.0f})**" for t in titles)
+    return "\n".join([*lines, f"| **sum** | {' | '.join(sums)} |"])
 
 
 def profiled(variant: Variant, batch_size: int, iterations: int) -> dict[str, Any]:
@@ -80,7 +115,7 @@ def profiled(variant: Variant, batch_size: int, iterations: int) -> dict[str, An
             wall.append(time.perf_counter() - began)
         seconds: dict[str, float] = dict.fromkeys([*GROUPS, "other"], 0.0)
         for event in profiler.events() or []:
-            seconds[group_of(event.name)] += event.self_cpu_time_total / 1e6
+            seconds[group_of(event.name, GROUPS)] += event.self_cpu_time_total / 1e6
         seconds["outside of operators"] = max(0.0, wall[-1] - sum(seconds.values()))
         for group, value in seconds.items():
             groups[group].append(value)
@@ -180,7 +215,7 @@ def print_launches(batch_size: int, results: dict[str, Any]) -> None:
 
 def on_gpu(device: torch.device, batch_size: int, results: dict[str, Any]) -> None:
     """Measure and print the kernels of each objective and precision."""
-    for flag, amp in (("--amp", amp_dtype(device)), ("float32", None)):
+    for flag, amp in (("--amp", low_precision(device)), ("float32", None)):
         for title, options in OBJECTIVES.items():
             row = kernels(device, amp, batch_size, **options)
             results[f"{title} {flag}"] = row
@@ -191,14 +226,14 @@ def on_gpu(device: torch.device, batch_size: int, results: dict[str, Any]) -> No
             )
             for name, number, microseconds in row["rows"][:12]:
                 print(f"  {microseconds:7.1f} us {number:6.1f}  {name[:90]}")
+    print(f"\nmicroseconds (kernels)\n{kernel_table(results)}")
 
 
 def on_cpu(device: torch.device, batch_size: int, iterations: int, results: dict[str, Any]) -> None:
     """Measure and print what the operators take, by group."""
-    amp = amp_dtype(device)
+    amp = low_precision(device)
     for name, dtype, schedule in (
-        ("--amp", amp, "alternating"),
-        ("--amp one-stage", amp, "one-stage"),
+        *((("--amp", amp, "alternating"), ("--amp one-stage", amp, "one-stage")) if amp else ()),
         ("float32", None, "alternating"),
     ):
         variant = Variant("infogan_fast", dtype, (("schedule", schedule),))
@@ -217,7 +252,11 @@ def main() -> None:
     options.add_argument("--batch-size", type=int, default=128, metavar="B")
     options.add_argument("--iterations", type=int, default=20, metavar="N", help="on a CPU (default: 20)")
     options.add_argument("--launches", action="store_true", help="count the operators, on a CPU")
+    options.add_argument("--read", type=Path, metavar="FILE", help="print the table of a GPU's result")
     args = options.parse_args()
+    if args.read is not None:
+        print(kernel_table(json.loads(args.read.read_text())))
+        return
     device = prepare("cpu" if args.launches else args.device, args.threads)
     results: dict[str, Any] = {"machine": machine(device), "batch_size": args.batch_size}
     if args.launches:
