@@ -521,6 +521,17 @@ def load_config(saved: Mapping[str, Any]) -> Config:
     return Config.from_options(kept)
 
 
+def differing(config: Config, saved: Mapping[str, Any]) -> list[str]:
+    """The options in which the settings of a checkpoint, as JSON has them, differ from those of its run, but
+    for those that may change on the way.
+
+    Raises:
+        UserError: they are of another version.
+    """
+    theirs, own = load_config(saved).options(), config.options()
+    return [name for name in own if name not in {*RESUMABLE, "linear"} and theirs[name] != own[name]]
+
+
 def options_page() -> str:
     """docs/options.md."""
     return (

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Sequence
@@ -70,11 +71,19 @@ def train(
 
 @command("train")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; the status is 0, 2 after an error that the user can correct, or 130 when interrupted."""
+    """Train; the status is 0, 1 if something could not be written, 2 after an error that the user can
+    correct, or 130 when interrupted.
+    """
     request = parse(argv)
     from infogan_fast.training import session
 
-    return 0 if session.train(request).complete else INTERRUPTED
+    outcome = session.train(request)
+    for problem in outcome.problems:
+        with contextlib.suppress(OSError):
+            print(f"infogan_fast.train: {problem}", file=sys.stderr)
+    if not outcome.complete:
+        return INTERRUPTED
+    return 1 if outcome.problems else 0
 
 
 def _signature() -> inspect.Signature:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -21,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from infogan_fast.analysis.codes import read_codes
-from infogan_fast.config import RESUMABLE, Config, load_config
+from infogan_fast.config import Config, differing, load_config
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.data import ImageSet, Split, load_images
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
@@ -325,12 +326,17 @@ def load_run(
     kept = checkpoint.listed(folder / "checkpoints")
     if checkpoint_file is None and not kept:
         raise UserError(f"{folder}: there is no checkpoint in {folder / 'checkpoints'}; train it first")
-    path = kept[-1] if checkpoint_file is None else Path(checkpoint_file)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: there is no such checkpoint; {folder} has {', '.join(map(str, kept)) or 'none'}"
-        )
-    state = checkpoint.load(path)
+    if checkpoint_file is None:
+        path, state, damaged = checkpoint.load_last(folder / "checkpoints")
+        for error in damaged:
+            warnings.warn(f"{error}; this is of {path.name}, the one before", stacklevel=2)
+    else:
+        path = Path(checkpoint_file)
+        if not path.is_file():
+            raise UserError(
+                f"{path}: there is no such checkpoint; {folder} has {', '.join(map(str, kept)) or 'none'}"
+            )
+        state = checkpoint.load(path)
     where = choose_device(device)
     try:
         image_size, channels = config["data"]["image_size"], config["data"]["channels"]
@@ -341,9 +347,7 @@ def load_run(
             learned_variance=run_config.fixed_sigma is None,
             slope=run_config.leaky_slope,
         )
-        theirs = load_config({**state["settings"], "linear": "auto"}).options()
-        settings = run_config.options()
-        if clashes := [k for k in settings if k not in RESUMABLE and theirs[k] != settings[k]]:
+        if clashes := differing(run_config, state["settings"]):
             raise ValueError(f"{', '.join(clashes)} differ")
         networks.load_state_dict(state["training"]["networks"])
         generator = networks.generator

@@ -137,8 +137,8 @@ class SeedStudy:
             return {"seed": seed, "failed": str(error)}
 
     def _is_trained(self, run: Path) -> bool:
-        kept = checkpoint.listed(run / "checkpoints")
-        return bool(kept) and checkpoint.load(kept[-1])["step"] >= self.steps
+        folder = run / "checkpoints"
+        return bool(checkpoint.listed(folder)) and checkpoint.load_last(folder)[1]["step"] >= self.steps
 
     def rank(self, rows: list[Row]) -> None:
         """Give each row of a finished seed its ``agreement``, the score of :func:`udr`.

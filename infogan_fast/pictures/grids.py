@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from infogan_fast.runtime.files import write_whole
 
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _MARGIN = 8
@@ -44,6 +47,15 @@ def image_grid(images: Tensor, columns: int, *, scale: int = 1, gap: int = 1) ->
         top, left = gap + i // columns * cell_h, gap + i % columns * cell_w
         sheet[:, top : top + height * scale, left : left + width * scale] = large[i]
     return Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_whole(path, lambda file: picture.save(file, format="png"))
 
 
 def panels_figure(panels: Sequence[Panel], *, scale: int = 1) -> Image.Image:

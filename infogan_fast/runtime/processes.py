@@ -17,9 +17,8 @@ import torch
 
 from infogan_fast.constants import INTERRUPTED
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.signals import stop_signals
 from infogan_fast.runtime.threads import usable_threads
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,6 @@ class ProcessPool:
 
     @contextlib.contextmanager
     def interrupted_by_signals(self) -> Iterator[None]:
-        """Call :meth:`interrupt` on SIGINT, SIGTERM and SIGHUP."""
-        before = {kind: signal.getsignal(kind) for kind in _SIGNALS}
-        for kind, handler in before.items():
-            if kind != signal.SIGHUP or handler is not signal.SIG_IGN:  # nohup ignores it
-                signal.signal(kind, lambda *_: self.interrupt())
-        try:
+        """Call :meth:`interrupt` on the signals that ask a command to end."""
+        with stop_signals(lambda _: self.interrupt()):
             yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)

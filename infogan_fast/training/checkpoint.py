@@ -1,18 +1,43 @@
-"""Checkpoints: written whole or not at all, read without running code, the last few kept."""
+"""Checkpoints: written whole or not at all, read without running code, the last few kept.
+
+A checkpoint is the zip archive that ``torch.save`` writes, which stores a CRC of each record, with a SHA-256
+of the archive's directory as its comment. So no bit can change unnoticed.
+"""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import write_whole
 
-FORMAT = 3
+FORMAT = 4
+#: Formats that are read; those before 4 have no digest.
+_READABLE = (3, FORMAT)
 _NAME = re.compile(r"step-(\d{8,})\.pt")
+
+
+class UnwritableError(UserError):
+    """A checkpoint cannot be written."""
+
+
+class DamagedError(UserError):
+    """A checkpoint is not what was written.
+
+    Args:
+        path: of the checkpoint.
+        what: is wrong with it.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -24,44 +49,101 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values; the file is either complete or absent, whatever happens meanwhile.
 
     Raises:
-        UserError: the file cannot be written.
+        UnwritableError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
+
+    def write(file: BinaryIO) -> None:
+        torch.save({"format": FORMAT, **state}, file)
+        _seal(file)
+
     try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, write)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: the checkpoint cannot be written ({error}); free some space and continue with --resume"
+        raise UnwritableError(
+            f"{path}: the checkpoint cannot be written ({error}); mend that and continue with --resume"
         ) from None
+
+
+def _directory_digest(directory: bytes) -> bytes:
+    return b"infogan_fast " + hashlib.sha256(directory).hexdigest().encode()
+
+
+def _seal(file: BinaryIO) -> None:
+    """Add the digest of the directory, whose last two bytes are the length of the comment."""
+    with zipfile.ZipFile(file) as archive:
+        start = archive.start_dir
+    file.seek(start)
+    comment = _directory_digest(file.read()[:-2])
+    file.seek(-2, 2)
+    file.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def _damage(path: Path) -> tuple[str | None, bool]:
+    """What is wrong with an archive, if anything, and whether it has a digest."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+            if not stored:
+                return "its records are compressed", False
+            bad, comment, start = archive.testzip(), archive.comment, archive.start_dir
+        if bad is not None:
+            return f"its record {bad} is damaged", False
+        with open(path, "rb") as file:
+            file.seek(start)
+            directory = file.read()[: -2 - len(comment)]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
+        return str(error).splitlines()[0][:120] if str(error) else type(error).__name__, False
+    if comment and comment != _directory_digest(directory):
+        return "its directory is damaged", True
+    return None, bool(comment)
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind or of another format.
+        DamagedError: the file is not what was written, or no checkpoint at all.
+        UserError: it is missing, cannot be read, or is of another format.
     """
-    remedy = "delete it to continue from the one before, or start a new run"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        damage, has_digest = _damage(path)
+        if damage is None:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such checkpoint") from None
-    except Exception as error:  # torch.load raises whatever the damage leads it to
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason}); {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # torch.load raises whatever a file leads it to
+        damage = type(error).__name__
+    if damage is not None:
+        raise DamagedError(path, f"not a readable checkpoint ({damage})")
     if not isinstance(state, dict) or "format" not in state:
-        raise UserError(f"{path}: not a checkpoint of infogan_fast; {remedy}")
-    if state["format"] != FORMAT:
+        raise DamagedError(path, "not a checkpoint of infogan_fast")
+    if state["format"] not in _READABLE:
         raise UserError(
             f"{path}: checkpoint format {state['format']}, expected {FORMAT}; "
             f"use the version of infogan_fast that wrote it"
         )
+    if state["format"] == FORMAT and not has_digest:
+        raise DamagedError(path, "not a readable checkpoint (its digest is missing)")
     return state
+
+
+def load_last(folder: Path) -> tuple[Path, dict[str, Any], list[DamagedError]]:
+    """The newest checkpoint that is whole, and what is wrong with those after it.
+
+    Raises:
+        UserError: there is none.
+    """
+    damaged: list[DamagedError] = []
+    for path in reversed(listed(folder)):
+        try:
+            return path, load(path), damaged
+        except DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise UserError(f"{'; '.join(map(str, damaged))}; there is no other one: start a new run")
+    raise UserError(f"there is no checkpoint in {folder}; start a new run")
 
 
 def listed(folder: Path) -> list[Path]:
@@ -77,6 +159,13 @@ def step_of(path: Path) -> int:
     if match is None:
         raise UserError(f"{path}: not the name of a checkpoint (step-00001000.pt)")
     return int(match[1])
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is neither continued from nor counted among those kept."""
+    aside = path.with_name(f"{path.name}.damaged")
+    path.rename(aside)
+    return aside
 
 
 def prune(folder: Path, keep: int) -> None:

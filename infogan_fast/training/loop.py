@@ -13,14 +13,16 @@ on; and ``alarms``, the names of those that hold (:mod:`infogan_fast.training.al
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from tqdm.auto import tqdm
 
@@ -31,7 +33,9 @@ from infogan_fast.networks.infogan import Generator
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.bounds import code_bounds
 from infogan_fast.pictures import samples, traversal
+from infogan_fast.pictures.grids import save_picture
 from infogan_fast.runtime.profiling import ProfiledUpdates
+from infogan_fast.runtime.signals import stop_signals
 from infogan_fast.training import alarms, checkpoint
 from infogan_fast.training.run_folder import read_metrics
 from infogan_fast.training.step import TrainingStep
@@ -73,54 +77,84 @@ class Loop:
         self._reported = -math.inf
         self._saved = done if done else -1
         self._monitor = alarms.AlarmMonitor(step.spec)
+        self._torn = False
+        #: What could not be written, with the first reason.
+        self.problems: dict[str, str] = {}
         for row in read_metrics(folder):
-            self._monitor(row)
+            with contextlib.suppress(KeyError, TypeError):  # a row that is not of this version, or damaged
+                self._monitor(row)
 
     def run(self) -> bool:
         """Train to the end or to an interruption; returns whether the run is complete."""
         config, first = self.config, self.done
         bar_shown = self.progress and (sys.stderr.isatty() or _in_notebook())
-        with (
-            _interruptible() as interrupted,
-            open(self.folder / "metrics.jsonl", "a") as metrics,
-            tqdm(
+        interrupted: list[int] = []
+
+        def interrupt(number: int) -> None:
+            interrupted.append(number)
+            signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+
+        with stop_signals(interrupt), _open_metrics(self.folder) as metrics:
+            bar = tqdm(
                 total=config.steps,
                 initial=first,
                 disable=not bar_shown,
                 unit="update",
                 dynamic_ncols=True,
                 smoothing=0.1,
-            ) as bar,
-        ):
+            )
             while self.done < config.steps and not interrupted:
                 self._update()
-                bar.update(config.steps_per_replay)
                 last = self.done == config.steps
-                if self.done % config.log_every == 0 or last:
-                    row = self._measure(metrics, last)
-                    bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
-                    if not bar_shown:
-                        self._report(row, last)
+                row = self._measure(metrics, last) if self.done % config.log_every == 0 or last else None
+                with self._going_on("progress"):
+                    bar.update(config.steps_per_replay)
+                    if row is not None:
+                        bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
+                if row is not None and not bar_shown:
+                    self._report(row, last)
                 if self.done % config.checkpoint_every == 0 and not last:
-                    self._save()
+                    with self._going_on("a checkpoint"):
+                        self._save()
                 if self.done % config.sample_every == 0 or last:
-                    self._sample()
+                    with self._going_on("a picture"):
+                        self._sample()
+            with self._going_on("progress"):
+                bar.close()
             if self.profiled is not None:
-                self.profiled.close()
+                with self._going_on("profile.json"):
+                    self.profiled.close()
             if self._saved != self.done:
                 self._save()
         if self.done < config.steps:
             self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}")
             return False
         path = self.folder / "traversal.png"
-        traversal.traversal(self._generator(), self.step.spec).save(path)
-        self.say(f"done: {path} shows what each code does")
+        with self._going_on("a picture"):
+            save_picture(traversal.traversal(self._generator(), self.step.spec), path)
+        done = "done" if self.problems else f"done: {path} shows what each code does"
+        self.say(done)
         return True
 
     def say(self, text: str) -> None:
-        """Print a line, if progress is wanted."""
+        """Print a line, if progress is wanted and the output is there."""
         if self.progress:
-            print(text, flush=True)
+            with self._going_on("progress"):
+                print(text, flush=True)
+
+    @contextlib.contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """Training goes on without what cannot be written within the block, and says so once."""
+        try:
+            yield
+        except (OSError, checkpoint.UnwritableError) as error:
+            if what == "progress":
+                self.progress = False
+                _silence(error)
+            if what not in self.problems:
+                self.problems[what] = f"{what} could not be written ({error})"
+                with tqdm.external_write_mode():
+                    self.say(f"problem   {self.problems[what]}; training goes on")
 
     def _report(self, row: dict[str, Any], last: bool) -> None:
         now = time.monotonic()
@@ -147,7 +181,7 @@ class Loop:
             self._calibrated = self.done, generator
         return self._calibrated[1]
 
-    def _measure(self, metrics: TextIO, last: bool) -> dict[str, Any]:
+    def _measure(self, metrics: BinaryIO, last: bool) -> dict[str, Any]:
         means, every = self.step.take_metrics(), self.config.sample_every
         if bad := [name for name, value in means.items() if not math.isfinite(value)]:
             raise self._diverged(bad)
@@ -155,18 +189,28 @@ class Loop:
         if last or self.done // every > self._monitor.step // every:
             row["diversity"] = samples.diversity(self._generator(), self.step.spec, self.step.images)
         row["alarms"], new = self._monitor(row)
-        print(json.dumps(row), file=metrics, flush=True)
+        with self._going_on("metrics.jsonl"):
+            self._write_row(metrics, row)
         for name in new:
             with tqdm.external_write_mode():
                 self.say(f"alarm     {name}, update {self.done:,}: {alarms.explained(name)}")
         return row
 
+    def _write_row(self, metrics: BinaryIO, row: dict[str, Any]) -> None:
+        # What a full disk cut short must not swallow the row after it.
+        line = (b"\n" if self._torn else b"") + json.dumps(row).encode() + b"\n"
+        self._torn = True
+        written = metrics.write(line)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes written")
+        self._torn = False
+
     def _row_head(self) -> dict[str, Any]:
         return {"step": self.done, "seconds": round(time.monotonic() - self._started, 3)}
 
     def _diverged(self, names: list[str]) -> DivergedError:
-        with open(self.folder / "metrics.jsonl", "a") as metrics:
-            print(json.dumps(self._row_head() | {"alarms": ["diverged"]}), file=metrics)
+        with self._going_on("metrics.jsonl"), _open_metrics(self.folder) as metrics:
+            self._write_row(metrics, self._row_head() | {"alarms": ["diverged"]})
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -193,7 +237,7 @@ class Loop:
 
     def _sample(self) -> None:
         grid = samples.sample_grid(self._generator(), self.step.spec)
-        grid.save(self.folder / "samples" / f"step-{self.done:08d}.png")
+        save_picture(grid, self.folder / "samples" / f"step-{self.done:08d}.png")
 
 
 def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
@@ -205,25 +249,21 @@ def summary(spec: LatentSpec, row: dict[str, Any]) -> str:
     return f"D {row['d_real'] + row['d_fake']:.2f} G {row['g']:.2f} | L_I/H nats: {codes}{more}{agreed}"
 
 
+def _silence(error: Exception) -> None:
+    """Where nobody reads the output any more, what is printed later, even when Python ends, goes nowhere."""
+    if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
+def _open_metrics(folder: Path) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    return open(
+        folder / "metrics.jsonl", "ab", buffering=0, opener=lambda name, _: os.open(name, flags, 0o666)
+    )
+
+
 def _in_notebook() -> bool:
     return any("notebook" in base.__module__ for base in tqdm.__mro__)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """A list that SIGINT or SIGTERM fills, so that the loop ends after the current update; a second signal
-    ends the process at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {}
-    with contextlib.suppress(ValueError):  # not the main thread, which handles signals
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast import ops
+from infogan_fast.training.saved import check_like
 
 _ALIGNMENT = 64  # elements: 128 bytes of a half type, on which matrix products load at full speed
 
@@ -207,17 +208,44 @@ class Player:
             at += count
         return {"state": state, "param_groups": numbers}
 
+    def check_state_dict(self, name: str, saved: Any) -> None:
+        """Check what :meth:`load_state_dict` is to copy.
+
+        Args:
+            name: of the player, for the message.
+
+        Raises:
+            ValueError: it is not Adam's state, of other weights, or not finite.
+        """
+        try:
+            sizes = [len(group["params"]) for group in saved["param_groups"]]
+            state = saved["state"]
+            of = [state[i] for i in range(len(self.parameters))] if state else []
+            values = [(each["step"], each["exp_avg"], each["exp_avg_sq"]) for each in of]
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"{name} is not Adam's state ({type(error).__name__}: {error})") from None
+        own = [len(group["params"]) for group in self.param_groups]
+        if sizes != own:
+            raise ValueError(f"{name} is of groups of {sizes} weights; expected {own}")
+        if len(state) not in (0, len(self.parameters)):
+            raise ValueError(f"{name} is of {len(state)} weights; expected {len(self.parameters)}")
+        for i, (parameter, (step, *moments)) in enumerate(zip(self.parameters, values, strict=False)):
+            check_like(f"{name}.state.{i}.step", step, torch.zeros(()))
+            if not 0 <= step < 2**24 or step != step.floor():
+                raise ValueError(f"{name}.state.{i}.step is {step.item()}; expected a count")
+            for key, moment, mine in zip(
+                ("exp_avg", "exp_avg_sq"), moments, self.moments_of(parameter), strict=True
+            ):
+                check_like(f"{name}.state.{i}.{key}", moment, mine)
+
     @torch.no_grad()
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Copy what :meth:`state_dict`, or that of a ``torch.optim.Adam`` over the same weights, gave.
 
         Raises:
-            KeyError, RuntimeError, ValueError: it is of other weights.
+            ValueError: see :meth:`check_state_dict`.
         """
-        sizes = [len(group["params"]) for group in saved["param_groups"]]
-        own = [len(group["params"]) for group in self.param_groups]
-        if sizes != own:
-            raise ValueError(f"Adam's state is of groups of {sizes} weights; expected {own}")
+        self.check_state_dict("Adam's state", saved)
         for buffer in (self.exp_avg, self.exp_avg_sq, self.steps):
             buffer.zero_()
         if not saved["state"]:  # before torch.optim.Adam's first update
@@ -225,9 +253,6 @@ class Player:
         for i, parameter in enumerate(self.parameters):
             values = saved["state"][i]
             for moment, name in zip(self.moments_of(parameter), ("exp_avg", "exp_avg_sq"), strict=True):
-                if values[name].shape != moment.shape:
-                    shape, expected = list(values[name].shape), list(moment.shape)
-                    raise ValueError(f"{name} of weight {i} has shape {shape}; expected {expected}")
                 moment.copy_(values[name])
             self.steps[self._groups[i]] = int(values["step"])
 

@@ -10,8 +10,8 @@ RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -24,10 +24,12 @@ from torch import nn
 import infogan_fast
 from infogan_fast.config import Config
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import write_whole
 
 CONFIG_FORMAT = 3
+#: config.json comes last: a folder that holds it is known as a run until all else is removed.
 _WRITTEN_BY_TRAINING = (
-    *("config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json"),
+    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json", "config.json"),
 )
 _WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png")
 
@@ -40,7 +42,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder with --out")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(_is_foreign(path) for path in folder.iterdir()):
         return
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not empty and not a run; give another folder with --out")
@@ -49,6 +51,13 @@ def check_free(folder: Path, overwrite: bool) -> None:
             f"{folder} holds a run: continue it with --resume {folder}, replace it with --overwrite, "
             f"or give another folder with --out"
         )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a path in a run's folder is more than what a run leaves that is killed at its start."""
+    if path.is_dir() and not path.is_symlink():
+        return path.name not in ("samples", "checkpoints") or any(path.iterdir())
+    return path.name not in (".lock", ".writable", ".config.json.part")
 
 
 def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite: bool) -> None:
@@ -61,10 +70,15 @@ def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite:
         if overwrite:
             for name in (*_WRITTEN_BY_TRAINING, *_WRITTEN_BY_OTHER_COMMANDS):
                 path = folder / name
-                if path.is_dir():
+                if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
+        for part in (folder / name for name in _WRITTEN_BY_TRAINING):
+            if part.is_symlink():
+                raise UserError(
+                    f"{part} is a symbolic link; a run writes inside its folder alone: remove the link"
+                )
         for part in (folder / "samples", folder / "checkpoints"):
             part.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -120,22 +134,19 @@ def write_config(folder: Path, config: Config, machine: dict[str, str], data: di
         "data": data,
         "versions": versions,
     }
-    temporary = folder / ".config.json.part"
-    temporary.write_text(json.dumps(saved, indent=2) + "\n")
-    os.replace(temporary, folder / "config.json")
+    text = json.dumps(saved, indent=2) + "\n"
+    write_whole(folder / "config.json", lambda file: file.write(text.encode()))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, without rows that a crash cut short."""
+    """The rows of metrics.jsonl, without lines that are none: a crash may cut one short."""
     path = folder / "metrics.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            row["step"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        rows.append(row)
+            if isinstance(row, dict) and type(row.get("step")) is int:
+                rows.append(row)
     return rows
 
 
@@ -145,6 +156,5 @@ def cut_metrics(folder: Path, updates: int) -> None:
     if not path.exists():
         return
     kept = [row for row in read_metrics(folder) if row["step"] <= updates]
-    temporary = folder / ".metrics.jsonl.part"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    os.replace(temporary, path)
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    write_whole(path, lambda file: file.write(text.encode()))

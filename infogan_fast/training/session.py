@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infogan_fast.config import Config, load_config
+from infogan_fast.config import Config, differing, load_config
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.errors import UserError
@@ -21,7 +22,9 @@ from infogan_fast.runtime.device import amp_dtype, check_matmul_precision, choos
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
 from infogan_fast.training import checkpoint, run_folder
+from infogan_fast.training.lock import locked
 from infogan_fast.training.loop import Loop
+from infogan_fast.training.saved import in_words
 from infogan_fast.training.step import TrainingStep
 
 
@@ -32,6 +35,8 @@ class Outcome:
     folder: Path
     complete: bool
     """False if the run was interrupted; it is saved then."""
+    problems: tuple[str, ...]
+    """What could not be written on the way."""
 
 
 @dataclass(frozen=True)
@@ -71,31 +76,41 @@ def train(request: Request, images: Any = None, *, progress: bool = True) -> Out
         UserError: the request, the data, the device or the folder cannot be used, or training diverged.
     """
     tune_allocator()
-    saved: dict[str, Any] | None = None
     if request.resume is not None:
         folder = request.resume
-        saved = run_folder.read_config(folder)
-        config = load_config(saved["settings"]).resumed(request.given)
-    else:
-        config = Config.from_options(request.given).checked()
-        folder = request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
+        load_config(run_folder.read_config(folder)["settings"]).resumed(request.given)
+        with locked(folder):
+            saved = run_folder.read_config(folder)
+            config = load_config(saved["settings"]).resumed(request.given)
+            return _train(request, config, folder, saved, images, progress)
+    config = Config.from_options(request.given).checked()
+    folder = request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
+    run_folder.check_free(folder, request.overwrite)
+    with locked(folder):
         run_folder.check_free(folder, request.overwrite)
+        return _train(request, config, folder, None, images, progress)
+
+
+def _train(
+    request: Request, config: Config, folder: Path, saved: dict[str, Any] | None, images: Any, progress: bool
+) -> Outcome:
     machine = _set_up(config)
     data = _load(config, images, folder if saved is not None else None)
     described = _described(data)
     if saved is not None:
         _check_same_data(folder, saved["data"], described, in_memory=config.data == IN_MEMORY)
     step = _make_step(config, machine, data.images)
-    done, seconds = _continue(step, folder, config) if saved is not None else (0, 0.0)
+    done, seconds, lines = _continue(step, folder, config) if saved is not None else (0, 0.0, [])
     profiled = _profiled(config, machine.device, folder, done)
 
     run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
     run_folder.write_config(folder, config, machine.described(), described)
     run_folder.cut_metrics(folder, done)
     loop = Loop(step, config, folder, done, seconds, profiled, progress=progress)
-    for line in _announcement(step, config, machine, data, folder, done):
+    for line in (*lines, *_announcement(step, config, machine, data, folder, done)):
         loop.say(line)
-    return Outcome(folder, loop.run())
+    complete = loop.run()
+    return Outcome(folder, complete, tuple(loop.problems.values()))
 
 
 def _set_up(config: Config) -> Machine:
@@ -190,24 +205,28 @@ def _uses_graph(config: Config, device: torch.device, images: Tensor) -> bool:
     return config.cuda_graph is not False
 
 
-def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, float]:
-    """Load the last checkpoint; returns its number of updates and seconds of training."""
-    kept = checkpoint.listed(folder / "checkpoints")
-    if not kept:
-        raise UserError(
-            f"--resume {folder}: there is no checkpoint in {folder / 'checkpoints'}; start a new run"
-        )
-    state = checkpoint.load(kept[-1])
+def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, float, list[str]]:
+    """Load the last checkpoint that is whole; returns its number of updates, seconds of training, and a line
+    for each damaged one, which is renamed."""
+    checkpoints = folder / "checkpoints"
+    if not checkpoint.listed(checkpoints):
+        raise UserError(f"--resume {folder}: there is no checkpoint in {checkpoints}; start a new run")
+    path, state, damaged = checkpoint.load_last(checkpoints)
     try:
-        if state["step"] != checkpoint.step_of(kept[-1]):
-            raise ValueError(f"it is of update {state['step']}")
+        if clashes := differing(config, state["settings"]):
+            raise ValueError(f"{', '.join(clashes)} differ")
+        done, seconds = state["step"], state["seconds"]
+        if type(done) is not int or done != checkpoint.step_of(path):
+            raise ValueError(f"it is of update {done}")
+        if type(seconds) is not float or not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds is {in_words(seconds)}")
         step.load_state_dict(state["training"])
-        done, seconds = int(state["step"]), float(state["seconds"])
-    except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (AttributeError, KeyError, RuntimeError, ValueError, TypeError, UserError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{kept[-1]}: does not belong to this run ({reason}); delete it to continue from the one before"
+            f"{path}: does not belong to this run ({reason}); delete it to continue from the one before"
         ) from None
+    lines = [f"damaged   {error}; kept as {checkpoint.set_aside(error.path).name}" for error in damaged]
     behind = f"{folder} has {done} updates behind it"
     if done > config.steps:
         raise UserError(f"{behind}; --steps is {config.steps}, expected at least that")
@@ -215,7 +234,7 @@ def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, fl
         raise UserError(
             f"{behind}; --steps-per-replay is {config.steps_per_replay}, expected a divisor of that"
         )
-    return done, seconds
+    return done, seconds, lines
 
 
 def _profiled(config: Config, device: torch.device, folder: Path, done: int) -> ProfiledUpdates | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast.training.player import Player
+from infogan_fast.training.saved import check_like, in_words
 
 
 @dataclass
@@ -74,13 +76,19 @@ class State:
         return {name: _saved(entry) for name, entry in self.entries.items()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Copy what :meth:`state_dict` gave into the entries.
+        """Copy what :meth:`state_dict` gave into the entries, once all of it is known to fit.
 
         Raises:
-            KeyError, RuntimeError, ValueError: the state is of other networks or another version.
+            ValueError: the state is of other networks or another version, or not finite; nothing has changed.
         """
+        if not isinstance(saved, dict):
+            raise ValueError(f"its state is {in_words(saved)}")
+        if missing := set(self.entries) - set(saved):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         if unknown := set(saved) - set(self.entries) - _ALWAYS_SAVED:
             raise ValueError(f"it has {', '.join(sorted(unknown))}, which this run does not")
+        for name, entry in self.entries.items():
+            _check(name, entry, saved[name])
         for name, entry in self.entries.items():
             _load(entry, saved[name])
 
@@ -89,6 +97,36 @@ def _saved(entry: Entry) -> Any:
     if entry is None or isinstance(entry, (Tensor, list)):
         return entry
     return entry.value if isinstance(entry, Counter) else entry.state_dict()
+
+
+def _check(name: str, entry: Entry, saved: Any) -> None:
+    """Raise a ValueError unless the value can take the entry's place."""
+    if isinstance(entry, Tensor):
+        check_like(name, saved, entry)
+    elif isinstance(entry, list):
+        if not isinstance(saved, list) or len(saved) != len(entry):
+            raise ValueError(f"{name} is {in_words(saved)}; expected a list of {len(entry)} tensors")
+        for i, (own, value) in enumerate(zip(entry, saved, strict=True)):
+            check_like(f"{name}.{i}", value, own)
+    elif isinstance(entry, Counter):
+        if type(saved) is not int or saved < 0:
+            raise ValueError(f"{name} is {in_words(saved)}; expected a count")
+    elif isinstance(entry, torch.amp.GradScaler):
+        own_state = entry.state_dict()
+        if own_state and (not isinstance(saved, dict) or saved.keys() != own_state.keys()):
+            raise ValueError(f"{name} is {in_words(saved)}; expected {', '.join(own_state)}")
+        for key, value in own_state.items():
+            given = saved[key]
+            if type(given) is not type(value) or not 0 <= given < math.inf:
+                raise ValueError(f"{name}.{key} is {in_words(given)}; expected one such as {value}")
+    elif isinstance(entry, nn.Module):
+        own_tensors = entry.state_dict()
+        if not isinstance(saved, dict) or saved.keys() != own_tensors.keys():
+            raise ValueError(f"{name} has other weights than the networks")
+        for key, own in own_tensors.items():
+            check_like(f"{name}.{key}", saved[key], own)
+    elif entry is not None:
+        entry.check_state_dict(name, saved)
 
 
 @torch.no_grad()

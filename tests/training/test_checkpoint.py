@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class _Boom:
 def test_damaged(tmp_path: Path, damage: str) -> None:
     path = checkpoint.checkpoint_path(tmp_path, 1)
     checkpoint.save(path, {"weights": torch.randn(1000)})
-    remedy = "delete it to continue from the one before"
+    what = "not a readable checkpoint"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:2000])
     elif damage == "empty":
@@ -59,15 +60,83 @@ def test_damaged(tmp_path: Path, damage: str) -> None:
         path.write_bytes(pickle.dumps(_Boom()))
     elif damage == "list":
         torch.save([1, 2], path)
+        what = "not a checkpoint of infogan_fast"
     elif damage == "other":
         torch.save({"state_dict": {}}, path)
+        what = "not a checkpoint of infogan_fast"
     else:
         torch.save({"format": 99}, path)
-        remedy = "checkpoint format 99, expected 3; use the version"
-    with pytest.raises(UserError, match=remedy) as caught:
+        what = "checkpoint format 99, expected 4; use the version"
+    with pytest.raises(UserError, match=what) as caught:
         checkpoint.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_changed_bit_is_believed(tmp_path: Path) -> None:
+    """Each byte of a checkpoint with a bit turned over, and each 64 bytes zeroed."""
+    path = checkpoint.checkpoint_path(tmp_path, 1)
+    weights, settings = torch.randn(40), {"lr": 0.25, "name": "strokes"}
+    checkpoint.save(path, {"weights": weights, "settings": settings})
+    whole, refused = path.read_bytes(), 0
+    damaged = [whole[:i] + bytes([byte ^ 1 << i % 8]) + whole[i + 1 :] for i, byte in enumerate(whole)]
+    damaged += [whole[:i] + bytes(64) + whole[i + 64 :] for i in range(0, len(whole), 64)]
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            state = checkpoint.load(path)
+        except UserError:
+            refused += 1
+        else:  # padding, and what nobody reads
+            assert torch.equal(state["weights"], weights) and state["settings"] == settings
+    assert refused > len(damaged) / 3
+
+
+def test_a_checkpoint_without_its_digest_is_damaged_unless_it_is_older(tmp_path: Path) -> None:
+    path = checkpoint.checkpoint_path(tmp_path, 1)
+    torch.save({"format": 3, "value": 1}, path)
+    assert checkpoint.load(path)["value"] == 1
+    torch.save({"format": 4, "value": 1}, path)
+    with pytest.raises(checkpoint.DamagedError, match="its digest is missing"):
+        checkpoint.load(path)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    """It may hold more than fits into memory."""
+    path = checkpoint.checkpoint_path(tmp_path, 1)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(1 << 20))
+    with pytest.raises(checkpoint.DamagedError, match="its records are compressed"):
+        checkpoint.load(path)
+
+
+def test_the_last_whole_one_is_found(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no checkpoint in .*; start a new run"):
+        checkpoint.load_last(tmp_path)
+    paths = [checkpoint.checkpoint_path(tmp_path, step) for step in (1, 2, 3)]
+    for step, path in enumerate(paths, 1):
+        checkpoint.save(path, {"step": step})
+    paths[2].write_bytes(paths[2].read_bytes()[:-1])
+    path, state, damaged = checkpoint.load_last(tmp_path)
+    assert (path, state["step"], [error.path for error in damaged]) == (paths[1], 2, [paths[2]])
+    for path in paths[:2]:
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"3\.pt: not .*2\.pt: not .*1\.pt: not .*no other one: start"):
+        checkpoint.load_last(tmp_path)
+    aside = checkpoint.set_aside(paths[2])
+    assert aside.name == "step-00000003.pt.damaged" and checkpoint.listed(tmp_path) == paths[:2]
+
+
+@pytest.mark.parametrize("name", ["step-00000001.pt", ".step-00000001.pt.part"])
+def test_a_symbolic_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / name).symlink_to(victim)
+    path = checkpoint.checkpoint_path(tmp_path / "checkpoints", 1)
+    checkpoint.save(path, {"value": 1})
+    assert victim.read_text() == "precious" and not path.is_symlink()
+    assert checkpoint.load(path)["value"] == 1
 
 
 def test_missing(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -26,6 +28,8 @@ from infogan_fast.objective.objective import Objective
 from infogan_fast.objective.term import make_terms
 from infogan_fast.train import main as train_main
 from infogan_fast.training import checkpoint
+from infogan_fast.training.loop import Loop
+from infogan_fast.training.run_folder import read_metrics
 from infogan_fast.training.step import TrainingStep
 
 
@@ -96,7 +100,9 @@ def test_checkpoints_kept(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step-00000003.pt", "step-00000004.pt"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+)
 def test_interruption_saves_and_continues(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,6 +142,100 @@ def test_second_interruption_ends_at_once(tmp_path: Path) -> None:
     )
     assert done.returncode == -signal.SIGINT
     assert "went on" not in done.stdout
+
+
+def full_disk(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("infogan_fast.training.loop.save_picture", "a picture"),
+        ("infogan_fast.training.loop.Loop._write_row", "metrics.jsonl"),
+        ("infogan_fast.runtime.profiling.ProfiledUpdates.close", "profile.json"),
+    ],
+)
+def test_training_goes_on_without_what_cannot_be_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    what: str,
+) -> None:
+    whole, lacking = tmp_path / "whole", tmp_path / "lacking"
+    flags = ["--steps", "4", "--log-every", "1", "--sample-every", "2"]
+    assert run(whole, *flags) == 0
+    monkeypatch.setattr(target, full_disk)
+    profile = ["--profile", "1:4"] if what == "profile.json" else []
+    capsys.readouterr()
+    assert run(lacking, *flags, *profile) == 1
+    printed = capsys.readouterr()
+    problem = f"{what} could not be written ([Errno 28] No space left on device)"
+    assert printed.out.count(f"problem   {problem}; training goes on") == 1
+    assert printed.err == f"infogan_fast.train: {problem}\n"
+    a, b = weights(whole), weights(lacking)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_written_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", "4", "--checkpoint-every", "1"]
+    save, calls = torch.save, iter(range(10))
+    monkeypatch.setattr(torch, "save", lambda *a: full_disk() if next(calls) in (1, 2) else save(*a))
+    assert run(tmp_path / "run", *flags) == 1
+    assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == ["step-00000001.pt", "step-00000004.pt"]
+    assert "a checkpoint could not be written" in capsys.readouterr().err
+    monkeypatch.setattr(torch, "save", lambda *a: full_disk())
+    assert run(tmp_path / "none", *flags) == 2
+    assert "step-00000004.pt: the checkpoint cannot be written" in capsys.readouterr().err
+
+
+def test_a_row_that_was_cut_short_does_not_swallow_the_next(tmp_path: Path) -> None:
+    class Short:
+        """Writes ten bytes of the second row."""
+
+        def __init__(self) -> None:
+            self.content, self.calls = b"", 0
+
+        def write(self, line: bytes) -> int:
+            self.calls += 1
+            self.content += line if self.calls != 2 else line[:10]
+            return len(line) if self.calls != 2 else 10
+
+    loop, file = Loop.__new__(Loop), Short()
+    loop._torn = False
+    for step in (1, 2, 3):
+        with contextlib.suppress(OSError):
+            loop._write_row(cast(BinaryIO, file), {"step": step})
+    (tmp_path / "metrics.jsonl").write_bytes(file.content)
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
+
+
+@pytest.mark.parametrize("output", ["closed pipe", "/dev/full"])
+def test_training_goes_on_without_an_output(tmp_path: Path, output: str) -> None:
+    command = [sys.executable, "-m", "infogan_fast.train", *SMALL, "--steps", "3", "--log-every", "1"]
+    command += ["--out", str(tmp_path / "run")]
+    if output == "closed pipe":
+        read, write = os.pipe()
+        os.close(read)
+    else:
+        write = os.open(output, os.O_WRONLY)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 1
+    assert re.fullmatch(r"infogan_fast.train: progress could not be written \(.*\)\n", done.stderr)
+    assert (tmp_path / "run" / "traversal.png").exists() and len(rows(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe", b"[1]", b'{"step": "4"}', b"[" * 100_000, b'{"step": 2}'])
+def test_a_damaged_row_does_not_stop_a_run(tmp_path: Path, junk: bytes) -> None:
+    assert run(tmp_path, "--steps", "3", "--log-every", "1") == 0
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(junk + b"\n" + path.read_bytes())
+    assert train_main(["--resume", str(tmp_path), "--steps", "4"]) == 0
+    assert [row["step"] for row in rows(tmp_path)][-4:] == [1, 2, 3, 4]
 
 
 def test_rows_past_the_checkpoint_are_dropped(tmp_path: Path) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from training.runs import rows, run
+
+import infogan_fast
+from infogan_fast.train import main as train_main
 
 
 def make_run(folder: Path) -> None:
@@ -53,6 +59,91 @@ def test_overwrite_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path)] == [2]
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000002.pt"]
     assert (tmp_path / "notes.txt").exists()
+
+
+def killed_at_its_start(folder: Path) -> None:
+    for part in ("samples", "checkpoints"):
+        (folder / part).mkdir(parents=True)
+    for part in (".lock", ".writable", ".config.json.part"):
+        (folder / part).touch()
+
+
+def test_a_run_that_was_killed_at_its_start_is_begun_again(tmp_path: Path) -> None:
+    killed_at_its_start(tmp_path / "run")
+    assert run(tmp_path / "run", "--steps", "1") == 0
+
+
+def test_an_overwriting_that_was_killed_leaves_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tmp_path, "--steps", "1") == 0
+    unlink, calls = Path.unlink, iter(range(100))
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == tmp_path and next(calls) == 1:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "--steps", "1", "--overwrite")
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert run(tmp_path, "--steps", "1", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("name", ["samples", "checkpoints", "metrics.jsonl", "traversal.png"])
+def test_links_in_a_run_are_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    assert run(out, "--steps", "1") == 0
+    (out / name).rename(elsewhere)
+    (out / name).symlink_to(elsewhere)
+    if name == "checkpoints":
+        before = sorted(elsewhere.iterdir())
+    else:
+        before = [elsewhere.stat().st_mtime_ns]
+    assert train_main(["--resume", str(out), "--steps", "2"]) == 2
+    assert f"{out / name} is a symbolic link" in capsys.readouterr().err
+    assert before == (
+        sorted(elsewhere.iterdir()) if name == "checkpoints" else [elsewhere.stat().st_mtime_ns]
+    )
+    assert run(out, "--steps", "1", "--overwrite") == 0
+    assert elsewhere.exists() and not (out / name).is_symlink()
+
+
+def test_one_training_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "1") == 0
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from infogan_fast.training.lock import locked\n"
+            "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
+            str(out),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    for command in (["--resume", str(out), "--steps", "2"], ["--out", str(out), "--overwrite"]):
+        assert train_main(command) == 2
+        error = capsys.readouterr().err
+        assert f"{out}: process {holder.pid} on {platform.node()} is training into it" in error
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    infogan_fast.load_run(out)
+    holder.kill()
+    holder.communicate()
+    assert train_main(["--resume", str(out), "--steps", "2"]) == 0
+    assert not (out / ".lock").exists()
+
+
+def test_a_training_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    assert run(tmp_path / "a" / "b", "--data", str(tmp_path / "nothing")) == 2
+    assert os.listdir(tmp_path) == []
 
 
 def test_unwritable_folder(

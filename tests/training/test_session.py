@@ -179,12 +179,47 @@ def test_a_run_of_an_earlier_version_is_continued_and_loaded(
     first = sorted((out / "checkpoints").iterdir())[0]
     state = torch.load(first, weights_only=True)
     del state["settings"]["network"], state["settings"]["matmul_precision"]
-    torch.save(state | {"settings": state["settings"] | {"compile": False}}, first)
+    torch.save(state | {"format": 3, "settings": state["settings"] | {"compile": False}}, first)
     assert infogan_fast.load_run(out, checkpoint_file=first).updates == 2
     config["settings"]["compile"] = True
     path.write_text(json.dumps(config))
     assert train_main(["--resume", str(out), "--steps", "4"]) == 2
     assert "another version of infogan_fast: compile differ" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, hurt = tmp_path / "whole", tmp_path / "hurt"
+    flags = ["--steps", "6", "--checkpoint-every", "2", "--log-every", "2"]
+    for out in (whole, hurt):
+        assert run(out, *flags) == 0
+    last = hurt / "checkpoints" / "step-00000006.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 4
+    last.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"step-00000006\.pt: not .*; this is of step-00000004\.pt"):
+        assert infogan_fast.load_run(hurt).updates == 4
+    capsys.readouterr()
+    assert train_main(["--resume", str(hurt)]) == 0
+    assert "damaged   " in (printed := capsys.readouterr().out)
+    assert "step-00000006.pt: not a readable checkpoint (its record" in printed
+    assert "kept as step-00000006.pt.damaged" in printed
+    assert last.with_name("step-00000006.pt.damaged").read_bytes() == content
+    a, b = weights(whole), weights(hurt)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert [row["step"] for row in rows(hurt)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("key", ["lr_g", "latents"])
+def test_a_checkpoint_of_other_settings_is_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    out = copy_of(finished, tmp_path)
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    config["settings"][key] = {"lr_g": 0.5, "latents": "noise=4,cat=4,uniform=1"}[key]
+    path.write_text(json.dumps(config))
+    assert train_main(["--resume", str(out), "--steps", "3"]) == 2
+    assert f"does not belong to this run ({key} differ)" in capsys.readouterr().err
 
 
 def damage_config(out: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from typing import Any
 
 import pytest
 import torch
@@ -78,12 +80,71 @@ def test_wrong_states() -> None:
     saved = state.state_dict()
     with pytest.raises(ValueError, match="it has warp, which this run does not"):
         state.load_state_dict({**saved, "warp": 1})
-    with pytest.raises(KeyError, match="rng"):
+    with pytest.raises(ValueError, match="it lacks rng"):
         state.load_state_dict({k: v for k, v in saved.items() if k != "rng"})
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="averages is of type list; expected a list of 2 tensors"):
         state.load_state_dict({**saved, "averages": [torch.zeros(2)]})
     with pytest.raises(ValueError, match="already has an entry 'rng'"):
         state.register("rng", None)
+
+
+def changed(saved: Any, path: str, value: Any) -> Any:
+    """A copy of a nested state with another value at a path such as ``optimizer/state/0/exp_avg``."""
+    name, _, rest = path.partition("/")
+    key: Any = int(name) if name.isdigit() else name
+    copied = list(saved) if isinstance(saved, list) else type(saved)(saved)
+    copied[key] = changed(saved[key], rest, value) if rest else value
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("rng", None, "rng is of type NoneType; expected a int64 tensor [2]"),
+        ("rng", torch.tensor([1.0, 2.0]), "rng is a float32 tensor [2]"),
+        ("rng", torch.empty(2, dtype=torch.int64, device="meta"), "rng is a int64 tensor [2]"),
+        ("averages/1", torch.ones(2, 2).to_sparse(), "averages.1 is a float32 tensor [2, 2]"),
+        ("averages/1", torch.full((2, 2), math.inf), "averages.1 is not finite"),
+        ("networks", {}, "networks has other weights"),
+        ("networks/0.weight", torch.zeros(2, 3), "networks.0.weight is a float32 tensor [2, 3]"),
+        ("networks/0.weight", torch.zeros(3, 2, dtype=torch.complex64), "networks.0.weight is a complex64"),
+        ("networks/1.running_var", torch.full((3,), math.nan), "networks.1.running_var is not finite"),
+        ("optimizer", None, "optimizer is not Adam's state"),
+        ("optimizer", {"state": {}, "param_groups": [3]}, "optimizer is not Adam's state"),
+        ("optimizer/param_groups", [], "optimizer is of groups of [] weights; expected [4]"),
+        ("optimizer/state/3", {}, "optimizer is not Adam's state (KeyError: 'step')"),
+        ("optimizer/state/0/exp_avg", torch.zeros(1), "optimizer.state.0.exp_avg is a float32 tensor [1]"),
+        ("optimizer/state/0/exp_avg_sq", None, "optimizer.state.0.exp_avg_sq is of type NoneType"),
+        ("optimizer/state/0/step", torch.tensor(-1.0), "optimizer.state.0.step is -1.0; expected a count"),
+        ("optimizer/state/0/step", torch.tensor(0.5), "optimizer.state.0.step is 0.5; expected a count"),
+        ("optimizer/state/0/step", 1, "optimizer.state.0.step is 1; expected a float32 tensor []"),
+        ("updates", -1, "updates is -1; expected a count"),
+        ("updates", True, "updates is True; expected a count"),
+        ("updates", "3", "updates is '3'; expected a count"),
+    ],
+)
+def test_nothing_changes_unless_all_of_a_state_fits(path: str, value: Any, message: str) -> None:
+    state = make_state()
+    saved = copy.deepcopy(state.state_dict())
+    with torch.no_grad():
+        for tensor in state.tensors():
+            tensor.add_(1)
+    before = [tensor.clone() for tensor in state.tensors()]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        state.load_state_dict(changed(saved, path, value))
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), before, strict=True))
+
+
+def test_a_scaler_s_state_is_checked() -> None:
+    state, scaler = State(), torch.amp.GradScaler("cpu")
+    state.register("scaler", scaler)
+    saved = state.state_dict()
+    state.load_state_dict(saved)
+    for key, value in (("scale", math.nan), ("scale", "2"), ("_growth_tracker", 1.5), ("scale", -1.0)):
+        with pytest.raises(ValueError, match=f"scaler.{key} is "):
+            state.load_state_dict({"scaler": saved["scaler"] | {key: value}})
+    with pytest.raises(ValueError, match="scaler is of type dict; expected scale"):
+        state.load_state_dict({"scaler": {}})
 
 
 def test_metrics_are_means_by_name() -> None:

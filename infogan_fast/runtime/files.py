@@ -1,0 +1,40 @@
+"""Files that are whole or absent, and never written through a symbolic link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside ``path`` and let it take that name when it is on the disk.
+
+    A crash leaves what was there before. A symbolic link at ``path`` is replaced, not followed.
+
+    Args:
+        path: in a folder that exists.
+        write: writes to the file, which is open for reading and writing.
+
+    Raises:
+        OSError: the file cannot be written; and whatever ``write`` raises.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        with open(temporary, "w+b", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The name, too, survives a power failure.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
