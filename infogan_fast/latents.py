@@ -9,6 +9,8 @@ from functools import cached_property
 from infogan_fast.errors import UserError
 
 NOISE_KINDS = ("normal", "uniform")
+#: Limits of a specification: columns of the generator's input, and codes.
+MAX_COLUMNS, MAX_CODES = 65_536, 1_024
 CONTINUOUS_KINDS = ("uniform", "normal", "bernoulli")
 
 #: Entropy of a continuous code's prior in nats: U(-1, 1), N(0, 1) and a fair coin.
@@ -137,6 +139,12 @@ class LatentSpec:
                 raise UserError(
                     f"continuous_kinds has {kind!r}; expected one of {', '.join(CONTINUOUS_KINDS)}"
                 )
+        if self.n_codes > MAX_CODES:
+            raise UserError(f"{self.n_codes:,} codes; the limit is {MAX_CODES:,}")
+        if self.latent_dim > MAX_COLUMNS:
+            raise UserError(
+                f"noise and codes have {self.latent_dim:,} columns together; the limit is {MAX_COLUMNS:,}"
+            )
         if self.latent_dim == 0:
             raise UserError(
                 "the latent specification is empty; give noise or codes, for example noise=62,cat=10"
@@ -153,10 +161,12 @@ class LatentSpec:
                 continue
             if len(prior) != size:
                 raise UserError(f"categorical_probabilities gives {len(prior)} values for {size} categories")
-            total = math.fsum(prior)
-            if not all(math.isfinite(p) and p >= 0 for p in prior) or abs(total - 1.0) > 1e-3:
+            possible = all(0 <= p <= 2 for p in prior)  # false of NaN
+            total = math.fsum(prior) if possible else math.nan
+            if not abs(total - 1.0) <= 1e-3:
                 raise UserError(
-                    f"probabilities {prior} must be non-negative and sum to 1; they sum to {total:g}"
+                    f"probabilities {'/'.join(map(str, prior))[:200]} must be non-negative and sum to 1; "
+                    f"they sum to {total:g}"
                 )
             normalised.append(prior if abs(total - 1.0) < 1e-12 else tuple(p / total for p in prior))
         object.__setattr__(self, "categorical_probabilities", tuple(normalised))
@@ -197,7 +207,10 @@ class LatentSpec:
                         sizes.append(_count(value))
                         priors.append(None)
                 elif kind in CONTINUOUS_KINDS:
-                    kinds += [kind] * _count(value)
+                    count_of_kind = _count(value)
+                    if count_of_kind > MAX_CODES:
+                        raise UserError(f"{count_of_kind:,} {kind} codes; the limit is {MAX_CODES:,}")
+                    kinds += [kind] * count_of_kind
                 else:
                     raise UserError(f"latents {text!r}: unknown kind {kind!r}; {_GRAMMAR}")
             except UserError as error:

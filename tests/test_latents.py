@@ -73,6 +73,14 @@ def test_text_parses_back(
         ("cat=a/b", "cannot read 'cat=a/b'"),
         ("gaussian=2", "unknown kind 'gaussian'"),
         ("noise=0", "empty"),
+        ("uniform=9223372036854775808", "9,223,372,036,854,775,808 uniform codes; the limit is 1,024"),
+        ("uniform=1000,normal=25", "1,025 codes; the limit is 1,024"),
+        ("cat=2000000000", "2,000,000,000 columns together; the limit is 65,536"),
+        ("noise=65537", "65,537 columns together; the limit is 65,536"),
+        ("cat=inf", "cannot read 'cat=inf'"),
+        ("cat=inf/1", "probabilities inf/1.0 must be non-negative"),
+        ("cat=-inf/inf", "non-negative"),
+        ("cat=1e308/1e308/1e308", "non-negative"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:

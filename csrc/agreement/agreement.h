@@ -57,10 +57,7 @@ inline AgreementArguments check_agreement(Tensor answers, int64_t adversarial_ro
           "agreement: grad_dtype must be the answers' dtype (", name_of(a.dtype),
           ") or float32 where that is not narrower, got ", name_of(a.grad_dtype));
 
-  for (int64_t size : sizes) {
-    REQUIRE(size >= 2, "agreement: categorical_sizes must be at least 2, got ", size);
-    a.categories += size;
-  }
+  a.categories = check_categories("agreement", sizes);
   const int64_t n_continuous = static_cast<int64_t>(kinds.size());
   a.q_dim = a.categories + n_continuous;
   std::vector<int64_t> log_variance_columns;

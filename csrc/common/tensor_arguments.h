@@ -106,6 +106,16 @@ void with_types(ScalarType dtype, const Run& run) {
   }
 }
 
+// The categories of all codes together; below 2^24 of a code, so that no sum or product of counts overflows.
+inline int64_t check_categories(const char* name, const std::vector<int64_t>& sizes) {
+  int64_t categories = 0;
+  for (int64_t size : sizes) {
+    REQUIRE(size >= 2 && size < (int64_t{1} << 24), name, ": categorical_sizes must lie in [2, 2^24), got ", size);
+    categories += size;
+  }
+  return categories;
+}
+
 // Metrics that an operator adds to a tensor of sums: places[i] is where metric i is added, -1 leaves it out.
 inline void check_sums(const char* name, const Tensor& sums, std::vector<int64_t> places, int64_t n_metrics,
                        const Tensor& like) {

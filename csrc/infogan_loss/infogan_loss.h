@@ -70,7 +70,7 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
           "infogan_loss: grad_dtype must be the inputs' dtype (", name_of(a.dtype),
           ") or float32 where that is not narrower, got ", name_of(a.grad_dtype));
 
-  for (int64_t size : sizes) REQUIRE(size >= 2, "infogan_loss: categorical_sizes must be at least 2, got ", size);
+  a.q_dim = check_categories("infogan_loss", sizes);
   for (int64_t kind : kinds) {
     REQUIRE(kind >= 0 && kind <= 2,
             "infogan_loss: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);
@@ -82,7 +82,6 @@ inline LossArguments check_infogan_loss(std::optional<Tensor> real, std::optiona
   a.log_variance = log_variance;
   REQUIRE(std::fabs(log_variance) <= kLogVarianceLimit, "infogan_loss: log_variance must be in [-", kLogVarianceLimit,
           ", ", kLogVarianceLimit, "], got ", log_variance);
-  for (int64_t size : a.sizes) a.q_dim += size;
   a.q_dim += a.n_continuous() + a.n_log_variances;
 
   const int64_t expected = kAdversarialTerms + a.n_codes();

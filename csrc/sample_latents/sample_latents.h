@@ -26,12 +26,7 @@ inline SampleArguments check_sample_latents(const Tensor& rng_state, int64_t bat
           noise_dim);
   REQUIRE(sample_offset >= 0 && sample_offset <= kCounterLimit - batch_size,
           "sample_latents: sample_offset must be in [0, 2^48 - batch_size], got ", sample_offset);
-  int64_t categories = 0;
-  for (int64_t size : sizes) {
-    REQUIRE(size >= 2 && size < (int64_t{1} << 24), "sample_latents: categorical_sizes must lie in [2, 2^24), got ",
-            size);
-    categories += size;
-  }
+  const int64_t categories = check_categories("sample_latents", sizes);
   for (int64_t kind : kinds)
     REQUIRE(kind >= 0 && kind <= 2,
             "sample_latents: continuous_kinds must be 0 (uniform), 1 (normal) or 2 (bernoulli), got ", kind);

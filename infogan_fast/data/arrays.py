@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from infogan_fast.data.folder import as_eight_bits, is_grey
-from infogan_fast.data.image_set import Files, require_memory
+from infogan_fast.data.image_set import MAX_INFLATION, Files, require_memory
 from infogan_fast.errors import MissingSplitError, UserError
 
 _FLOAT_CHUNK = 1024
@@ -54,25 +55,21 @@ def load_array(path: Path, split: str) -> Files:
                     raise UserError(
                         f"{path}: expected an array named images, x, train_images or x_train; {shown}"
                     )
-                require_memory(members.getinfo(f"{key}.npy").file_size, f"{path}: holds the images in {key}")
-                images = archive[key]
-                _check_array(images.shape, images.dtype, f"{path}: array {key}")
+                images = _read_member(members, key, path, _check_array)
                 label_key = _key(archive.files, split, ("labels", "y", "label", "targets"))
                 if label_key is not None:
-                    labels = archive[label_key]
+                    labels = _read_member(members, label_key, path)
     except UserError:
         raise
-    except ValueError as error:
+    except MemoryError:
+        raise UserError(f"{path}: does not fit into memory; save fewer or smaller images") from None
+    except Exception as error:  # a damaged header leads NumPy and zipfile to many kinds
         if "pickle" in str(error) or "Python objects" in str(error):
             raise UserError(
                 f"{path}: holds Python objects, which are not loaded; save plain uint8 arrays"
             ) from None
-        raise UserError(f"{path}: not a readable NumPy file ({error}); save it again") from None
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise UserError(f"{path}: not a readable NumPy file ({reason}); save it again") from None
-    except MemoryError:
-        raise UserError(f"{path}: does not fit into memory; save fewer or smaller images") from None
+        reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+        raise UserError(f"{path}: not a readable NumPy file ({reason[:160]}); save it again") from None
     if images.max() <= 1:
         raise UserError(f"{path}: every pixel is 0 or 1, expected 0 to 255; save images * 255 as uint8")
     if labels is not None:
@@ -83,6 +80,39 @@ def load_array(path: Path, split: str) -> Files:
             )
         labels = labels.astype(np.int64)
     return Files(_channels_first(images), labels)
+
+
+def _read_member(
+    members: zipfile.ZipFile,
+    key: str,
+    path: Path,
+    check: Callable[[tuple[int, ...], np.dtype[np.generic], str], None] | None = None,
+) -> NDArray[Any]:
+    """An array of a .npz file, whose header is checked before its values are unpacked."""
+    member = members.getinfo(f"{key}.npy")
+    with members.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            raise ValueError(f"array {key} has version {version} of the format")
+        shape, fortran_order, dtype = readers[version](file)
+        if dtype.hasobject:
+            raise ValueError("Python objects")
+        if check is not None:
+            check(shape, dtype, f"{path}: array {key}")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or not 0 <= size <= member.file_size:
+            raise ValueError(f"array {key} of shape {shape} does not fit its {member.file_size:,} bytes")
+        if member.file_size > MAX_INFLATION * (member.compress_size + 1):
+            raise ValueError(f"array {key} cannot be packed into {member.compress_size:,} bytes")
+        require_memory(size, f"{path}: holds array {key} of shape {shape}")
+        content = file.read(size)
+    if len(content) != size:
+        raise ValueError(f"array {key} ends after {len(content):,} of {size:,} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
 
 
 def load_memory(data: Any, split: str) -> tuple[Files, str]:

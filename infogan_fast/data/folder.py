@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -32,27 +32,19 @@ _Result = TypeVar("_Result")
 def load(path: Path, selection: Selection) -> ImageSet:
     """Decode the pictures under a folder.
 
-    Subfolders named train and test (or val) are the splits; the first folder below gives a picture's label
-    when every picture has one. Grey pictures stay grey unless some are in colour or ``channels`` says
+    A subfolder named test (or val) is the test split, and one named train the other; without a folder train,
+    all other pictures are the train split. The first folder below gives a picture's label when every picture
+    has one. Grey pictures stay grey unless some are in colour or ``channels`` says
     otherwise. 16 bits become 8 by scaling, transparency is laid on black, EXIF rotation is applied, of an
     animation the first frame is taken.
 
     Raises:
         MissingSplitError: there is no folder of test pictures.
-        UserError: a file cannot be used; the text names the first one, and how many more there are.
+        UserError: a file cannot be used; the text names the first one, and how many more there are. Or a
+            picture is in no split, or in both.
     """
     split, crop = selection.split, selection.crop
-    folders = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
-    parts = {
-        s: next((folders[n] for n in names if n in folders), None) for s, names in _SPLIT_FOLDERS.items()
-    }
-    if parts["test"] is None and split == "test":
-        raise MissingSplitError(
-            f"{path}: no test split; put held-out pictures into {path / 'test'}, or name their own folder"
-        )
-    root = parts[split] if parts["train"] and parts["test"] else path
-    assert root is not None  # parts[split] is set where both are, and path otherwise
-    files = _find(root)
+    root, files = _pictures_of(path, split)
     files = [files[i] for i in spread(len(files), selection.count, str(root))]
 
     with warnings.catch_warnings():
@@ -80,8 +72,33 @@ def load(path: Path, selection: Selection) -> ImageSet:
     return ImageSet(torch.from_numpy(images), labels, {}, path.name, source, names)
 
 
-def _find(root: Path) -> list[Path]:
-    """The pictures under a folder, sorted; without hidden files and folders."""
+def _pictures_of(path: Path, split: str) -> tuple[Path, list[Path]]:
+    """The folder that a split's labels are counted from, and its pictures. No picture is in two splits."""
+    folders = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
+    parts = {s: [folders[name] for name in names if name in folders] for s, names in _SPLIT_FOLDERS.items()}
+    if not parts["test"] and split == "test":
+        raise MissingSplitError(
+            f"{path}: no test split; put held-out pictures into {path / 'test'}, or name their own folder"
+        )
+    for part in (*parts["train"], *parts["test"]):
+        for other in (*parts["train"], *parts["test"]):
+            if part is not other and part.resolve().is_relative_to(other.resolve()):
+                raise UserError(f"{part} leads into {other}; give each split pictures of its own")
+    if split == "test":
+        return parts["test"][0], _find(parts["test"][0])
+    if not parts["train"]:
+        return path, _find(path, without=parts["test"])
+    root = parts["train"][0]
+    if outside := _find(path, without=(*parts["train"], *parts["test"]), optional=True):
+        raise UserError(
+            f"{path}: {len(outside):,} pictures, such as {outside[0].relative_to(path)}, are in no split; "
+            f"move them into {root} or away"
+        )
+    return root, _find(root)
+
+
+def _find(root: Path, without: Sequence[Path] = (), *, optional: bool = False) -> list[Path]:
+    """The pictures under a folder, sorted; without hidden files and folders, and those named."""
     files = []
     others: Counter[str] = Counter()
 
@@ -91,7 +108,9 @@ def _find(root: Path) -> list[Path]:
         )
 
     for folder, subfolders, names in os.walk(root, onerror=unreadable):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and Path(folder, name) not in without
+        )
         for name in names:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
@@ -100,7 +119,7 @@ def _find(root: Path) -> list[Path]:
                 files.append(Path(folder, name))
             else:
                 others[suffix or "files without a suffix"] += 1
-    if not files:
+    if not files and not optional:
         shown = ", ".join(f"{n} {kind}" for kind, n in others.most_common(3)) or "nothing else"
         raise UserError(
             f"{root}: no pictures ({' '.join(s[1:] for s in SUFFIXES)}) in this folder; found {shown}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.runtime import native
 
 native.load()
@@ -98,4 +99,7 @@ def _(
     grad_scale: Tensor | None,
     found_inf: Tensor | None,
 ) -> None:
+    one_device(
+        "adam_update", masters, exp_avg, exp_avg_sq, steps, weights, average, gradients, grad_scale, found_inf
+    )
     return None

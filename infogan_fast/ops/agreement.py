@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.latents import Code, LatentSpec
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.runtime import native
 
 native.load()
@@ -166,6 +167,7 @@ def _(
     sums: Tensor | None,
     places: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
+    one_device("agreement", answers, joints, slants, grad_scale, second_grad_scale, sums)
     accumulated = torch.float64 if answers.dtype == torch.float64 else torch.float32
     n_metrics = (0 if consistency is None else len(categorical_sizes)) + len(distance_codes)
     dtype = grad_dtype or answers.dtype

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.runtime import native
 
 native.load()
@@ -55,6 +56,7 @@ def gather_images(
 def _(
     order_state: Tensor, images: Tensor, batch_size: int, dtype: torch.dtype, advance: bool
 ) -> tuple[Tensor, Tensor]:
+    one_device("gather_images", order_state, images)
     return (
         images.new_empty((batch_size, *images.shape[1:]), dtype=dtype),
         images.new_empty((batch_size,), dtype=torch.int64),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.ops.first_order import first_order
 from infogan_fast.runtime import native
 
@@ -80,6 +81,7 @@ def _gradients_like(
 
 @torch.library.register_fake("infogan_fast::image_conv")
 def _(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+    one_device("image_conv", x, weight, bias)
     return _channels_last(x, weight.shape[0], x.shape[2] // 2)
 
 
@@ -87,11 +89,13 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
 def _(
     grad_y: Tensor, x: Tensor, y: Tensor, weight: Tensor, slope: float, of_x: bool, of_weights: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    one_device("image_conv_backward", grad_y, x, y, weight)
     return _gradients_like(x, weight, weight.shape[0], of_x, of_weights)
 
 
 @torch.library.register_fake("infogan_fast::image_conv_transpose")
 def _(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
+    one_device("image_conv_transpose", x, weight, bias)
     return _channels_last(x, weight.shape[1], size)
 
 
@@ -99,6 +103,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor:
 def _(
     grad_image: Tensor, x: Tensor, image: Tensor, weight: Tensor, of_x: bool, of_weights: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    one_device("image_conv_transpose_backward", grad_image, x, image, weight)
     return _gradients_like(x, weight, weight.shape[1], of_x, of_weights)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.latents import CONTINUOUS_KINDS, LatentSpec
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.ops.first_order import first_order
 from infogan_fast.runtime import native
 
@@ -156,6 +157,7 @@ def _(
     sums: Tensor | None,
     places: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    one_device("infogan_loss", real_logits, fake_logits, q_output, categorical, continuous, grad_scale, sums)
     inputs = (real_logits, fake_logits, q_output)
     like = next((value for value in inputs if value is not None), None)
     assert like is not None

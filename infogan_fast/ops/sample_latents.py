@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.latents import LatentSpec
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.runtime import native
 
 native.load()
@@ -92,6 +93,7 @@ def _(
     sample_offset: int,
     advance: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    one_device("sample_latents", rng_state, categorical_cdf)
     latent_dim = noise_dim + sum(categorical_sizes) + len(continuous_kinds)
     return (
         rng_state.new_empty((batch_size, latent_dim), dtype=dtype),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from infogan_fast.ops.fakes import one_device
 from infogan_fast.runtime import native
 
 native.load()
@@ -75,4 +76,5 @@ def _(
     flip: bool,
     advance: bool,
 ) -> tuple[Tensor, Tensor]:
+    one_device("transform_images", rng_state, images)
     return torch.empty_like(images), images.new_empty(images.shape[0], dtype=torch.float64)

@@ -109,13 +109,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
-        complete = isinstance(config["settings"], dict) and isinstance(config["data"], dict)
+        if config["format"] == CONFIG_FORMAT:
+            data = config["data"]
+            counts = [data[name] for name in ("images", "image_size", "channels")]
+            complete = isinstance(config["settings"], dict) and isinstance(data["source"], str)
+            complete = complete and all(type(count) is int and count > 0 for count in counts)
     except FileNotFoundError:
         raise UserError(f"{folder}: there is no {path}; give the folder of a run") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); start a new run") from None
-    if config.get("format") != CONFIG_FORMAT or not complete:
-        raise UserError(f"{path}: format {config.get('format')}, expected {CONFIG_FORMAT}; start a new run")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"[:120]
+        raise UserError(f"{path}: cannot be read ({reason}); start a new run") from None
+    if config["format"] != CONFIG_FORMAT:
+        raise UserError(f"{path}: format {config['format']}, expected {CONFIG_FORMAT}; start a new run")
+    if not complete:
+        raise UserError(f"{path}: settings or data are damaged; start a new run")
     return config
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infogan_fast.data import arrays, folder, load_images
+from infogan_fast.data.image_set import Split
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 
@@ -172,6 +173,39 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert len(train.images) == 3 and train.label_names == ("a",)
     assert np.array_equal(test.images[0, 0], noise(16, 16, seed=9))
     refused(tmp_path / "train", "no test split; put held-out pictures into", split="test")
+
+
+def contents(path: Path, split: Split) -> set[bytes]:
+    return {image.numpy().tobytes() for image in load_images(str(path), split=split).images}
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+@pytest.mark.parametrize("train", [["cats", "dogs"], ["train/cats", "train/dogs"]])
+def test_no_picture_is_in_two_splits(tmp_path: Path, test: str, train: list[str]) -> None:
+    seeds = iter(range(100))
+    for part in (*train, f"{test}/cats", f"{test}/dogs"):
+        for i in range(3):
+            save(tmp_path / part / f"{i}.png", noise(16, 16, seed=next(seeds)))
+    trained, held_out = contents(tmp_path, "train"), contents(tmp_path, "test")
+    assert len(trained) == len(held_out) == 6 and not trained & held_out
+    assert load_images(str(tmp_path)).label_names == ("cats", "dogs")
+
+
+def test_pictures_that_are_in_no_split_are_named(tmp_path: Path) -> None:
+    for part in ("train", "test", "others"):
+        save(tmp_path / part / "0.png", noise(16, 16))
+    for split in ("train", "test"):
+        if split == "train":
+            refused(tmp_path, r"1 pictures, such as others/0\.png, are in no split", split=split)
+        else:
+            assert len(load_images(str(tmp_path), split=split).images) == 1
+
+
+def test_a_split_that_links_into_the_other_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "a" / "0.png", noise(16, 16))
+    (tmp_path / "test").symlink_to(tmp_path / "train" / "a")
+    for split in ("train", "test"):
+        refused(tmp_path, "test leads into .*train; give each split pictures of its own", split=split)
 
 
 def test_many_files_show_progress(
@@ -392,6 +426,61 @@ def test_damaged_numpy_files(tmp_path: Path, suffix: str) -> None:
         refused(path, "not a readable NumPy file")
 
 
+def npz_with(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("images.npy", content)
+
+
+def npy_header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
+    header = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + bytes(version) + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 16, 16",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 16, 99999999999999999999)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-5, 16, 16)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (5, 16, 16.5)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (6, 16, 16)}",
+        "{'descr': 'u1,u1', 'fortran_order': 3, 'shape': 5}",
+        "[" * 110,
+        "'''",
+        "{'descr': (" + "(" * 80,
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_damaged_numpy_headers(tmp_path: Path, header: str, suffix: str) -> None:
+    path, content = tmp_path / f"a{suffix}", npy_header(header) + bytes(range(256)) * 5
+    if suffix == ".npz":
+        npz_with(path, content)
+    else:
+        path.write_bytes(content)
+    refused(path, f"a{suffix}: ")
+
+
+def test_archives_that_are_not_as_they_say(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    npz_with(path, npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (5, 16, 16)}", (3, 0)))
+    refused(path, r"version \(3, 0\) of the format")
+    good = (
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (5, 16, 16)}") + bytes(range(256)) * 5
+    )
+    npz_with(path, good)
+    content = bytearray(path.read_bytes())
+    for at in (6, content.rindex(b"PK\x01\x02") + 8):
+        content[at] |= 1  # encrypted
+    path.write_bytes(content)
+    refused(path, "not a readable NumPy file .*encrypted")
+    npz_with(path, good)
+    content = bytearray(path.read_bytes())
+    for at in (8, content.rindex(b"PK\x01\x02") + 10):
+        content[at] = 97  # a method of compression that Python does not have
+    path.write_bytes(content)
+    refused(path, "not a readable NumPy file")
+
+
 def test_an_npz_too_large_for_memory_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", images=np.zeros((64, 256, 256), np.uint8))
     sizes = []
@@ -401,7 +490,7 @@ def test_an_npz_too_large_for_memory_is_not_unpacked(tmp_path: Path, monkeypatch
         raise UserError(f"{what}, which take too much")
 
     monkeypatch.setattr(arrays, "require_memory", require)
-    refused(tmp_path / "a.npz", "holds the images in images, which take too much")
+    refused(tmp_path / "a.npz", r"holds array images of shape \(64, 256, 256\), which take too much")
     assert sizes[0] >= 64 * 256 * 256
 
 
