@@ -430,9 +430,11 @@ class Config:
         if self.cuda_graph is False and count > 1:
             raise UserError(f"--steps-per-replay {count} needs --cuda-graph")
         for name, declared in OPTIONS.items():
-            if declared.in_updates and self.get(name) % count:
+            if declared.in_updates and (value := self.get(name)) % count:
+                near = -(-value // count) * count
                 raise UserError(
-                    f"{declared.flag} is {self.get(name)}; expected a multiple of --steps-per-replay {count}"
+                    f"{declared.flag} is {value}; expected a multiple of --steps-per-replay {count}: give "
+                    f"{declared.flag} {near}, or --steps-per-replay {math.gcd(value, count)}"
                 )
         if self.profile is None:
             if self.profile_phases:

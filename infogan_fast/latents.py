@@ -304,10 +304,13 @@ class LatentSpec:
         """categorical_sizes, continuous_kinds and categorical_cdf as the operators take them."""
         cdf: list[float] = []
         for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True):
+            probabilities = prior or (1.0 / size,) * size
+            last = max(i for i, probability in enumerate(probabilities) if probability > 0)
             cumulative = 0.0
-            for probability in prior or (1.0 / size,) * size:
+            for i, probability in enumerate(probabilities):
                 cumulative += probability
-                cdf.append(cumulative)
+                # A uniform number that rounds to 1 is still the last possible category's.
+                cdf.append(cumulative if i < last else 2.0)
         given = any(prior is not None for prior in self.categorical_probabilities)
         kinds = [CONTINUOUS_KINDS.index(kind) for kind in self.continuous_kinds]
         return list(self.categorical_sizes), kinds, tuple(cdf) if given else None

@@ -136,7 +136,10 @@ def test_wrong_flags(
         ),
         (["--profile-phases"], "--profile-phases needs --profile START:STOP"),
         (["--steps-per-replay", "0"], "--steps-per-replay is 0; expected at least 1"),
-        (["--steps-per-replay", "2"], "--steps is 5; expected a multiple of --steps-per-replay 2"),
+        (
+            ["--steps-per-replay", "2"],
+            "of --steps-per-replay 2: give --steps 6, or --steps-per-replay 1",
+        ),
         (
             ["--steps-per-replay", "5"],
             "--steps-per-replay 5: training runs on the CPU, so there can be no CUDA",

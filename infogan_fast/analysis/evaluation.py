@@ -254,10 +254,10 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
     spec, size = run.spec, run.config.batch_size
     # A copy, because a pass in training mode moves the running statistics.
     q = copy.deepcopy(nn.Sequential(run.networks.trunk, run.networks.q_head)).float().train()
-    sigma = run.config.fixed_sigma
+    log_variance = run.config.objective.fixed_log_variance
     rng = ops.rng_state(seed, device=run.device)
     batches = -(-samples // size)
-    names = loss_names(spec, learned_variance=sigma is None)
+    names = loss_names(spec, learned_variance=log_variance is None)
     terms = torch.zeros(len(names), dtype=torch.float64)
     for _ in range(batches):
         latents = ops.sample_latents(rng, size, spec)
@@ -267,7 +267,7 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
             q_output=q(run.generator(latents.inputs)),
             categorical=latents.categorical if spec.categorical_codes else None,
             continuous=latents.continuous if spec.continuous_codes else None,
-            fixed_log_variance=None if sigma is None else 2 * math.log(sigma),
+            fixed_log_variance=log_variance,
         )
         terms += loss.terms.cpu()
     bounds = code_bounds(spec, dict(zip(names, (terms / batches).tolist(), strict=True)))

@@ -4,9 +4,10 @@ convolutions between feature maps, which have a gradient of their own in bfloat1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -163,14 +164,23 @@ def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int] = (), slope: flo
     )
 
 
+def _normals(seed: int) -> Callable[[Sequence[int]], Tensor]:
+    """Draws from N(0, 1), in float32, by all 64 bits of the seed; PyTorch's generator uses 32 of them."""
+    if -(2**31) <= seed < 2**31:
+        draws = torch.Generator().manual_seed(seed)
+        return lambda shape: torch.randn(tuple(shape), generator=draws)
+    wide = np.random.Generator(np.random.Philox(seed % 2**64))
+    return lambda shape: torch.from_numpy(wide.standard_normal(tuple(shape), np.float32))
+
+
 @torch.no_grad()
 def draw_weights(network: nn.Module, seed: int) -> None:
     """Draw the weights of a network again, in place: weights from N(0, 0.02) by the seed alone, whatever the
     device; scales of batch normalisation are 1, biases 0."""
-    draws = torch.Generator().manual_seed(seed)
+    normal = _normals(seed)
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            module.weight.copy_(torch.randn(module.weight.shape, generator=draws) * WEIGHT_STD)
+            module.weight.copy_(normal(module.weight.shape) * WEIGHT_STD)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):

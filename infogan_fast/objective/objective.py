@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from infogan_fast.latents import LatentSpec
@@ -47,6 +48,13 @@ class Objective:
     beta1: float = 0.5
     beta2: float = 0.999
     ema: float = 0.0
+
+    @property
+    def fixed_log_variance(self) -> float | None:
+        """That of Q's Gaussians, in [-10, 10]; None where Q learns it."""
+        if self.fixed_sigma is None:
+            return None
+        return min(max(2 * math.log(self.fixed_sigma), -10.0), 10.0)  # the ends of its range round past them
 
     def lambdas(self, spec: LatentSpec) -> tuple[float, ...]:
         """Weight of the mutual information of each code, in code order."""

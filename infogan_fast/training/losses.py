@@ -39,14 +39,13 @@ class Losses:
         device: torch.device,
     ) -> None:
         self.spec, self.device = spec, device
-        sigma = objective.fixed_sigma
-        self.fixed_log_variance = None if sigma is None else 2.0 * torch.tensor(sigma).double().log().item()
+        self.fixed_log_variance = objective.fixed_log_variance
         lambdas = objective.lambdas(spec)
         through_trunk = objective.mi_gradient == "trunk"
         self._d_weights = ops.LossWeights(d_real=1.0, d_fake=1.0, codes=lambdas if through_trunk else ())
         self._g_weights = ops.LossWeights(g=1.0, codes=lambdas)
         self.term_state = {term.name: term.state(spec, dtype, device) for term in terms}
-        names = loss_names(spec, learned_variance=sigma is None)
+        names = loss_names(spec, learned_variance=self.fixed_log_variance is None)
         self.metrics = MetricSums(
             {
                 "discriminator": names[:2],

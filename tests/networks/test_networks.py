@@ -153,6 +153,17 @@ def test_a_weight_frozen_after_the_forward_pass_gets_no_gradient(monkeypatch: py
         assert x.grad is not None and layer.weight.grad is None
 
 
+@pytest.mark.parametrize("other", [2**32 + 5, 2**62 + 5, 5 - 2**32, -(2**63)])
+def test_all_bits_of_a_seed_count(other: int) -> None:
+    """PyTorch's generator uses 32 of them."""
+    spec = LatentSpec.parse("noise=3,cat=2")
+    one, two, again = (
+        InfoGAN(spec, 16, 1, seed=seed).state_dict()["trunk.fc.weight"] for seed in (5, other, other)
+    )
+    assert not torch.equal(one, two) and torch.equal(two, again)
+    assert abs(two.std().item() - 0.02) < 0.004
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     first = InfoGAN(SPEC, 16, 1, seed=4).state_dict()

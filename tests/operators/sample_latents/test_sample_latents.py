@@ -180,6 +180,19 @@ def test_categories_and_coins_have_their_priors(large: tuple[LatentSpec, ops.Lat
     assert stats.binomtest(int(coins.sum()), N, 0.5).pvalue > P
 
 
+@pytest.mark.parametrize("prior", ["0.5/0.5/0", "0/1/0/0", "0/0.3/0/0.7/0", "0.1/0.9"])
+def test_a_category_of_probability_0_is_never_drawn(prior: str) -> None:
+    """Not even by the largest words, which are rounded to 1."""
+    largest = reference.unit(np.array([2**32 - 1], np.uint64))[0]
+    assert largest == 1
+    probabilities = [float(p) for p in prior.split("/")]
+    cdf = LatentSpec.parse(f"cat={prior}").operator_arguments[2]
+    assert cdf is not None
+    steps = np.linspace(2.0**-25, largest, 10_001)
+    drawn = {int((u >= np.array(cdf[:-1], np.float32)).sum()) for u in steps}
+    assert drawn == {i for i, p in enumerate(probabilities) if p > 0}
+
+
 def test_the_one_hot_is_the_category(large: tuple[LatentSpec, ops.Latents]) -> None:
     spec, drawn = large
     column = spec.noise_dim
