@@ -35,7 +35,7 @@ def command(name: str) -> Callable[[Main], Main]:
     """Make a function from arguments to an exit status the ``main`` of a command.
 
     This is the one place that handles errors which the user can correct: it prints one line on stderr and
-    returns 2. A compiled library that is missing or stale is such an error.
+    returns 2. A compiled library that is missing or stale is such an error, and so is one of the system.
     """
 
     def decorate(run: Main) -> Main:
@@ -45,6 +45,10 @@ def command(name: str) -> Callable[[Main], Main]:
                 return run(argv)
             except UserError as error:
                 print(f"infogan_fast.{name}: {error}", file=sys.stderr)
+                return 2
+            except OSError as error:  # such as a name that is too long, wherever it is first looked at
+                what = "" if error.filename is None else f"{error.filename!r}: "
+                print(f"infogan_fast.{name}: {what}{error.strerror or error}", file=sys.stderr)
                 return 2
 
         return main

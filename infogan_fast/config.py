@@ -10,7 +10,6 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from infogan_fast.constants import DEVICES, MIN_SIZE
@@ -23,6 +22,7 @@ from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import Option, markdown, option, options_of
 from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
+from infogan_fast.runtime.files import expanded
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
 MATMUL_PRECISIONS = ("highest", "high")
@@ -364,7 +364,7 @@ class Config:
     def data_name(self) -> str:
         """The data's name, or the last part of a path; folders are named after it."""
         known = self.data in SOURCES or self.data == IN_MEMORY
-        return self.data if known else Path(self.data).expanduser().resolve().name
+        return self.data if known else expanded(self.data).resolve().name
 
     @property
     def objective(self) -> Objective:

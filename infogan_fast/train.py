@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
+import warnings
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -66,6 +67,8 @@ def train(
     from infogan_fast.training import session
 
     outcome = session.train(request, images, progress=progress)
+    for problem in outcome.problems:
+        warnings.warn(problem, stacklevel=2)
     return load_run(outcome.folder, device=given.get("device") or "auto", images=images)
 
 

@@ -35,6 +35,7 @@ from infogan_fast.networks.statistics import calibrated, with_statistics
 from infogan_fast.pictures import traversal
 from infogan_fast.pictures.samples import draw_inputs, render, with_codes
 from infogan_fast.runtime.device import choose_device
+from infogan_fast.runtime.files import expanded
 from infogan_fast.training import checkpoint, run_folder
 
 STATISTICS_IMAGES = 8192
@@ -175,7 +176,7 @@ class Run:
             data_dir = Path(self.config.data_dir)
         images = load_images(
             data,
-            data_dir=None if data_dir is None else data_dir.expanduser(),
+            data_dir=None if data_dir is None else expanded(data_dir),
             split=split,
             image_size=self.image_size,
             channels=self.channels,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from infogan_fast.data.image_set import MAX_INFLATION, Files, ImageSet, Selection, fitted, require_memory
 from infogan_fast.errors import MissingSplitError, UserError
+from infogan_fast.runtime.files import expanded
 
 CACHE_VARIABLE = "INFOGAN_FAST_CACHE"
 
@@ -95,7 +96,7 @@ def cache_folder() -> Path:
     """Where downloads are kept: $INFOGAN_FAST_CACHE, else the platform's own cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     import pooch  # not at the top: a run on images that are at hand needs none of it
 
     return Path(pooch.os_cache("infogan_fast"))
@@ -216,7 +217,7 @@ def read_pair(folder: Path, split: str) -> IdxPair:
 def load(name: str, selection: Selection) -> ImageSet:
     """A published data set, from data_dir or the cache folder; downloaded there if it is absent."""
     data, split, data_dir = PUBLISHED[name], selection.split, selection.data_dir
-    home = (data_dir or cache_folder()).expanduser()
+    home = expanded(data_dir or cache_folder())
     searched = [home / sub for sub in (name, *data.subfolders)] + ([home] if data_dir else [])
     for folder in searched:
         found = find_idx(folder)

@@ -11,6 +11,7 @@ from infogan_fast.data import arrays, folder, idx
 from infogan_fast.data.image_set import ImageSet, Selection, Split, fitted
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import expanded
 
 
 def load_images(
@@ -61,7 +62,7 @@ def load_images(
 
 
 def _from_path(name: str, selection: Selection) -> ImageSet:
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         is_idx = is_folder and any(kind == "images" for _, kind in idx.find_idx(path))

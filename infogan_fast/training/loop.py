@@ -94,7 +94,11 @@ class Loop:
             interrupted.append(number)
             signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
 
-        with stop_signals(interrupt), _open_metrics(self.folder) as metrics:
+        with (
+            stop_signals(interrupt),
+            _open_metrics(self.folder) as metrics,
+            contextlib.ExitStack() as stack,
+        ):
             bar = tqdm(
                 total=config.steps,
                 initial=first,
@@ -103,6 +107,7 @@ class Loop:
                 dynamic_ncols=True,
                 smoothing=0.1,
             )
+            stack.callback(self._close, bar)
             while self.done < config.steps and not interrupted:
                 self._update()
                 last = self.done == config.steps
@@ -119,8 +124,6 @@ class Loop:
                 if self.done % config.sample_every == 0 or last:
                     with self._going_on("a picture"):
                         self._sample()
-            with self._going_on("progress"):
-                bar.close()
             if self.profiled is not None:
                 with self._going_on("profile.json"):
                     self.profiled.close()
@@ -141,6 +144,10 @@ class Loop:
         if self.progress:
             with self._going_on("progress"):
                 print(text, flush=True)
+
+    def _close(self, bar: tqdm[Any]) -> None:
+        with self._going_on("progress"):
+            bar.close()
 
     @contextlib.contextmanager
     def _going_on(self, what: str) -> Iterator[None]:

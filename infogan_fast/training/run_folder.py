@@ -6,6 +6,7 @@ RUN/samples/         a grid every --sample-every updates, always of the same lat
 RUN/checkpoints/     the last --keep-checkpoints
 RUN/traversal.png    at the end, what each code does
 RUN/profile.json     of --profile on a CPU, in Chrome's trace format
+RUN/.lock            while a training holds the folder
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: there is none, or it is damaged or of another format.
     """
     path = folder / "config.json"
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give the folder of a run")
     try:
         config = json.loads(path.read_text())
         if config["format"] == CONFIG_FORMAT:

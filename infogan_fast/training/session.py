@@ -19,6 +19,7 @@ from infogan_fast.networks.linear import faster_linear, onednn_missing, set_line
 from infogan_fast.networks.registry import network_type
 from infogan_fast.request import Request
 from infogan_fast.runtime.device import amp_dtype, check_matmul_precision, choose_device, describe
+from infogan_fast.runtime.files import expanded
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
 from infogan_fast.training import checkpoint, run_folder
@@ -136,7 +137,7 @@ def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
         )
     return load_images(
         config.data if images is None else images,
-        data_dir=None if config.data_dir is None else Path(config.data_dir).expanduser(),
+        data_dir=None if config.data_dir is None else expanded(config.data_dir),
         image_size=config.image_size,
         channels=config.channels,
         crop=config.crop,

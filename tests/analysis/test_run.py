@@ -156,8 +156,9 @@ def no_checkpoint(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints")
 
 
-def damaged_checkpoint(folder: Path) -> None:
-    checkpoint.listed(folder / "checkpoints")[-1].write_bytes(b"PK")
+def damaged_checkpoints(folder: Path) -> None:
+    for path in checkpoint.listed(folder / "checkpoints"):
+        path.write_bytes(b"PK")
 
 
 def other_networks(folder: Path) -> None:
@@ -182,9 +183,9 @@ def other_run(folder: Path) -> None:
         (damaged_config, "config.json: cannot be read"),
         (old_config, "config.json: format 0, expected 3"),
         (other_version, "another version of infogan_fast: warp"),
-        (incomplete_config, "does not belong to the run in"),
+        (incomplete_config, "config.json: cannot be read (KeyError: 'image_size')"),
         (no_checkpoint, "there is no checkpoint in"),
-        (damaged_checkpoint, "step-00000004.pt: not a readable checkpoint"),
+        (damaged_checkpoints, "step-00000004.pt: not a readable checkpoint"),
         (other_networks, "step-00000004.pt: does not belong to the run in"),
         (other_run, "step-00000004.pt: does not belong to the run in"),
     ],

@@ -222,6 +222,36 @@ def test_a_checkpoint_of_other_settings_is_refused(
     assert f"does not belong to this run ({key} differ)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out", "a" * 300], "File name too long"),
+        (["--out", "a/" * 3000], "File name too long"),
+        (["--data", "~nobody-of-that-name/pictures"], "there is no such user; write the folder out"),
+        (["--data", "mnist", "--data-dir", "~nobody-of-that-name"], "there is no such user"),
+        (["--out", "/proc/nothing/run"], "/proc/nothing/run: cannot be written"),
+    ],
+)
+def test_paths_that_cannot_be(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train_main([*SMALL, "--device", "cpu", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = sorted((finished / "checkpoints").iterdir())[0]
+    assert train_main(["--resume", str(file)]) == 2
+    assert f"{file} is a file; give the folder of a run" in capsys.readouterr().err
+
+
 def damage_config(out: Path) -> None:
     (out / "config.json").write_text("{")
 
