@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import infogan_fast
 from infogan_fast.constants import DEVICES
-from infogan_fast.errors import UserError
+from infogan_fast.errors import RunWarning, UserError
 
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
@@ -42,9 +44,10 @@ def command(name: str) -> Callable[[Main], Main]:
         @functools.wraps(run)
         def main(argv: Sequence[str] | None = None) -> int:
             try:
-                return run(argv)
+                with _warnings_in_a_line(name):
+                    return run(argv)
             except UserError as error:
-                print(f"infogan_fast.{name}: {error}", file=sys.stderr)
+                print(f"infogan_fast.{name}: {_one_line(str(error))}", file=sys.stderr)
                 return 2
             except OSError as error:  # such as a name that is too long, wherever it is first looked at
                 what = "" if error.filename is None else f"{error.filename!r}: "
@@ -54,6 +57,27 @@ def command(name: str) -> Callable[[Main], Main]:
         return main
 
     return decorate
+
+
+def _one_line(text: str) -> str:
+    """The text with what is no printable character, such as a newline in a file's name, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line(name: str) -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RunWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, RunWarning):
+                print(f"infogan_fast.{name}: {_one_line(str(message))}", file=sys.stderr)
+            else:
+                usual(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,3 +11,7 @@ class MissingSplitError(UserError):
 
 class NativeError(UserError, ImportError):
     """A compiled library is missing, broken or stale: the text names the command that builds it."""
+
+
+class RunWarning(UserWarning):
+    """What a command went on without, or took instead."""

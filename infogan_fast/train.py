@@ -19,6 +19,7 @@ from infogan_fast.cli import command
 from infogan_fast.config import OPTIONS
 from infogan_fast.constants import INTERRUPTED
 from infogan_fast.data.registry import IN_MEMORY
+from infogan_fast.errors import RunWarning
 from infogan_fast.request import Request, parse
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def train(
 
     outcome = session.train(request, images, progress=progress)
     for problem in outcome.problems:
-        warnings.warn(problem, stacklevel=2)
+        warnings.warn(problem, RunWarning, stacklevel=2)
     return load_run(outcome.folder, device=given.get("device") or "auto", images=images)
 
 

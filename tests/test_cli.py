@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from collections.abc import Sequence
 
 import pytest
 
 from infogan_fast import cli
-from infogan_fast.errors import UserError
+from infogan_fast.errors import RunWarning, UserError
 
 
 def test_command_line_dispatches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +27,32 @@ def test_a_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str
 
     assert main(["--x"]) == 2
     assert capsys.readouterr().err == "infogan_fast.info: no such thing: ['--x']\n"
+
+
+def test_warnings_about_a_run_take_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @cli.command("probe")
+    def probe(argv: Sequence[str] | None = None) -> int:
+        for _ in range(2):
+            warnings.warn("the one before is used", RunWarning, stacklevel=1)
+        return 0
+
+    assert probe([]) == 0
+    assert capsys.readouterr().err == 2 * "infogan_fast.probe: the one before is used\n"
+
+
+def test_an_error_of_the_system_takes_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @cli.command("probe")
+    def probe(argv: Sequence[str] | None = None) -> int:
+        raise OSError(errno.ENAMETOOLONG, "File name too long", "a\nb")
+
+    assert probe([]) == 2
+    assert capsys.readouterr().err == "infogan_fast.probe: 'a\\nb': File name too long\n"
+
+
+def test_a_name_with_a_newline_stays_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @cli.command("probe")
+    def probe(argv: Sequence[str] | None = None) -> int:
+        raise UserError("a\nb\x1b[31m: cannot be read")
+
+    assert probe([]) == 2
+    assert capsys.readouterr().err == "infogan_fast.probe: a\\nb\\x1b[31m: cannot be read\n"

@@ -26,7 +26,7 @@ from infogan_fast.config import Config, differing, load_config
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.data import ImageSet, Split, load_images
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
-from infogan_fast.errors import MissingSplitError, UserError
+from infogan_fast.errors import MissingSplitError, RunWarning, UserError
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
@@ -330,7 +330,7 @@ def load_run(
     if checkpoint_file is None:
         path, state, damaged = checkpoint.load_last(folder / "checkpoints")
         for error in damaged:
-            warnings.warn(f"{error}; this is of {path.name}, the one before", stacklevel=2)
+            warnings.warn(f"{error}; this is of {path.name}, the one before", RunWarning, stacklevel=2)
     else:
         path = Path(checkpoint_file)
         if not path.is_file():
