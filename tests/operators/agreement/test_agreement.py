@@ -436,7 +436,7 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        (2, [1], "categorical_sizes must be at least 2, got 1"),
+        (2, [1], r"categorical_sizes must lie in \[2, 2\^24\), got 1"),
         (3, [0, 3], r"continuous_kinds must be 0 \(uniform\), .* got 3"),
         (
             12,
