@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: For each name of ``--network`` the module in this package and its class. A class takes the arguments of
 #: :class:`infogan_fast.networks.infogan.InfoGAN`, has its four networks as attributes of the same names, with
-#: the same inputs and outputs, and ``compile_parts``. The first one is the default.
+#: the same inputs and outputs. The first one is the default.
 NETWORKS = {"infogan": ("infogan", "InfoGAN")}
 
 
