@@ -110,11 +110,15 @@ def test_interruption_saves_and_continues(
     number: signal.Signals,
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
+    outer = signal.getsignal(number)
+    if outer is signal.SIG_IGN:  # these tests under nohup
+        signal.signal(number, signal.SIG_DFL)
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         signalling(patch, 3, number)
         assert run(parts, "--steps", "6", "--log-every", "2") == 130
     assert signal.getsignal(number) is handler
+    signal.signal(number, outer)
     assert f"stopped after update 3, saved; continue with --resume {parts}" in capsys.readouterr().out
     assert [row["step"] for row in rows(parts)] == [2]
     assert not (parts / "traversal.png").exists()
