@@ -28,6 +28,7 @@ from infogan_fast.analysis.seed_summary import MIN_RUNS, figures, progress_line,
 from infogan_fast.analysis.udr import udr
 from infogan_fast.config import RESUMABLE
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import write_whole
 from infogan_fast.runtime.processes import ProcessPool
 from infogan_fast.training import checkpoint
 from infogan_fast.training.run_folder import read_config
@@ -173,9 +174,8 @@ class SeedStudy:
             "summary": summary(finished),
             "selected": max(ranked, key=lambda row: row["agreement"])["seed"] if ranked else None,
         }
-        part = self.folder / "seeds.json.part"
-        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-        part.replace(self.folder / "seeds.json")
+        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+        write_whole(self.folder / "seeds.json", lambda file: file.write(text.encode()))
         return result
 
 

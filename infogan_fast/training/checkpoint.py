@@ -105,6 +105,7 @@ def load(path: Path) -> dict[str, Any]:
         DamagedError: the file is not what was written, or no checkpoint at all.
         UserError: it is missing, cannot be read, or is of another format.
     """
+    has_digest = False
     try:
         damage, has_digest = _damage(path)
         if damage is None:
@@ -114,6 +115,8 @@ def load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # torch.load raises whatever a file leads it to
+        if has_digest or isinstance(error, MemoryError):  # the file is as it was written: it is not to blame
+            raise UserError(f"{path}: cannot be read ({type(error).__name__})") from None
         damage = type(error).__name__
     if damage is not None:
         raise DamagedError(path, f"not a readable checkpoint ({damage})")

@@ -101,6 +101,20 @@ def test_a_checkpoint_without_its_digest_is_damaged_unless_it_is_older(tmp_path:
         checkpoint.load(path)
 
 
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that is whole is not to be set aside."""
+    path = checkpoint.checkpoint_path(tmp_path, 1)
+    checkpoint.save(path, {"value": 1})
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        checkpoint.load_last(tmp_path)
+    assert not isinstance(caught.value, checkpoint.DamagedError)
+
+
 def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
     """It may hold more than fits into memory."""
     path = checkpoint.checkpoint_path(tmp_path, 1)
