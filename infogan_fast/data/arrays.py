@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from infogan_fast.data.folder import as_eight_bits, is_grey
-from infogan_fast.data.image_set import MAX_INFLATION, Files, require_memory
+from infogan_fast.data.image_set import Files, require_memory
 from infogan_fast.errors import MissingSplitError, UserError
 
 _FLOAT_CHUNK = 1024
@@ -106,8 +106,6 @@ def _read_member(
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or not 0 <= size <= member.file_size:
             raise ValueError(f"array {key} of shape {shape} does not fit its {member.file_size:,} bytes")
-        if member.file_size > MAX_INFLATION * (member.compress_size + 1):
-            raise ValueError(f"array {key} cannot be packed into {member.compress_size:,} bytes")
         require_memory(size, f"{path}: holds array {key} of shape {shape}")
         content = file.read(size)
     if len(content) != size:

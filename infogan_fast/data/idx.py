@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from infogan_fast.data.image_set import MAX_INFLATION, Files, ImageSet, Selection, fitted, require_memory
+from infogan_fast.data.image_set import Files, ImageSet, Selection, fitted, require_memory
 from infogan_fast.errors import MissingSplitError, UserError
 from infogan_fast.runtime.files import expanded
 
@@ -138,12 +138,6 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
             for n in shape:  # plain integers: a damaged header may multiply past 64 bits
                 expected *= n
             require_memory(expected, f"{path}: its header announces {' x '.join(map(str, shape))} bytes")
-            held = path.stat().st_size
-            if expected > held * MAX_INFLATION:
-                raise UserError(
-                    f"{path}: its header announces {expected:,} bytes of data, which {held:,} bytes cannot "
-                    "hold; get this file again"
-                )
             data = bytearray()
             # In pieces: one read of the announced length would allocate it before the file has shown it.
             while len(data) <= expected and (piece := file.read(min(_CHUNK, expected + 1 - len(data)))):

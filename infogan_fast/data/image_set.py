@@ -18,8 +18,6 @@ from infogan_fast.errors import UserError
 
 Split = Literal["train", "test"]
 _RESIZE_CHUNK = 1024
-#: By how much deflate can pack at most: 258 bytes in two bits, with room for a header.
-MAX_INFLATION = 1040
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,25 @@ def test_no_changed_bit_is_believed(tmp_path: Path) -> None:
         else:  # padding, and what nobody reads
             assert torch.equal(state["weights"], weights) and state["settings"] == settings
     assert refused > len(damaged) / 3
+
+
+def test_a_record_that_was_exchanged_with_its_crc_is_not_believed(tmp_path: Path) -> None:
+    """The digest of the directory covers the CRCs."""
+    path = checkpoint.checkpoint_path(tmp_path, 1)
+    checkpoint.save(path, {"weights": torch.full((40,), 1.5)})
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda each: each.file_size * each.filename.endswith("data/0"))
+        record = archive.read(entry)
+    other = torch.full((40,), 2.5).numpy().tobytes()
+    content = path.read_bytes()
+    assert content.count(record) == 1 and len(record) == len(other)
+    content = content.replace(record, other)
+    before, after = (zlib.crc32(each).to_bytes(4, "little") for each in (record, other))
+    path.write_bytes(content.replace(before, after))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    with pytest.raises(checkpoint.DamagedError, match="its directory is damaged"):
+        checkpoint.load(path)
 
 
 def test_a_checkpoint_without_its_digest_is_damaged_unless_it_is_older(tmp_path: Path) -> None:

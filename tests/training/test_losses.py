@@ -73,11 +73,15 @@ def test_a_term_can_compute_its_own_gradient(
     assert all(torch.equal(one, other) for one, other in zip(mixed[3], fused[3], strict=True))
 
 
-@pytest.mark.parametrize(("sigma", "log_variance"), [(math.exp(5), 10.0), (math.exp(-5), -10.0), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("sigma", "log_variance"),
+    [(math.exp(5), 10.0), (math.exp(-5), -10.0), (1.0, 0.0), (math.exp(5) * (1 + 1e-12), 10.0)],
+)
 def test_the_ends_of_the_range_of_sigma_are_taken(sigma: float, log_variance: float) -> None:
     objective = Objective(fixed_sigma=sigma)
     losses = Losses(SPEC, objective, (), torch.float32, torch.device("cpu"))
     assert losses.fixed_log_variance == objective.fixed_log_variance == pytest.approx(log_variance)
+    assert abs(log_variance) <= 10 and abs(objective.fixed_log_variance or 0.0) <= 10
     latents = ops.sample_latents(ops.rng_state(0), 4, SPEC)
     loss = losses.generator(torch.zeros(4, 1), torch.zeros(4, SPEC.q_dim(False)), latents, None)
     assert loss.total.isfinite()
