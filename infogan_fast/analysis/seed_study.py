@@ -31,7 +31,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.runtime.files import write_whole
 from infogan_fast.runtime.processes import ProcessPool
 from infogan_fast.training import checkpoint
-from infogan_fast.training.run_folder import read_config
+from infogan_fast.training.run_folder import read_config, read_metrics
 
 _FORMAT = 1
 _MIN_INFORMATION = 0.01
@@ -133,7 +133,7 @@ class SeedStudy:
                     if pool.run("evaluate", flags, slot, log):
                         return {"seed": seed, "failed": _last_line(log)}
                     part.replace(evaluation)
-                return finished_row(seed, run, json.loads(evaluation.read_text()))
+                return finished_row(seed, run, evaluation)
         except UserError as error:  # such as a damaged checkpoint, which does not affect the other seeds
             return {"seed": seed, "failed": str(error)}
 
@@ -179,19 +179,30 @@ class SeedStudy:
         return result
 
 
-def finished_row(seed: int, run: Path, evaluation: dict[str, Any]) -> Row:
+def finished_row(seed: int, run: Path, evaluation: Path) -> Row:
     """The row of a finished seed: its ``figures``, see :func:`figures`, the last alarms, the seconds of
     training, and the machine.
+
+    Raises:
+        UserError: the file of its evaluation, or the run's metrics, are damaged.
     """
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    last = ([{}, *read_metrics(run)])[-1]
+    try:
+        found = json.loads(evaluation.read_text())
+        measured = {"updates": found["updates"], "figures": figures(found)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{evaluation}: cannot be read ({type(error).__name__}); delete it to evaluate again"
+        ) from None
+    if not {"seconds", "alarms"} <= last.keys():
+        raise UserError(f"{run / 'metrics.jsonl'}: its last row is damaged; delete {run} to train again")
     return {
         "seed": seed,
         "run": run.name,
-        "updates": evaluation["updates"],
         "seconds": last["seconds"],
         "alarms": last["alarms"],
         "machine": read_config(run)["machine"],
-        "figures": figures(evaluation),
+        **measured,
     }
 
 

@@ -75,15 +75,17 @@ def sample_grid(generator: nn.Module, spec: LatentSpec) -> Image.Image:
     return grids.image_grid(images, 10, scale=grids.scale_for(images.shape[-1]))
 
 
-def diversity(generator: nn.Module, spec: LatentSpec, images: Tensor, count: int = 256) -> float:
+def diversity(generator: nn.Module, spec: LatentSpec, images: Tensor, count: int = 256) -> float | None:
     """Variance of generated images over that of real ones, each summed over the pixels: near 1 for a good
-    generator, 0 for one that always makes the same image.
+    generator, 0 for one that always makes the same image. None if these real images are all alike.
 
     Args:
         generator: in evaluation mode, see :func:`infogan_fast.networks.statistics.calibrated`.
-        images: real ones, uint8 [N, S, S, C], N at least 2; ``count`` of them are used.
+        images: real ones, uint8 [N, S, S, C]; ``count`` of them are used.
     """
+    if len(images) < 2:
+        return None
     chosen = torch.linspace(0, len(images) - 1, min(count, len(images)), device=images.device).long()
     batches = make_images(generator, draw_inputs(generator, spec, count)), images[chosen]
     made, real = (float(batch.float().var(0).sum()) for batch in batches)
-    return made / max(real, 1e-6)
+    return made / real if real > 0 else None

@@ -33,7 +33,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: writes to the file, which is open for reading and writing.
 
     Raises:
-        OSError: the file cannot be written; and whatever ``write`` raises.
+        OSError: the file, which it names, cannot be written; and whatever ``write`` raises.
     """
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
@@ -44,8 +44,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
     # The name, too, survives a power failure, where the file system lets a folder be flushed.
     with contextlib.suppress(OSError):

@@ -5,8 +5,9 @@ A resumed run reads its rows again, so it raises the same alarms as an uninterru
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ COLLAPSED_VARIANCE = -9.0
 """Mean log-variance of a code that counts as collapsed; Q's are clamped at -10, a sigma of 0.0067."""
 WON_D, WON_G = 0.1, 8.0
 """Losses past which the discriminator has won: its own (1.39 if it guesses) and the generator's."""
+EXPLODED = 1000.0
+"""Losses in nats, and squared errors of codes, that no training comes back from."""
 COLLAPSED_DIVERSITY = 0.25
 """Diversity of generated images relative to real ones;
 see :func:`infogan_fast.pictures.samples.diversity`."""
@@ -53,7 +56,7 @@ ALARMS = {
         "a smaller --lr-g, a larger --batch-size, more noise in --latents, or another --seed",
     ),
     "diverged": Alarm(
-        "a loss or a weight is no longer a number, and training has stopped",
+        "a loss is beyond all bounds, or it or a weight is no longer a number, and training has stopped",
         "lower learning rates (--lr-g, --lr-d), no --amp, --fixed-sigma 1, or another --seed",
     ),
 }
@@ -89,6 +92,12 @@ class AlarmMonitor:
         self.raised.update(active)
         return active, new
 
+    def replay(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Judge the rows of an earlier session, without those that are of another version or damaged."""
+        for row in rows:
+            with contextlib.suppress(KeyError, TypeError):
+                self(row)
+
     def _found(self, row: dict[str, Any]) -> Iterator[str]:
         for code in self.spec.codes:
             if code.is_ordered:
@@ -108,6 +117,20 @@ class AlarmMonitor:
             collapsed = row["diversity"] < COLLAPSED_DIVERSITY
         if collapsed:
             yield "g-collapsed"
+
+
+def exploded(means: dict[str, float]) -> dict[str, float]:
+    """Of the means of a row, by name, those that say that training has diverged.
+
+    With a small sigma the likelihood of a uniform or normal code may be large, so its error is judged.
+    """
+    judged = {"d_real", "d_fake", "g"} | {name for name in means if name.startswith("mse_")}
+    judged |= {name for name in means if name.startswith("nll_") and f"mse_{name[4:]}" not in means}
+    return {
+        name: value
+        for name, value in means.items()
+        if not math.isfinite(value) or (name in judged and value > EXPLODED)
+    }
 
 
 def explained(name: str) -> str:

@@ -44,7 +44,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class DivergedError(UserError):
-    """A loss or a weight is no longer finite."""
+    """A loss is too large to come back from, or a loss or a weight is no longer finite."""
 
 
 class Loop:
@@ -80,9 +80,7 @@ class Loop:
         self._torn = False
         #: What could not be written, with the first reason.
         self.problems: dict[str, str] = {}
-        for row in read_metrics(folder):
-            with contextlib.suppress(KeyError, TypeError):  # a row that is not of this version, or damaged
-                self._monitor(row)
+        self._monitor.replay(read_metrics(folder))
 
     def run(self) -> bool:
         """Train to the end or to an interruption; returns whether the run is complete."""
@@ -190,11 +188,11 @@ class Loop:
 
     def _measure(self, metrics: BinaryIO, last: bool) -> dict[str, Any]:
         means, every = self.step.take_metrics(), self.config.sample_every
-        if bad := [name for name, value in means.items() if not math.isfinite(value)]:
-            raise self._diverged(bad)
+        self._check(means)
         row = self._row_head() | means | code_bounds(self.step.spec, means)
         if last or self.done // every > self._monitor.step // every:
-            row["diversity"] = samples.diversity(self._generator(), self.step.spec, self.step.images)
+            diversity = samples.diversity(self._generator(), self.step.spec, self.step.images)
+            row |= {} if diversity is None else {"diversity": diversity}
         row["alarms"], new = self._monitor(row)
         with self._going_on("metrics.jsonl"):
             self._write_row(metrics, row)
@@ -215,20 +213,31 @@ class Loop:
     def _row_head(self) -> dict[str, Any]:
         return {"step": self.done, "seconds": round(time.monotonic() - self._started, 3)}
 
-    def _diverged(self, names: list[str]) -> DivergedError:
+    def _check(self, means: dict[str, float]) -> None:
+        """Raise a DivergedError if a mean says that training has diverged; it names the tensors, too."""
+        if found := alarms.exploded(means):
+            found |= dict.fromkeys(self.step.state.not_finite(), math.nan)
+            raise self._diverged(found)
+
+    def _diverged(self, found: dict[str, float]) -> DivergedError:
         with self._going_on("metrics.jsonl"), _open_metrics(self.folder) as metrics:
             self._write_row(metrics, self._row_head() | {"alarms": ["diverged"]})
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        named = []
+        for name, value in found.items():
+            what = f"{value:.1e}" if math.isfinite(value) else "not finite"
+            named.append(f"{name} is {what} ({self.step.phase_of(name)})")
+        more = f" and {len(named) - 4} more" if len(named) > 4 else ""
         return DivergedError(
-            f"training diverged by update {self.done}: {', '.join(names[:3])}{more} not finite; {last}; try "
+            f"training diverged by update {self.done}: {', '.join(named[:4])}{more}; {last}; try "
             f"{alarms.ALARMS['diverged'].remedy}"
         )
 
     def _save(self) -> None:
+        self._check(self.step.metrics())
         if bad := self.step.state.not_finite():
-            raise self._diverged(bad)
+            raise self._diverged(dict.fromkeys(bad, math.nan))
         folder = self.folder / "checkpoints"
         checkpoint.save(
             checkpoint.checkpoint_path(folder, self.done),

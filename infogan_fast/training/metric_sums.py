@@ -34,8 +34,12 @@ class MetricSums:
         """Count the values of a group, one dimension, any floating dtype."""
         self.sums[self._slices[group]] += values
 
+    def means(self, updates: int) -> dict[str, float]:
+        """Means by name over so many updates. Waits for the device."""
+        return dict(zip(self.names, (self.sums / max(updates, 1)).tolist(), strict=True))
+
     def take_means(self, updates: int) -> dict[str, float]:
-        """Means by name over so many updates; the sums start again at 0. Waits for the device."""
-        means = (self.sums / max(updates, 1)).tolist()
+        """As :meth:`means`; the sums start again at 0."""
+        means = self.means(updates)
         self.sums.zero_()
-        return dict(zip(self.names, means, strict=True))
+        return means

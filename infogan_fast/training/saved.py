@@ -16,6 +16,14 @@ def in_words(value: Any) -> str:
     return text if 0 < len(text) <= 40 else f"of type {type(value).__name__}"
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has no infinity and no NaN; waits for the device."""
+    if tensor.numel() == 0 or not tensor.is_floating_point():
+        return True
+    # The ends of the range tell: one pass without a tensor of truth values.
+    return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
+
+
 def check_like(name: str, value: Any, own: Tensor) -> None:
     """Check that a tensor can be copied into another one without changing its meaning.
 
@@ -25,5 +33,5 @@ def check_like(name: str, value: Any, own: Tensor) -> None:
     fits = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
     if not fits or value.shape != own.shape or value.dtype != own.dtype:
         raise ValueError(f"{name} is {in_words(value)}; expected {in_words(own)}")
-    if value.is_floating_point() and not bool(value.isfinite().all()):
+    if not is_finite(value):
         raise ValueError(f"{name} is not finite")

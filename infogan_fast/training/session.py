@@ -97,6 +97,7 @@ def _train(
 ) -> Outcome:
     machine = _set_up(config)
     data = _load(config, images, folder if saved is not None else None)
+    _check_varied(data)
     described = _described(data)
     if saved is not None:
         _check_same_data(folder, saved["data"], described, in_memory=config.data == IN_MEMORY)
@@ -144,6 +145,14 @@ def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
         seed=config.seed,
         count=config.images,
     )
+
+
+def _check_varied(data: ImageSet) -> None:
+    """Refuse images that are all alike."""
+    images = data.images
+    if not any(bool((part != images[0]).any()) for part in images.split(1024)):
+        alike = "is a single image" if len(images) == 1 else "its images are all alike"
+        raise UserError(f"{data.source}: {alike}, so there is nothing to learn; give different ones")
 
 
 def _described(data: ImageSet) -> dict[str, Any]:
@@ -213,6 +222,24 @@ def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, fl
     if not checkpoint.listed(checkpoints):
         raise UserError(f"--resume {folder}: there is no checkpoint in {checkpoints}; start a new run")
     path, state, damaged = checkpoint.load_last(checkpoints)
+    done, seconds = restore(step, path, state, config)
+    lines = [f"damaged   {error}; kept as {checkpoint.set_aside(error.path).name}" for error in damaged]
+    behind = f"{folder} has {done} updates behind it"
+    if done > config.steps:
+        raise UserError(f"{behind}; --steps is {config.steps}, expected at least that")
+    if done % config.steps_per_replay:
+        raise UserError(
+            f"{behind}; --steps-per-replay is {config.steps_per_replay}, expected a divisor of that"
+        )
+    return done, seconds, lines
+
+
+def restore(step: TrainingStep, path: Path, state: dict[str, Any], config: Config) -> tuple[int, float]:
+    """Bring a step to the state in a checkpoint; returns its number of updates and seconds of training.
+
+    Raises:
+        UserError: the checkpoint, read from ``path``, is not of this run; nothing has changed.
+    """
     try:
         if clashes := differing(config, state["settings"]):
             raise ValueError(f"{', '.join(clashes)} differ")
@@ -227,15 +254,7 @@ def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, fl
         raise UserError(
             f"{path}: does not belong to this run ({reason}); delete it to continue from the one before"
         ) from None
-    lines = [f"damaged   {error}; kept as {checkpoint.set_aside(error.path).name}" for error in damaged]
-    behind = f"{folder} has {done} updates behind it"
-    if done > config.steps:
-        raise UserError(f"{behind}; --steps is {config.steps}, expected at least that")
-    if done % config.steps_per_replay:
-        raise UserError(
-            f"{behind}; --steps-per-replay is {config.steps_per_replay}, expected a divisor of that"
-        )
-    return done, seconds, lines
+    return done, seconds
 
 
 def _profiled(config: Config, device: torch.device, folder: Path, done: int) -> ProfiledUpdates | None:

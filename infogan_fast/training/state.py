@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast.training.player import Player
-from infogan_fast.training.saved import check_like, in_words
+from infogan_fast.training.saved import check_like, in_words, is_finite
 
 
 @dataclass
@@ -65,11 +65,7 @@ class State:
 
     def not_finite(self) -> list[str]:
         """Names of the tensors that hold an infinity or a NaN; waits for the device."""
-        return [
-            name
-            for name, tensor in self.named_tensors()
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all())
-        ]
+        return [name for name, tensor in self.named_tensors() if not is_finite(tensor)]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation needs; tensors are not copied."""

@@ -288,11 +288,26 @@ class TrainingStep:
                     with phase(name):
                         run(batch)
 
+    def metrics(self) -> dict[str, float]:
+        """Means over the updates since the last :meth:`take_metrics`, by name; waits for the device."""
+        return self.losses.metrics.means(self.updates.value)
+
     def take_metrics(self) -> dict[str, float]:
-        """Means over the updates since the last call, by name; waits for the device."""
+        """As :meth:`metrics`; the next means begin after this update."""
         means = self.losses.metrics.take_means(self.updates.value)
         self.updates.value = 0
         return means
+
+    def phase_of(self, name: str) -> str:
+        """The phase that measures a metric, or that changes a tensor of the state, by its name."""
+        of_d = ("networks.trunk", "networks.d_head", "optimizer_d")
+        of_g = ("networks.generator", "networks.q_head", "optimizer_g", "ema")
+        if name.startswith(of_d + of_g):
+            return "discriminator update" if name.startswith(of_d) else "generator update"
+        if self.objective.schedule == "one-stage":
+            return "gradients of both"
+        measured_with_g = name.startswith(("g", "nll_", "mse_", "logvar_"))
+        return "generator gradients" if measured_with_g else "discriminator gradients"
 
     def _gather(self, batch: Batch) -> None:
         gathered = ops.gather_images(self.order, self.images, self.batch_size, dtype=self.dtype).batch

@@ -18,21 +18,36 @@ from infogan_fast.analysis.run import Run
 from infogan_fast.analysis.seed_study import SeedStudy
 from infogan_fast.runtime import processes
 from infogan_fast.runtime.processes import ProcessPool
-from infogan_fast.training import checkpoint
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("seed-5/checkpoints/step-00000002.pt", "damaged", "not a readable checkpoint"),
+        ("seed-5.json", "{", "cannot be read (JSONDecodeError); delete it to evaluate again"),
+        ("seed-5.json", '{"codes": 3}', "cannot be read (KeyError); delete it to evaluate again"),
+        ("seed-5/metrics.jsonl", '{"step": 2}\n', "its last row is damaged; delete"),
+        ("seed-5/metrics.jsonl", "\n", "its last row is damaged; delete"),
+    ],
+)
 def test_damage_of_one_seed_does_not_affect_the_others(
-    three_seeds: Path, seed_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_seeds: Path,
+    seed_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str,
+    message: str,
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(three_seeds, out)
-    path = checkpoint.listed(out / "seed-5" / "checkpoints")[-1]
-    path.write_bytes(b"damaged")
+    path = out / name
+    path.write_text(content)
     monkeypatch.setattr(ProcessPool, "run", lambda *_: pytest.fail("a subprocess was started"))
     flags = ["--n", "3", "--first-seed", "5", "--out", str(out)]
     assert seeds.main([*flags, *seed_flags, "--steps", "2"]) == 1
     first, *others = json.loads((out / "seeds.json").read_text())["seeds"]
-    assert first["failed"].startswith(f"{path}: not a readable checkpoint")
+    assert first["failed"].startswith(f"{path}: {message}")
     assert all("figures" in r for r in others)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,17 @@ def test_diversity_tells_a_generator_that_repeats_itself() -> None:
         generator.image.weight.zero_()
     assert samples.diversity(generator, spec, made) == 0.0
     assert samples.diversity(generator, spec, made[:2]) == 0.0
+    assert samples.diversity(generator, spec, made[:1]) is None
+    assert samples.diversity(generator, spec, made[:1].repeat(9, 1, 1, 1)) is None
+
+
+def test_losses_that_have_exploded() -> None:
+    fine = {"d_real": 900.0, "g": 7.0, "nll_c1": 30.0, "nll_c2": 5e4, "mse_c2": 0.3, "I_c1": 2.0, "D_c2": 1e6}
+    assert alarms.exploded(fine) == {}
+    for name in ("d_real", "g", "nll_c1", "mse_c2"):
+        assert alarms.exploded({**fine, name: 1001.0}) == {name: 1001.0}
+    for name in fine:
+        assert list(alarms.exploded({**fine, name: math.nan})) == [name]
 
 
 def test_training_prints_an_alarm_once_and_records_it(

@@ -279,12 +279,49 @@ def test_divergence_is_named(
     monkeypatch.setattr(TrainingStep, "__call__", call)
     assert run(tmp_path, "--steps", "9", "--log-every", "2", "--checkpoint-every", "2") == 2
     error = capsys.readouterr().err
-    assert f"training diverged by update 6: {metric} not finite" in error
+    phase = "discriminator gradients" if metric == "d_real" else "generator gradients"
+    assert f"training diverged by update 6: {metric} is not finite ({phase}); the last" in error
     assert rows(tmp_path)[-1]["alarms"] == ["diverged"]
     assert "step-00000004.pt" in error
     assert "--lr-g" in error
     assert len(error.splitlines()) == 1
     assert checkpoint.listed(tmp_path / "checkpoints")[-1].name == "step-00000004.pt"
+
+
+def test_losses_beyond_all_bounds_end_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--lr-d", "3", "--lr-g", "3", "--steps", "100", "--log-every", "2", "--checkpoint-every", "200"]
+    assert run(tmp_path, *flags) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"diverged by update \d+: (d_real|d_fake|g) is \d\.\de\+\d\d \(\w+ gradients\)", error)
+    assert "no checkpoint was written yet; try lower learning rates (--lr-g, --lr-d)" in error
+    assert rows(tmp_path)[-1]["alarms"] == ["diverged"]
+
+
+def test_a_checkpoint_between_rows_is_judged_by_the_losses_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = TrainingStep.__call__
+
+    def call(self: TrainingStep) -> None:
+        original(self)
+        metrics = self.losses.metrics
+        metrics.sums[metrics.names.index("g")] += 1e5 if self.done.value == 3 else 0
+
+    monkeypatch.setattr(TrainingStep, "__call__", call)
+    assert run(tmp_path, "--steps", "9", "--log-every", "9", "--checkpoint-every", "2") == 2
+    assert "diverged by update 4: g is 2.5e+04 (generator gradients); the last good checkpoint is" in (
+        capsys.readouterr().err
+    )
+    assert [path.name for path in checkpoint.listed(tmp_path / "checkpoints")] == ["step-00000002.pt"]
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_images_that_are_all_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
+    np.savez(tmp_path / "alike.npz", images=np.full((count, 16, 16), 7, np.uint8))
+    assert train_main(["--data", str(tmp_path / "alike.npz"), "--out", str(tmp_path / "run")]) == 2
+    alike = "is a single image" if count == 1 else "its images are all alike"
+    assert f"{alike}, so there is nothing to learn; give different ones" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_diverged_weights_are_not_saved(
@@ -299,7 +336,9 @@ def test_diverged_weights_are_not_saved(
 
     monkeypatch.setattr(TrainingStep, "__call__", call)
     assert run(tmp_path, "--steps", "9", "--checkpoint-every", "1") == 2
-    assert "networks.d_head.weight not finite; no checkpoint was written yet" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "networks.d_head.weight is not finite (discriminator update)" in error
+    assert "no checkpoint was written yet" in error
     assert [row["alarms"] for row in rows(tmp_path)] == [["diverged"]]
     assert checkpoint.listed(tmp_path / "checkpoints") == []
 

@@ -746,6 +746,25 @@ def test_the_warm_up_of_a_capture_leaves_no_trace(
     assert amp is None or step.player_g.scaler.get_scale() < 2.0**40
 
 
+@schedules
+def test_metrics_and_tensors_are_told_by_phase(schedule: str) -> None:
+    step = make(EVERYTHING, make_objective(schedule=schedule, ema=0.5))
+    step()
+    known = {name for name, _ in step.phases}
+    both = "gradients of both"
+    for name in step.metrics():
+        wanted = (
+            "generator gradients"
+            if name.startswith(("g", "nll", "mse", "logvar"))
+            else "discriminator gradients"
+        )
+        assert step.phase_of(name) == (both if schedule == "one-stage" else wanted) in known
+    for name, _ in step.state.named_tensors():
+        if name.startswith(("networks", "optimizer", "ema")):
+            updated = "discriminator" if "trunk" in name or "d_head" in name or "_d" in name else "generator"
+            assert step.phase_of(name) == f"{updated} update" in known
+
+
 def test_what_a_graph_needs_is_asked_for() -> None:
     networks = InfoGAN(SPEC, 16, 1)
     with pytest.raises(ValueError, match="a CUDA graph needs networks and images on a CUDA device"):

@@ -1,0 +1,137 @@
+"""Fuzzing of every reader and operator; ``python tests/fuzz/campaign.py --seconds 60`` gives each a minute.
+
+atheris chooses the inputs by the coverage of the package's Python. Each target runs in a process of its own,
+so that a crash of compiled code is a finding, as are an exception other than UserError, 10 seconds for one
+input, and 1 GiB more memory than at the start. What was found lies in tests/fuzz/findings/TARGET/, and stays
+there: tests/fuzz/test_fuzz.py tries it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# It prints a line for each module.
+with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["infogan_fast"]):
+    from fuzz.readers import READERS, remove_folder
+    from fuzz.structures import STRUCTURES
+
+from infogan_fast.errors import UserError
+
+FINDINGS = Path(__file__).parent / "findings"
+_HANG_SECONDS = 10
+_MORE_MEMORY = 1024  # MiB
+
+
+def target(name: str) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What one input is given to, and inputs to begin from."""
+    if name in STRUCTURES:
+        return STRUCTURES[name].hypothesis.fuzz_one_input, [bytes(range(256)) * 8]  # type: ignore[attr-defined]
+    read, first = READERS[name]
+
+    def run(data: bytes) -> None:
+        with contextlib.suppress(UserError):
+            read(data)
+
+    return run, first
+
+
+def _fuzz(name: str, arguments: list[str]) -> None:
+    """Fuzz in this process, which ends here."""
+    run, first = target(name)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    with tempfile.TemporaryDirectory() as corpus:
+        for i, data in enumerate(first):
+            Path(corpus, str(i)).write_bytes(data)
+        for path in (FINDINGS / name).glob("*"):
+            Path(corpus, path.name).write_bytes(path.read_bytes())
+        longest = 1 << (14 if name in STRUCTURES else 12)
+        flags = [
+            *(f"-timeout={_HANG_SECONDS}", f"-rss_limit_mb={memory + _MORE_MEMORY}", f"-max_len={longest}"),
+            *(f"-artifact_prefix={FINDINGS / name}/", "-print_final_stats=1", *arguments, corpus),
+        ]
+        atheris.Setup([name, *flags], run)
+        atheris.Fuzz()
+
+
+def fuzz(name: str, log: Path, *, seconds: int = 0, inputs: int = 0, seed: int = 0) -> tuple[int, int]:
+    """Fuzz a target in a new process.
+
+    Args:
+        log: where its output goes.
+        seconds, inputs: after which it ends; 0 for no limit.
+        seed: of the inputs; 0 for a new one.
+
+    Returns:
+        How many inputs it tried, and its exit status, 0 unless something was found.
+    """
+    (FINDINGS / name).mkdir(parents=True, exist_ok=True)
+    process = os.fork()
+    if process == 0:
+        status = 70
+        try:
+            with open(log, "w") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            limits = [
+                f"-{flag}={value}" for flag, value in (("max_total_time", seconds), ("seed", seed)) if value
+            ]
+            _fuzz(name, [*limits, f"-atheris_runs={inputs}"] if inputs else limits)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 70
+        finally:
+            remove_folder()
+            os._exit(status)
+    _, raw = os.waitpid(process, 0)
+    with contextlib.suppress(OSError):  # nothing was found
+        (FINDINGS / name).rmdir()
+        FINDINGS.rmdir()
+    tried = re.findall(
+        r"stat::number_of_executed_units: (\d+)|Done (\d+) in", log.read_text(errors="replace")
+    )
+    return max((int(a or b) for a, b in tried), default=0), raw
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fuzz the targets in turn; the exit status is 1 if anything was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [*READERS, *STRUCTURES]
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--seconds", type=int, default=0, help="for each target")
+    parser.add_argument("--inputs", type=int, default=0, help="for each target")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if unknown := set(args.targets) - set(names):
+        parser.error(f"there is no target {', '.join(sorted(unknown))}")
+    if not (args.seconds or args.inputs):
+        parser.error("give --seconds or --inputs")
+    total, found = 0, 0
+    for name in args.targets or names:
+        with tempfile.NamedTemporaryFile(suffix=".log") as log:
+            tried, status = fuzz(
+                name, Path(log.name), seconds=args.seconds, inputs=args.inputs, seed=args.seed
+            )
+            print(f"{name:20} {tried:10,} inputs{', FOUND:' if status else ''}", flush=True)
+            if status:
+                found += 1
+                print(Path(log.name).read_text(errors="replace")[-6000:])
+        total += tried
+    print(f"{total:,} inputs, {found} findings")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

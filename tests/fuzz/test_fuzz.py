@@ -1,0 +1,60 @@
+"""What was ever found is tried again, and each reader and operator gets some inputs of a fuzzer's choice.
+
+``python tests/fuzz/campaign.py --seconds 600`` looks for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fuzz.readers import READERS, remove_folder
+from fuzz.structures import STRUCTURES
+
+from infogan_fast.errors import UserError
+
+HERE = Path(__file__).parent
+FOUND = sorted(path for path in (HERE / "findings").glob("*/*") if path.is_file())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def folder() -> Iterator[None]:
+    yield
+    remove_folder()
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}/{path.name[:20]}")
+def test_findings(path: Path) -> None:
+    name = path.parent.name
+    if name in STRUCTURES:
+        STRUCTURES[name].hypothesis.fuzz_one_input(path.read_bytes())  # type: ignore[attr-defined]
+        return
+    with contextlib.suppress(UserError):
+        READERS[name][0](path.read_bytes())
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_inputs_to_begin_from(name: str) -> None:
+    """They are good ones, but for the last of idx, so that mutations of them get far."""
+    read, inputs = READERS[name]
+    for data in inputs[: 2 if name == "idx" else None]:
+        read(data)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures(name: str) -> None:
+    STRUCTURES[name]()
+
+
+def test_some_inputs_of_each_target(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="needs atheris: pip install '.[dev]'")
+    command = [sys.executable, str(HERE / "campaign.py"), "--inputs", "3000", "--seed", "1", *READERS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(READERS) * 3000:,} inputs, 0 findings" in done.stdout
