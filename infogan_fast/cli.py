@@ -95,7 +95,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add RUN, --checkpoint and --device, the arguments of :func:`infogan_fast.analysis.run.load_run`."""
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a trained run")
     parser.add_argument(
-        "--checkpoint", metavar="FILE", type=Path, help="a checkpoint of the run (default: the last one)"
+        "--checkpoint",
+        metavar="FILE|best",
+        type=Path,
+        help="a checkpoint of the run, or the one with the largest L_I (default: the last one)",
     )
     parser.add_argument(
         "--device",

@@ -318,7 +318,14 @@ class Config:
         in_updates=True,
     )
     keep_checkpoints: int = option(
-        3, "how many of the last checkpoints to keep", group="output", low=1, metavar="N", resumable=True
+        3,
+        "how many of the last checkpoints to keep, besides the best",
+        details="The best has the largest sum of the codes' lower bounds of mutual information, `L_CODE`, "
+        "among those without alarms; `--checkpoint best` of the other commands takes it.",
+        group="output",
+        low=1,
+        metavar="N",
+        resumable=True,
     )
     # -- options that the terms of the objective declare
     terms: Mapping[str, Any] = field(default_factory=dict)

@@ -37,7 +37,10 @@ from infogan_fast.pictures.samples import draw_inputs, render, with_codes
 from infogan_fast.runtime.device import choose_device
 from infogan_fast.runtime.files import expanded
 from infogan_fast.training import checkpoint, run_folder
+from infogan_fast.training.scores import Scores
 
+#: What ``checkpoint_file`` and --checkpoint call the best one.
+BEST = "best"
 STATISTICS_IMAGES = 8192
 _BATCH = 256
 
@@ -311,7 +314,8 @@ def load_run(
 
     Args:
         folder: of the run.
-        checkpoint_file: one of its checkpoints; by default the last.
+        checkpoint_file: one of its checkpoints, or ``"best"``, see
+            :mod:`infogan_fast.training.scores`; by default the last.
         device: ``auto``, ``cpu`` or ``cuda``.
         images: the images that the run was trained on, where they were given in memory.
 
@@ -333,6 +337,8 @@ def load_run(
             warnings.warn(f"{error}; this is of {path.name}, the one before", RunWarning, stacklevel=2)
     else:
         path = Path(checkpoint_file)
+        if path == Path(BEST):
+            path = Scores(run_folder.read_metrics(folder)).best(kept) or path
         if not path.is_file():
             raise UserError(
                 f"{path}: there is no such checkpoint; {folder} has {', '.join(map(str, kept)) or 'none'}"

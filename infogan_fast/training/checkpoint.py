@@ -171,7 +171,8 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the last ``keep`` checkpoints."""
+def prune(folder: Path, keep: int, best: Path | None) -> None:
+    """Delete all but the last ``keep`` checkpoints and the best."""
     for path in listed(folder)[:-keep]:
-        path.unlink(missing_ok=True)
+        if path != best:
+            path.unlink(missing_ok=True)

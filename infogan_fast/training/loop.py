@@ -38,6 +38,7 @@ from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.signals import stop_signals
 from infogan_fast.training import alarms, checkpoint
 from infogan_fast.training.run_folder import read_metrics
+from infogan_fast.training.scores import Scores
 from infogan_fast.training.step import TrainingStep
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -80,7 +81,9 @@ class Loop:
         self._torn = False
         #: What could not be written, with the first reason.
         self.problems: dict[str, str] = {}
-        self._monitor.replay(read_metrics(folder))
+        found = read_metrics(folder)
+        self._monitor.replay(found)
+        self._scores = Scores(found)
 
     def run(self) -> bool:
         """Train to the end or to an interruption; returns whether the run is complete."""
@@ -194,6 +197,7 @@ class Loop:
             diversity = samples.diversity(self._generator(), self.step.spec, self.step.images)
             row |= {} if diversity is None else {"diversity": diversity}
         row["alarms"], new = self._monitor(row)
+        self._scores.add(row)
         with self._going_on("metrics.jsonl"):
             self._write_row(metrics, row)
         for name in new:
@@ -248,7 +252,8 @@ class Loop:
                 "training": self.step.state_dict(),
             },
         )
-        checkpoint.prune(folder, self.config.keep_checkpoints)
+        best = self._scores.best(checkpoint.listed(folder))
+        checkpoint.prune(folder, self.config.keep_checkpoints, best)
         self._saved = self.done
 
     def _sample(self) -> None:

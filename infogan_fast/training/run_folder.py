@@ -3,7 +3,7 @@
 RUN/config.json      settings, versions, machine and data
 RUN/metrics.jsonl    a row every --log-every updates; see :mod:`infogan_fast.training.loop`
 RUN/samples/         a grid every --sample-every updates, always of the same latents
-RUN/checkpoints/     the last --keep-checkpoints
+RUN/checkpoints/     the last --keep-checkpoints, and the best; see :mod:`infogan_fast.training.scores`
 RUN/traversal.png    at the end, what each code does
 RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 RUN/.lock            while a training holds the folder
@@ -89,10 +89,10 @@ def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); give another folder with --out"
         ) from None
-    # A checkpoint holds each weight and Adam's two moments, and one more checkpoint is there until the oldest
-    # is deleted.
+    # A checkpoint holds each weight and Adam's two moments. The best one may be older than the last ones, and
+    # one more is there until the oldest is deleted.
     copies = 3 * sum(p.numel() * p.element_size() for p in networks.parameters())
-    wanted = copies * (keep_checkpoints + 1) + (50 << 20)
+    wanted = copies * (keep_checkpoints + 2) + (50 << 20)
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise UserError(
@@ -149,10 +149,18 @@ def write_config(folder: Path, config: Config, machine: dict[str, str], data: di
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, without lines that are none: a crash may cut one short."""
+    """The rows of metrics.jsonl, without lines that are none: a crash may cut one short.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     path = folder / "metrics.jsonl"
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+    for line in content.split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
             if isinstance(row, dict) and type(row.get("step")) is int:

@@ -184,7 +184,7 @@ def test_last_few_are_kept(tmp_path: Path) -> None:
         checkpoint.checkpoint_path(tmp_path, step).touch()
     (tmp_path / ".step-00000200.pt.part").touch()
     (tmp_path / "notes.txt").touch()
-    checkpoint.prune(tmp_path, 2)
+    checkpoint.prune(tmp_path, 2, None)
     assert [checkpoint.step_of(p) for p in checkpoint.listed(tmp_path)] == [100, 999_999_999]
     assert (tmp_path / "notes.txt").exists()
     with pytest.raises(UserError, match="not the name of a checkpoint"):
