@@ -257,6 +257,13 @@ class Config:
         group="machine",
         choices=MATMUL_PRECISIONS,
     )
+    deterministic: bool = option(
+        False,
+        "the same bits on the same hardware, or an error",
+        details="Two updates are run twice at the start and compared. PyTorch uses deterministic algorithms "
+        "alone. A run continues only on the hardware, with the threads and the PyTorch that it began with.",
+        group="machine",
+    )
     cuda_graph: bool | None = option(
         None,
         "replay the iteration as one CUDA graph",
@@ -512,7 +519,7 @@ def _plain(value: Any) -> Any:
 #: Every option by name, in the order of ``--help``.
 OPTIONS = _all_options()
 #: Options that runs of an earlier version do not have; their defaults are what those runs did.
-_ADDED = frozenset({"network", "matmul_precision"})
+_ADDED = frozenset({"network", "matmul_precision", "deterministic"})
 #: Options that runs of an earlier version have, with the only value that this version reproduces.
 _REMOVED = {"compile": False}
 RESUMABLE = frozenset(name for name, declared in OPTIONS.items() if declared.resumable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,8 +103,22 @@ def check_matmul_precision(precision: str, device: torch.device) -> None:
         )
 
 
+def prepare_deterministic(device: torch.device) -> None:
+    """Set up what cuBLAS needs for a fixed order of its sums, before CUDA begins.
+
+    Raises:
+        UserError: CUDA has begun without it.
+    """
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    if device.type != "cuda" or os.environ.get(name) in (":4096:8", ":16:8"):
+        return
+    if torch.cuda.is_initialized():
+        raise UserError(f"--deterministic: set {name}=:4096:8 before this process first uses CUDA")
+    os.environ[name] = ":4096:8"
+
+
 @contextlib.contextmanager
-def numerics(matmul_precision: str) -> Iterator[None]:
+def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[None]:
     """Within the block, cuDNN adds in a fixed order, and float32 products have this precision.
 
     Otherwise cuDNN's gradients of convolutions may add in any order: no two float32 runs would be alike, nor
@@ -111,12 +126,21 @@ def numerics(matmul_precision: str) -> Iterator[None]:
 
     Args:
         matmul_precision: as ``torch.set_float32_matmul_precision`` takes it.
+        deterministic: PyTorch raises a RuntimeError where it has no algorithm with a fixed order.
     """
     before = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
+    fixed = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision(matmul_precision)
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         torch.backends.cudnn.deterministic = before[0]
         torch.set_float32_matmul_precision(before[1])
+        if deterministic:
+            torch.use_deterministic_algorithms(fixed[0], warn_only=fixed[1])

@@ -10,7 +10,7 @@ import hashlib
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -52,16 +52,39 @@ def save(path: Path, state: dict[str, Any]) -> None:
         UnwritableError: the file cannot be written.
     """
 
+    noting: list[_Noting] = []
+
     def write(file: BinaryIO) -> None:
-        torch.save({"format": FORMAT, **state}, file)
+        noting.append(_Noting(file))
+        torch.save({"format": FORMAT, **state}, cast(BinaryIO, noting[0]))
         _seal(file)
 
     try:
         write_whole(path, write)
     except (OSError, RuntimeError) as error:
+        first = (noting[0].error if noting else None) or error
+        reason = first.strerror if isinstance(first, OSError) and first.strerror else first
         raise UnwritableError(
-            f"{path}: the checkpoint cannot be written ({error}); mend that and continue with --resume"
+            f"{path}: the checkpoint cannot be written ({reason}); mend that and continue with --resume"
         ) from None
+
+
+class _Noting:
+    """A file that keeps the first error in writing to it, in whose place torch.save raises one of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _directory_digest(directory: bytes) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import infogan_fast
 from infogan_fast.config import Config, differing, load_config
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.data.registry import IN_MEMORY
@@ -18,7 +19,13 @@ from infogan_fast.errors import UserError
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
 from infogan_fast.networks.registry import network_type
 from infogan_fast.request import Request
-from infogan_fast.runtime.device import amp_dtype, check_matmul_precision, choose_device, describe
+from infogan_fast.runtime.device import (
+    amp_dtype,
+    check_matmul_precision,
+    choose_device,
+    describe,
+    prepare_deterministic,
+)
 from infogan_fast.runtime.files import expanded
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
@@ -101,9 +108,13 @@ def _train(
     described = _described(data)
     if saved is not None:
         _check_same_data(folder, saved["data"], described, in_memory=config.data == IN_MEMORY)
+    if saved is not None and config.deterministic:
+        _check_same_machine(folder, saved, machine)
     step = _make_step(config, machine, data.images)
     done, seconds, lines = _continue(step, folder, config) if saved is not None else (0, 0.0, [])
     profiled = _profiled(config, machine.device, folder, done)
+    if config.deterministic:
+        step.check_repeatable()
 
     run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
     run_folder.write_config(folder, config, machine.described(), described)
@@ -118,6 +129,8 @@ def _train(
 def _set_up(config: Config) -> Machine:
     """Choose the device and set the process up for it."""
     device = choose_device(config.device)
+    if config.deterministic:
+        prepare_deterministic(device)
     if config.linear == "onednn" and (reason := onednn_missing()) is not None:
         raise UserError(f"--linear onednn: {reason}; leave --linear out")
     if device.type == "cuda":
@@ -168,6 +181,19 @@ def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any],
         raise UserError(f"{folder} was trained on {saved['source']}, and this is {found['source']}")
 
 
+def _check_same_machine(folder: Path, saved: dict[str, Any], machine: Machine) -> None:
+    """Check that a deterministic run goes on where its bits are the same."""
+    before, now = dict(saved["machine"]), machine.described()
+    for name, version in (("infogan_fast", infogan_fast.__version__), ("torch", torch.__version__)):
+        before[name], now[name] = saved["versions"][name], version
+    if other := [name for name in now if before.get(name) != now[name]]:
+        theirs, ours = (", ".join(f"{name} {of.get(name)}" for name in other) for of in (before, now))
+        raise UserError(
+            f"--deterministic: {folder} was trained with {theirs}, and this is {ours}, where bits differ; "
+            "continue it there, or start a new run"
+        )
+
+
 def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep:
     channels, size = images.shape[1:3]
     networks = network_type(config.network)(
@@ -191,6 +217,7 @@ def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep
         cuda_graph=_uses_graph(config, machine.device, placed),
         steps_per_replay=config.steps_per_replay,
         matmul_precision=config.matmul_precision,
+        deterministic=config.deterministic,
     )
 
 

@@ -110,6 +110,7 @@ class TrainingStep:
         cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
             bits. Needs a CUDA device with the images on it.
         steps_per_replay: updates in one graph.
+        matmul_precision, deterministic: see :func:`infogan_fast.runtime.device.numerics`.
 
     Raises:
         UserError: terms of the objective do not go with the codes, the copies or each other; or a graph is
@@ -129,6 +130,7 @@ class TrainingStep:
         cuda_graph: bool = False,
         steps_per_replay: int = 1,
         matmul_precision: str = "highest",
+        deterministic: bool = False,
     ) -> None:
         self.spec, self.networks, self.objective, self.amp = spec, networks, objective, amp
         self.device = networks.d_head.weight.device
@@ -136,7 +138,7 @@ class TrainingStep:
         self.batch_size, self.seed = batch_size, seed
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
         check_matmul_precision(matmul_precision, self.device)
-        self.matmul_precision = matmul_precision
+        self.matmul_precision, self.deterministic = matmul_precision, deterministic
         # In the order rows, columns, channels, channels_last convolutions need no copy.
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.terms = objective.measured_terms(spec)
@@ -283,7 +285,7 @@ class TrainingStep:
     def _iterate(self, count: int = 1) -> None:
         for _ in range(count):
             batch = Batch()
-            with numerics(self.matmul_precision):
+            with numerics(self.matmul_precision, deterministic=self.deterministic):
                 for name, run in self.phases:
                     with phase(name):
                         run(batch)
@@ -422,6 +424,33 @@ class TrainingStep:
         generator's."""
         scales = self.player_d.scale(), self.player_g.scale()
         return self.losses.terms(self.active_terms, answers, self._adversarial_rows, batch.slant, scales)
+
+    def check_repeatable(self, updates: int = 2) -> None:
+        """Run the next updates twice, compare the bits, and go back to where they began.
+
+        Raises:
+            UserError: they differ, or PyTorch has no deterministic algorithm for a part of them.
+        """
+        before = copy.deepcopy(self.state_dict())
+        found = []
+        try:
+            for _ in range(2):
+                for _ in range(-(-updates // self.steps_per_replay)):
+                    self()
+                found.append({name: tensor.clone() for name, tensor in self.state.named_tensors()})
+                self.load_state_dict(before)
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            raise UserError(f"--deterministic: {str(error).splitlines()[0]}") from None
+        first, second = found
+        if differ := [name for name in first if not torch.equal(first[name], second[name])]:
+            more = f" and {len(differ) - 3} more tensors" if len(differ) > 3 else ""
+            raise UserError(
+                f"--deterministic: update {self.done.value + 1} gave two results from the same state, in "
+                f"{', '.join(differ[:3])}{more}; look for what else uses this hardware, or leave "
+                "--deterministic out"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation needs, for :meth:`load_state_dict`."""

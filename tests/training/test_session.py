@@ -41,6 +41,36 @@ def test_continuation_is_exact(tmp_path: Path, amp: list[str], monkeypatch: pyte
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
 
 
+@pytest.mark.parametrize("change", ["versions", "machine", None])
+def test_a_deterministic_run_goes_on_where_its_bits_are_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str | None
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    flags = ["--deterministic", "--threads", "1", "--log-every", "2"]
+    assert run(whole, *flags, "--steps", "4") == 0
+    assert run(parts, *flags, "--steps", "2") == 0
+    path = parts / "config.json"
+    config = json.loads(path.read_text())
+    name = {"versions": "torch", "machine": "hardware", None: "numpy"}[change]
+    config[change or "versions"][name] = "9.9"
+    path.write_text(json.dumps(config))
+    capsys.readouterr()
+    status = train_main(["--resume", str(parts), "--steps", "4", "--threads", "1"])
+    if change is not None:
+        assert status == 2
+        assert f"was trained with {name} 9.9, and this is {name} " in capsys.readouterr().err
+        return
+    assert status == 0
+    assert all(torch.equal(value, weights(parts)[name]) for name, value in weights(whole).items())
+    assert rows(whole)[-1]["g"] == rows(parts)[-1]["g"]
+
+
+def test_a_deterministic_run_needs_its_threads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--deterministic", "--threads", "1", "--steps", "1") == 0
+    assert train_main(["--resume", str(tmp_path), "--steps", "2", "--threads", "2"]) == 2
+    assert "1 thread, and this is hardware" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "run", "--device", "cuda") == 2
@@ -170,7 +200,8 @@ def test_a_run_of_an_earlier_version_is_continued_and_loaded(
     out = copy_of(finished, tmp_path)
     path = out / "config.json"
     config = json.loads(path.read_text())
-    del config["settings"]["network"], config["settings"]["matmul_precision"]
+    for name in ("network", "matmul_precision", "deterministic"):
+        del config["settings"][name]
     config["settings"]["compile"] = False
     path.write_text(json.dumps(config))
     assert infogan_fast.load_run(out).config.network == "infogan"
@@ -178,7 +209,8 @@ def test_a_run_of_an_earlier_version_is_continued_and_loaded(
     assert json.loads(path.read_text())["settings"]["network"] == "infogan"
     first = sorted((out / "checkpoints").iterdir())[0]
     state = torch.load(first, weights_only=True)
-    del state["settings"]["network"], state["settings"]["matmul_precision"]
+    for name in ("network", "matmul_precision", "deterministic"):
+        del state["settings"][name]
     torch.save(state | {"format": 3, "settings": state["settings"] | {"compile": False}}, first)
     assert infogan_fast.load_run(out, checkpoint_file=first).updates == 2
     config["settings"]["compile"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -386,6 +387,50 @@ def test_an_update_computes_with_its_own_numerics_and_restores_those_of_the_proc
         assert numerics() == (before[0], "high")
     finally:
         torch.set_float32_matmul_precision(before[1])
+
+
+def test_updates_are_repeatable_and_checking_leaves_no_trace() -> None:
+    checked, other = (make(objective=make_objective(consistency=1.0, ema=0.5)) for _ in range(2))
+    for step in (checked, other):
+        step()
+    checked.check_repeatable()
+    for step in (checked, other):
+        step()
+    for (name, a), (_, b) in zip(checked.state.named_tensors(), other.state.named_tensors(), strict=True):
+        assert torch.equal(a, b), name
+    assert (checked.done.value, checked.updates.value) == (2, 2)
+
+
+def test_updates_that_differ_are_told() -> None:
+    step = make()
+    generate = TrainingStep._generate
+
+    def noisy(self: TrainingStep, batch: Batch) -> None:
+        generate(self, batch)
+        batch.fake = batch.fake + 1e-3 * torch.rand(())
+
+    step.phases = [
+        (name, functools.partial(noisy, step) if name == "generate" else run) for name, run in step.phases
+    ]
+    with pytest.raises(UserError, match="update 1 gave two results from the same state, in networks"):
+        step.check_repeatable()
+
+
+def test_what_pytorch_cannot_repeat_is_refused() -> None:
+    step = make()
+    step.deterministic = True
+    seen: list[bool] = []
+    step.phases.append(("look", lambda batch: seen.append(torch.are_deterministic_algorithms_enabled())))
+    step.check_repeatable()
+    assert all(seen) and not torch.are_deterministic_algorithms_enabled()
+
+    def refused(batch: Batch) -> None:
+        raise RuntimeError("put_ does not have a deterministic implementation, but you set\nmore")
+
+    step.phases.append(("refused", refused))
+    with pytest.raises(UserError, match="--deterministic: put_ does not have a deterministic implementation"):
+        step.check_repeatable()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_tf32_needs_a_gpu() -> None:
