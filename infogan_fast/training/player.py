@@ -218,9 +218,11 @@ class Player:
             ValueError: it is not Adam's state, of other weights, or not finite.
         """
         try:
-            sizes = [len(group["params"]) for group in saved["param_groups"]]
-            state = saved["state"]
+            groups, state = saved["param_groups"], saved["state"]
             of = [state[i] for i in range(len(self.parameters))] if state else []
+            if not all(isinstance(each, dict) for each in (*groups, *of, state)):
+                raise TypeError("it is not of dictionaries")
+            sizes = [len(group["params"]) for group in groups]
             values = [(each["step"], each["exp_avg"], each["exp_avg_sq"]) for each in of]
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"{name} is not Adam's state ({type(error).__name__}: {error})") from None

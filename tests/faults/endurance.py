@@ -33,7 +33,12 @@ def held() -> dict[str, float]:
 
 
 def one_round(out: Path, seed: int) -> None:
-    options: dict[str, Any] = {"images": 400, "image_size": 16, "batch_size": 32, "latents": "noise=8,cat=10,uniform=2"}
+    options: dict[str, Any] = {
+        "images": 400,
+        "image_size": 16,
+        "batch_size": 32,
+        "latents": "noise=8,cat=10,uniform=2",
+    }
     infogan_fast.train(out=out, overwrite=True, steps=40, seed=seed, progress=False, **options)
     infogan_fast.train(resume=out, steps=80, progress=False)
     run = infogan_fast.load_run(out)

@@ -28,6 +28,7 @@ with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(inclu
     from fuzz.readers import READERS, remove_folder
     from fuzz.structures import STRUCTURES
 
+from infogan_fast.config import OPTIONS
 from infogan_fast.errors import UserError
 
 FINDINGS = Path(__file__).parent / "findings"
@@ -48,11 +49,36 @@ def target(name: str) -> tuple[Callable[[bytes], object], list[bytes]]:
     return run, first
 
 
+def _dictionary() -> str:
+    """Words that no chance would spell, as libFuzzer reads them."""
+    numbers = ["nan", "inf", "-1", "1e999", "9" * 30, "0x1", "1_0", "\u00b2", "\u0663", "-0", "2147483648"]
+    words = [
+        "noise=",
+        "cat=",
+        "uniform=",
+        "normal=",
+        "bernoulli=",
+        ":uniform",
+        "rotation=",
+        "flip=",
+        "c1=",
+        "null",
+    ]
+    flags = [declared.flag for declared in OPTIONS.values()]
+    keys = [f'"{name}": ' for name in (*OPTIONS, "step", "format", "settings", "data", "seeds")]
+    lines = []
+    for word in numbers + words + flags + keys:
+        lines.append('"' + "".join(f"\\x{byte:02x}" for byte in word.encode()) + '"')
+    return "\n".join(lines) + "\n"
+
+
 def _fuzz(name: str, arguments: list[str]) -> None:
     """Fuzz in this process, which ends here."""
     run, first = target(name)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    with tempfile.TemporaryDirectory() as corpus:
+    with tempfile.TemporaryDirectory() as corpus, tempfile.NamedTemporaryFile("w") as words:
+        words.write(_dictionary())
+        words.flush()
         for i, data in enumerate(first):
             Path(corpus, str(i)).write_bytes(data)
         for path in (FINDINGS / name).glob("*"):
@@ -60,7 +86,8 @@ def _fuzz(name: str, arguments: list[str]) -> None:
         longest = 1 << (14 if name in STRUCTURES else 12)
         flags = [
             *(f"-timeout={_HANG_SECONDS}", f"-rss_limit_mb={memory + _MORE_MEMORY}", f"-max_len={longest}"),
-            *(f"-artifact_prefix={FINDINGS / name}/", "-print_final_stats=1", *arguments, corpus),
+            *(f"-artifact_prefix={FINDINGS / name}/", "-print_final_stats=1", f"-dict={words.name}"),
+            *(*arguments, corpus),
         ]
         atheris.Setup([name, *flags], run)
         atheris.Fuzz()

@@ -24,7 +24,10 @@ from torch import Tensor
 from infogan_fast.config import OPTIONS, Config, load_config
 from infogan_fast.errors import UserError
 from infogan_fast.networks.registry import network_type
-from infogan_fast.training.run_folder import read_config
+from infogan_fast.training.alarms import AlarmMonitor
+from infogan_fast.training.checkpoint import checkpoint_path
+from infogan_fast.training.run_folder import cut_metrics, read_config, read_metrics
+from infogan_fast.training.scores import Scores
 from infogan_fast.training.session import restore
 from infogan_fast.training.step import TrainingStep
 
@@ -93,6 +96,29 @@ def setting_values(changed: dict[str, Any], is_run: bool) -> None:
             Config.from_options(changed).checked()
     except UserError:
         pass
+
+
+_ROW = {
+    "step": 2, "seconds": 0.1, "d_real": 0.7, "d_fake": 0.7, "g": 0.7, "diversity": 0.5, "alarms": [],
+    "nll_c1": 1.1, "L_c1": 0.0, "H_c1": 1.1, "mse_c2": 0.3, "L_c2": 0.1, "L_c3": 0.1, "H_c3": 0.7,
+}
+_ROWS = st.lists(
+    st.dictionaries(st.sampled_from(sorted(_ROW)), JSON, max_size=3).map(lambda changed: _ROW | changed)
+    | JSON,
+    max_size=4,
+)
+
+
+@_ANY
+@given(_ROWS)
+def metric_rows(rows: list[Any]) -> None:
+    """Values of every type in the rows of metrics.jsonl."""
+    text = "\n".join(json.dumps(row) for row in rows)
+    path = written("rows/metrics.jsonl", text.encode("utf-8", "surrogatepass"))
+    found = read_metrics(path.parent)
+    AlarmMonitor(SPEC).replay(found)
+    Scores(found).best([checkpoint_path(path.parent, step) for step in (1, 5)])
+    cut_metrics(path.parent, 3)
 
 
 @functools.cache
@@ -208,6 +234,7 @@ def _copied(value: Any) -> Any:
 #: By name, each property; call it without arguments to try as many examples as its settings say.
 STRUCTURES: dict[str, Callable[[], None]] = {
     "setting_values": setting_values,
+    "metric_rows": metric_rows,
     "checkpoint_entries": checkpoint_entries,
     "operator_arguments": operator_arguments,
 }
