@@ -218,6 +218,8 @@ class Player:
             ValueError: it is not Adam's state, of other weights, or not finite.
         """
         try:
+            if not isinstance(saved, dict):
+                raise TypeError("it is no dictionary")
             groups, state = saved["param_groups"], saved["state"]
             of = [state[i] for i in range(len(self.parameters))] if state else []
             if not all(isinstance(each, dict) for each in (*groups, *of, state)):
