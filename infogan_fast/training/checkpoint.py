@@ -6,6 +6,7 @@ of the archive's directory as its comment. So no bit can change unnoticed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import zipfile
@@ -93,8 +94,11 @@ def _directory_digest(directory: bytes) -> bytes:
 
 def _seal(file: BinaryIO) -> None:
     """Add the digest of the directory, whose last two bytes are the length of the comment."""
-    with zipfile.ZipFile(file) as archive:
-        start = archive.start_dir
+    try:
+        with zipfile.ZipFile(file) as archive:
+            start = archive.start_dir
+    except zipfile.BadZipFile:  # also where the system refuses to read
+        raise OSError(errno.EIO, "what was written cannot be read back") from None
     file.seek(start)
     comment = _directory_digest(file.read()[:-2])
     file.seek(-2, 2)

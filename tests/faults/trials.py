@@ -179,7 +179,7 @@ class Trials:
             status = self._train(self._start(), number, action, staying)
             said = self.log.read_text(errors="replace")
             if "Traceback" in said or status not in (0, 1, 2, -signal.SIGKILL):
-                return f"status {status}: {said[-1500:]}"
+                return f"status {status}: {said[-300:]}"
             if status == 2 and str(self.run) not in said:
                 return f"the error does not name the folder: {said[-500:]}"
             if status in (1, 2) and not said.strip():
@@ -214,21 +214,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the trials, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="of that choice")
+    parser.add_argument("--only", action="append", choices=ACTIONS, help="this kind of fault; may repeat")
     args = parser.parse_args(argv)
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as name:
         folder = Path(name)
         if "inject.so" not in os.environ.get("LD_PRELOAD", ""):
             environment = {**os.environ, "LD_PRELOAD": str(built(folder)), "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, __file__, "--share", str(args.share), "--seed", str(args.seed)]
+            command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
             return subprocess.run(command, env=environment).returncode
         whole = Trials(folder, resumed=False)
         wanted = whole.undisturbed()
         problems = 0
         for trials in (whole, Trials(folder, resumed=True)):
             assert trials.undisturbed() == wanted, "two undisturbed runs differ"
-            every = [(number, kind, False) for number in range(1, len(trials.calls) + 1) for kind in ACTIONS]
-            every += [(number, kind, True) for number in range(1, len(trials.calls) + 1) for kind in STAYING]
+            every = [
+                (number, kind, staying)
+                for number in range(1, len(trials.calls) + 1)
+                for kind in args.only or ACTIONS
+                for staying in ([False, True] if kind in STAYING else [False])
+            ]
             chosen = random.Random(args.seed).sample(every, max(1, round(args.share * len(every))))
             for number, kind, staying in sorted(chosen):
                 found = trials.problem(wanted, number, ACTIONS[kind], staying)

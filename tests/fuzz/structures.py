@@ -99,8 +99,20 @@ def setting_values(changed: dict[str, Any], is_run: bool) -> None:
 
 
 _ROW = {
-    "step": 2, "seconds": 0.1, "d_real": 0.7, "d_fake": 0.7, "g": 0.7, "diversity": 0.5, "alarms": [],
-    "nll_c1": 1.1, "L_c1": 0.0, "H_c1": 1.1, "mse_c2": 0.3, "L_c2": 0.1, "L_c3": 0.1, "H_c3": 0.7,
+    "step": 2,
+    "seconds": 0.1,
+    "d_real": 0.7,
+    "d_fake": 0.7,
+    "g": 0.7,
+    "diversity": 0.5,
+    "alarms": [],
+    "nll_c1": 1.1,
+    "L_c1": 0.0,
+    "H_c1": 1.1,
+    "mse_c2": 0.3,
+    "L_c2": 0.1,
+    "L_c3": 0.1,
+    "H_c3": 0.7,
 }
 _ROWS = st.lists(
     st.dictionaries(st.sampled_from(sorted(_ROW)), JSON, max_size=3).map(lambda changed: _ROW | changed)
