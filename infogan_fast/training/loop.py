@@ -119,12 +119,13 @@ class Loop:
                         bar.set_postfix_str(summary(self.step.spec, row), refresh=False)
                 if row is not None and not bar_shown:
                     self._report(row, last)
-                if self.done % config.checkpoint_every == 0 and not last:
-                    with self._going_on("a checkpoint"):
-                        self._save()
+                # Before the checkpoint: what a killed run lacks is made again from the checkpoint before.
                 if self.done % config.sample_every == 0 or last:
                     with self._going_on("a picture"):
                         self._sample()
+                if self.done % config.checkpoint_every == 0 and not last:
+                    with self._going_on("a checkpoint"):
+                        self._save()
             if self.profiled is not None:
                 with self._going_on("profile.json"):
                     self.profiled.close()
