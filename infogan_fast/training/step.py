@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -75,6 +76,19 @@ def _in_full_precision(networks: InfoGAN, players: Sequence[Player]) -> InfoGAN:
             master = owners[id(parameter)].master_of(parameter)
             setattr(own, name, nn.Parameter(master, requires_grad=False))
     return result
+
+
+def _without_reference(method: Callable[[Batch], None]) -> Callable[[Batch], None]:
+    """The method, without a reference to its object: in a list of the object's own, it would keep the weights
+    until Python looks for cycles, which is seldom."""
+    weak = weakref.WeakMethod(method)
+
+    def call(batch: Batch) -> None:
+        found = weak()
+        assert found is not None
+        found(batch)
+
+    return call
 
 
 @contextlib.contextmanager
@@ -229,13 +243,13 @@ class TrainingStep:
         phases += [("sample", self._sample), ("generate", self._generate)]
         if self.objective.schedule == "one-stage":
             phases.append(("gradients of both", self._gradients_of_both))
-            phases.append(("discriminator update", lambda batch: self.player_d.update()))
+            phases.append(("discriminator update", self._update_d))
         else:
             phases.append(("discriminator gradients", self._discriminator_gradients))
-            phases.append(("discriminator update", lambda batch: self.player_d.update()))
+            phases.append(("discriminator update", self._update_d))
             phases.append(("generator gradients", self._generator_gradients))
-        phases.append(("generator update", lambda batch: self.player_g.update()))
-        return phases
+        phases.append(("generator update", self._update_g))
+        return [(name, _without_reference(run)) for name, run in phases]
 
     def __call__(self) -> None:
         """``steps_per_replay`` updates of each player."""
@@ -393,6 +407,12 @@ class TrainingStep:
         self.player_d.backward(outputs, gradients, retain_graph=True)
         with frozen(networks.trunk, networks.d_head):
             self.player_g.backward(g_outputs, g_gradients)
+
+    def _update_d(self, batch: Batch) -> None:
+        self.player_d.update()
+
+    def _update_g(self, batch: Batch) -> None:
+        self.player_g.update()
 
     def _generator_gradients(self, batch: Batch) -> None:
         networks = self.networks

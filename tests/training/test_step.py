@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -336,6 +338,18 @@ def test_continuation_is_exact(change: int | None) -> None:
     for _ in range(2):
         second()
     assert_same(whole.state_dict(), second.state_dict())
+
+
+def test_a_step_that_is_no_longer_used_is_freed_at_once() -> None:
+    step = make(objective=make_objective(consistency=1.0))
+    step()
+    weights = weakref.ref(step.networks)
+    gc.disable()
+    try:
+        del step
+        assert weights() is None
+    finally:
+        gc.enable()
 
 
 def test_a_loaded_state_is_not_shared() -> None:
