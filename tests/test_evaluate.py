@@ -32,9 +32,14 @@ def test_report_and_json(strokes_run: Path, tmp_path: Path, capsys: pytest.Captu
     result = json.loads(out.read_text(), parse_constant=not_json)
     assert printed == report(result) + "\n"
     code = result["codes"]["c1"]
-    assert f"  c1  {code['L']:.3f}   1.099     {code['accuracy']:.3f}  {code['nmi']:.3f}" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("  c1   "))
+    assert [cell.partition("±")[0] for cell in line.split()] == [
+        *("c1", f"{code['L']:.3f}", "1.099"),
+        *(f"{code[name]:.3f}" for name in ("accuracy", "nmi", "ari")),
+    ]
     assert "120 test images drawn from seed 3: held out" in printed
-    assert f"MIG {result['disentanglement']['mig']:.3f}" in printed
+    assert f"  MIG                  {result['disentanglement']['mig']:.3f}±" in printed
+    assert "no beta_vae: there are 120 rows; give 1,000 or more" in printed
     assert "on 120 images: not comparable with published scores, which use 15,000" in printed
     assert evaluate.main([*flags, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out, parse_constant=not_json) == result

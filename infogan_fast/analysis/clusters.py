@@ -63,6 +63,6 @@ def match_clusters(predicted: ArrayLike, labels: ArrayLike) -> Matching:
         {int(code_values[i]): int(label_values[j]) for i, j in zip(rows, matched, strict=True)},
         float(table[rows, matched].sum() / table.sum()),
         table,
-        float(normalized_mutual_info_score(names, codes, average_method="arithmetic")),
+        min(1.0, float(normalized_mutual_info_score(names, codes, average_method="arithmetic"))),
         float(adjusted_rand_score(names, codes)),
     )

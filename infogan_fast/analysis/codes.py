@@ -25,6 +25,8 @@ def read_codes(spec: LatentSpec, q_output: Tensor) -> Codes:
         if code.is_categorical:
             values = columns.argmax(1)
         else:
-            values = columns[:, 0].double()
-        codes[code.name] = (values.sigmoid() if code.kind == "bernoulli" else values).numpy()
+            values = columns[:, 0].sigmoid() if code.kind == "bernoulli" else columns[:, 0]
+            # Only now: values that differ by rounding stay recognisable as float32.
+            values = values.double()
+        codes[code.name] = values.numpy()
     return codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,24 @@ class GapScore:
     """How much each dimension tells about each factor, [D, m]: mutual information in nats for MIG, R^2 or
     balanced accuracy for SAP.
     """
+    replicates: Floats
+    """The score of each bootstrap sample of the rows, [B]."""
 
 
-def gap_score(table: Floats, scale: Floats | float = 1.0) -> GapScore:
+def gap_score(
+    table: Floats,
+    scale: Floats | float = 1.0,
+    *,
+    chance: Floats | float = 0.0,
+    replicates: Sequence[float] = (),
+) -> GapScore:
     """The difference of the two largest values in each column of the table [D, m], divided by the scale [m].
 
-    With a single dimension, the second-largest value is 0.
+    Args:
+        chance: what a dimension that tells nothing has, [m]; with a single dimension, it is the second one.
+        replicates: see :class:`GapScore`.
     """
-    second, first = np.sort(np.vstack([np.zeros_like(table[:1]), table]), axis=0)[-2:]
+    guessing = np.broadcast_to(chance, table[:1].shape)
+    second, first = np.sort(np.vstack([guessing, table]), axis=0)[-2:]
     gaps = (first - second) / scale
-    return GapScore(float(gaps.mean()), gaps, table)
+    return GapScore(float(gaps.mean()), gaps, table, np.array(replicates, np.float64))

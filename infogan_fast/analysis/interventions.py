@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +12,7 @@ from infogan_fast.analysis.tables import (
     BINS,
     Bools,
     Floats,
+    Ints,
     as_table,
     as_tables,
     constant_columns,
@@ -37,11 +39,11 @@ def table_sampler(
     discrete_factors: Sequence[bool] | None = None,
     bins: int = BINS,
 ) -> Sampler:
-    """A Sampler that draws rows of codes [N, D] with known factors [N, m], with replacement.
+    """A Sampler that draws rows of codes [N, D] with known factors [N, m], each row once in a group.
 
     The rows of a group have the same value of a discrete factor, or fall into the same of ``bins`` equal
-    parts of a continuous factor's range. A value is as likely as it is frequent. Each value needs many rows:
-    if a group draws the same few rows repeatedly, every dimension seems fixed.
+    parts of a continuous factor's range. A value is as likely as it is frequent, among those that have enough
+    rows for a group. The sampler raises UserError for a factor without two such values.
     """
     codes, factors = as_tables(codes, factors)
     values = discretised(factors, discrete_columns(factors, discrete_factors), bins)
@@ -51,14 +53,50 @@ def table_sampler(
 
     def sample(fixed_factor: int | None, rng: np.random.Generator, groups: int, size: int) -> Floats:
         if fixed_factor is None:
-            return codes[rng.integers(len(codes), size=(groups, size))]
-        value = values[rng.integers(len(codes), size=groups), fixed_factor]
+            enough = min(size, len(codes))
+            return codes[_distinct(rng, np.full(groups, len(codes)), enough)]
         count = counts[fixed_factor]
+        able = np.flatnonzero(count >= size)
+        if len(able) < 2:
+            raise UserError(
+                f"there are {len(codes):,} rows, and factor {fixed_factor} has {len(able)} values with "
+                f"{size} of them, where 2 are needed; give more rows"
+            )
+        value = rng.choice(able, size=groups, p=count[able] / count[able].sum())
         first = np.cumsum(count) - count
-        picked = rng.integers(count[value][:, None], size=(groups, size)) + first[value][:, None]
+        picked = _distinct(rng, count[value], size) + first[value][:, None]
         return codes[order[picked, fixed_factor]]
 
     return sample
+
+
+def table_samplers(
+    codes: ArrayLike, factors: ArrayLike, *, train: float = 2 / 3, seed: int = 0, **options: Any
+) -> tuple[Sampler, Sampler]:
+    """Two samplers as :func:`table_sampler`, of which none draws a row of the other's.
+
+    Args:
+        train: share of the rows, chosen at random, that the first one draws from.
+        seed: of that choice.
+        options: of :func:`table_sampler`.
+    """
+    codes, factors = as_tables(codes, factors)
+    rows = np.random.default_rng(seed).permutation(len(codes))
+    parts = np.split(rows, [max(1, min(len(rows) - 1, round(train * len(rows))))])
+    first, second = (table_sampler(codes[part], factors[part], **options) for part in parts)
+    return first, second
+
+
+def _distinct(rng: np.random.Generator, counts: Ints, size: int) -> Ints:
+    """For each count [groups], ``size`` different numbers from 0 to count - 1, [groups, size]."""
+    if size == 2:
+        first = rng.integers(counts)
+        second = rng.integers(counts - 1)
+        return np.stack([first, second + (second >= first)], 1)
+    result = np.empty((len(counts), size), np.int64)
+    for i, count in enumerate(counts):
+        result[i] = rng.permutation(count)[:size]
+    return result
 
 
 def require_factors(count: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from infogan_fast.analysis.tables import FIT_ROWS, TEST_ROWS
 
 _MAX_TABLE_LABELS = 20  # columns that fit a terminal
+_MEASURES_SHOWN = 3
 
 
 def report(result: dict[str, Any]) -> str:
@@ -26,16 +27,21 @@ def report(result: dict[str, Any]) -> str:
         lines += ["", *_other_lines(others)]
     if result["disentanglement"]:
         lines += ["", *_disentanglement_lines(result["disentanglement"])]
+    if result["quality"]:
+        lines += ["", *_quality_lines(result["quality"])]
     return "\n".join(lines)
 
 
 def _categorical_lines(codes: dict[str, dict[str, Any]]) -> list[str]:
     matched = {name: code for name, code in codes.items() if "table" in code}
-    rows = [["", "L_I", "H nats", *(["accuracy", "NMI", "ARI"] if matched else [])]]
+    keys = {"accuracy": "accuracy", "nmi": "NMI", "ari": "ARI"} if matched else {}
+    rows = [["", "L_I", "H nats", *keys.values()]]
     for name, code in codes.items():
-        scores = [code[key] for key in ("L", "H", "accuracy", "nmi", "ari") if key in code]
-        rows.append([name, *map(number, scores)])
-    lines = ["categorical codes", *aligned(rows)]
+        scores = [ranged(code[key], code["intervals"][key]) for key in keys if key in code]
+        rows.append([name, ranged(code["L"], code["intervals"]["L"]), number(code["H"]), *scores])
+    for name, code in matched.items():
+        rows.append([f"{name} by chance", "0", "", *(number(code["chance"][key]) for key in keys)])
+    lines = ["categorical codes, with 95 % intervals", *aligned(rows)]
     for name, code in matched.items():
         lines += ["", *_label_lines(name, code)]
     return lines
@@ -59,43 +65,94 @@ def _label_lines(name: str, code: dict[str, Any]) -> list[str]:
 
 def _other_lines(codes: dict[str, dict[str, Any]]) -> list[str]:
     factors = list(next(iter(codes.values())).get("factors", {}))
-    sweeps = next((list(code["sweeps"]) for code in codes.values() if "sweeps" in code), [])
-    titles = [*(f"moves {sweep}" for sweep in sweeps), *(f"reads {factor}" for factor in factors)]
-    rows = [["", "kind", "L_I", "H nats", *titles]]
+    rows = [["", "kind", "L_I", "H nats", *(f"reads {factor}" for factor in factors)]]
     for name, code in codes.items():
-        cells = [name, code["kind"], number(code["L"]), number(code["H"])]
-        for sweep in sweeps:
-            found = code.get("sweeps", {}).get(sweep)
-            agree = f" ({found['agreeing']}/{found['categories']})" if found else ""
-            cells.append(number(found["mean"] if found else None) + agree)
+        cells = [name, code["kind"], ranged(code["L"], code["intervals"]["L"]), number(code["H"])]
         for factor in factors:
             found = code["factors"][factor]
-            cells.append(f"{number(found['rho'])} ({number(found['within_label'])})")
+            cells.append(f"{ranged(found['rho'], found['interval'])} ({number(found['within_label'])})")
         rows.append(cells)
     lines = ["other codes", *aligned(rows)]
-    if sweeps:
-        lines.append(
-            "  moves: mean |rho| over categories as the code is swept (categories that agree in sign)"
-        )
     if factors:
-        lines.append("  reads: rho of Q's mean with the factor (mean |rho| within a label)")
+        chance = number(next(iter(codes.values()))["factors"][factors[0]]["chance"])
+        lines.append(
+            f"  reads: rho of Q's mean with the factor (mean |rho| within a label); |rho| by chance {chance}"
+        )
+    swept = {name: code for name, code in codes.items() if code.get("sweeps")}
+    if swept:
+        lines += ["", *_sweep_lines(swept)]
     return lines
 
 
-def _disentanglement_lines(scores: dict[str, Any]) -> list[str]:
-    parts = ("disentanglement", "completeness", "informativeness")
-    names = {"MIG": "mig", "SAP": "sap", "FactorVAE": "factor_vae", "beta-VAE": "beta_vae"}
-    lines = [
-        f"all codes together, on {', '.join(scores['factors'])}",
-        "  " + "   ".join(f"{name} {number(scores[key])}" for name, key in names.items()),
-        f"  DCI {' / '.join(parts)} {' / '.join(number(scores[f'dci_{part}']) for part in parts)}",
+def _sweep_lines(codes: dict[str, dict[str, Any]]) -> list[str]:
+    """What each code moves most."""
+    rows = [["", "moves", *[""] * (_MEASURES_SHOWN - 1)]]
+    for name, code in codes.items():
+        strongest = sorted(code["sweeps"].items(), key=lambda found: -(found[1]["mean"] or 0.0))
+        if (own := code["moves"]) is not None:  # the measure that it is called after comes first
+            strongest = [(own, code["sweeps"][own]), *(found for found in strongest if found[0] != own)]
+        cells = []
+        for measure, found in strongest[:_MEASURES_SHOWN]:
+            agreeing = f"({found['agreeing']}/{found['categories']})"
+            cells.append(f"{measure} {ranged(found['mean'], found['interval'])} {agreeing}")
+        rows.append([name, *cells, *[""] * (_MEASURES_SHOWN - len(cells))])
+    chance = next(iter(next(iter(codes.values()))["sweeps"].values()))["chance"]
+    return [
+        *aligned(rows),
+        "  moves: mean |rho| over categories as the code is swept (categories that agree in sign); by chance "
+        f"{number(chance)}",
     ]
+
+
+def _disentanglement_lines(scores: dict[str, Any]) -> list[str]:
+    names = {
+        "MIG": "mig",
+        "SAP": "sap",
+        "FactorVAE": "factor_vae",
+        "beta-VAE": "beta_vae",
+        "DCI disentanglement": "dci_disentanglement",
+        "DCI completeness": "dci_completeness",
+        "DCI informativeness": "dci_informativeness",
+    }
+    rows = [["", "score", "by chance"]]
+    for name, key in names.items():
+        shown = ranged(scores[key], scores["intervals"].get(key))
+        rows.append([name, shown, number(scores["chance"].get(key))])
+    lines = [f"all codes together, on {', '.join(scores['factors'])}", *aligned(rows)]
+    lines += [f"  no {key}: {why}" for key, why in scores["missing"].items()]
     if scores["rows"] != [FIT_ROWS, TEST_ROWS]:
         lines.append(
             f"  on {sum(scores['rows']):,} images: not comparable with published scores, which use "
             f"{FIT_ROWS + TEST_ROWS:,}"
         )
     return lines
+
+
+def _quality_lines(quality: dict[str, Any]) -> list[str]:
+    names = list(quality["made"])
+    rows = [["", *names]]
+    for title, key in (("generated", "made"), ("training images", "real")):
+        found = quality[key]
+        rows.append([title, *(ranged(found[name]["value"], found[name]["interval"]) for name in names)])
+    lines = [
+        f"{quality['images']:,} generated images next to as many real ones, in {quality['features']}",
+        *aligned(rows),
+    ]
+    if "share_read" in quality:
+        read = quality["share_read"]
+        real = "" if read["of_real"] is None else f"; of real images {number(read['of_real'])}"
+        lines.append(
+            f"  read as the matched label: {ranged(read['mean'], read['interval'])}, the worst "
+            f"{number(read['worst'])}, by chance {number(read['chance'])}{real}"
+        )
+    return lines
+
+
+def ranged(value: float | None, interval: Sequence[float] | None) -> str:
+    """A score and half the width of its interval."""
+    if value is None or interval is None:
+        return number(value)
+    return f"{value:.3f}±{(interval[1] - interval[0]) / 2:.3f}"
 
 
 def number(value: float | None) -> str:

@@ -15,6 +15,7 @@ from infogan_fast.analysis.report import aligned, number
 MIN_RUNS = 3
 _MAX_COLUMNS = 12  # seeds that fit a terminal
 _SCORES = ("mig", "sap", "dci_disentanglement", "factor_vae", "beta_vae")
+_MEASURES = ("slant", "thickness", "warmth", "brightness")
 _STATISTICS = ("mean", "deviation", "min", "max")
 
 
@@ -37,7 +38,8 @@ def figures(evaluation: dict[str, Any]) -> dict[str, float]:
         found = [code[part] for code in codes.values() if part in code]
         if not found:
             continue
-        targets = list(found[0])
+        # Of what a code may move, the measures that most runs have a code for.
+        targets = [name for name in found[0] if part == "factors" or name in _MEASURES]
         strength = np.array([[abs(code[target][value] or 0.0) for target in targets] for code in found])
         assigned = zip(*linear_sum_assignment(strength, maximize=True), strict=True)
         for j, i in sorted((j, i) for i, j in assigned):

@@ -22,9 +22,13 @@ class SweepCorrelations:
     """By category: the mean rho of its sweeps, in [-1, 1]; NaN if none of them has one."""
     agreeing: int
     """Number of categories whose rho has the more frequent sign."""
+    replicates: Floats
+    """``mean`` of each bootstrap sample of the sweeps of each category, [B]."""
 
 
-def sweep_correlations(values: ArrayLike, measure: ArrayLike, category: ArrayLike) -> SweepCorrelations:
+def sweep_correlations(
+    values: ArrayLike, measure: ArrayLike, category: ArrayLike, *, bootstrap: int = 0, seed: int = 0
+) -> SweepCorrelations:
     """Spearman's rho between a continuous code and a measure of the images, along sweeps of that code alone.
 
     A code with the same meaning everywhere has a high |rho| in every category, and the same sign. Within a
@@ -37,6 +41,7 @@ def sweep_correlations(values: ArrayLike, measure: ArrayLike, category: ArrayLik
         measure: measure of the image at each step, [sweeps, steps], for example
             :func:`infogan_fast.analysis.morphology.slant`.
         category: the category that a sweep holds fixed, int [sweeps].
+        bootstrap, seed: how many samples of each category's sweeps to average as well.
 
     Raises:
         UserError: there are no sweeps, or a value of the code is not finite.
@@ -55,14 +60,19 @@ def sweep_correlations(values: ArrayLike, measure: ArrayLike, category: ArrayLik
         raise UserError("values of the code are not finite")
     rhos = np.array([_spearman(v, m) for v, m in zip(values, measure, strict=True)])
     by_category: dict[int, float] = {}
+    rng = np.random.default_rng(seed)
+    drawn = []
     for name in np.unique(category):
         known = rhos[(category == name) & ~np.isnan(rhos)]
         by_category[int(name)] = float(known.mean()) if len(known) else np.nan
+        if len(known):
+            drawn.append(known[rng.integers(len(known), size=(bootstrap, len(known)))].mean(1))
     found = np.array([rho for rho in by_category.values() if not np.isnan(rho)])
     return SweepCorrelations(
         float(np.abs(found).mean()) if len(found) else np.nan,
         by_category,
         int(max((found > 0).sum(), (found < 0).sum())),
+        np.abs(drawn).mean(0) if drawn else np.full(bootstrap, np.nan),
     )
 
 

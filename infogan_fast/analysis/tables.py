@@ -30,6 +30,8 @@ Ints = NDArray[np.int64]
 
 #: Intervals that the range of a continuous column is cut into.
 BINS = 20
+#: Values up to which whole numbers count as names where an encoding has a column for each.
+_FEW = 256
 #: Rows that published scores are fitted and tested on.
 FIT_ROWS, TEST_ROWS = 10_000, 5_000
 
@@ -84,9 +86,22 @@ def discrete_columns(table: Floats, given: Sequence[bool] | None) -> Bools:
     return np.array(given, bool)
 
 
+def few_values(table: Floats, given: Sequence[bool] | None) -> Bools:
+    """As :func:`discrete_columns`; by default, those with at most 256 whole numbers."""
+    discrete = discrete_columns(table, given)
+    if given is None:
+        for j in np.flatnonzero(discrete):
+            discrete[j] = len(np.unique(table[:, j])) <= _FEW
+    return discrete
+
+
 def constant_columns(table: Floats) -> Bools:
-    """Which columns vary by no more than float32 rounding errors."""
-    return np.ptp(table, axis=0) <= 1e-6 * np.abs(table).max(0)
+    """Which columns vary by no more than a few rounding errors of the precision that their values have:
+    float32 where all are float32 numbers, else float64."""
+    with np.errstate(over="ignore"):
+        narrow = (table.astype(np.float32) == table).all(0)
+    rounding = np.where(narrow, np.finfo(np.float32).eps, np.finfo(np.float64).eps)
+    return np.ptp(table, axis=0) <= 8 * rounding * np.abs(table).max(0)
 
 
 def require_variation(factors: NDArray[Any]) -> None:
@@ -117,10 +132,9 @@ def discretised(table: Floats, discrete: Bools, bins: int) -> Ints:
 
 
 def mutual_information(a: Ints, b: Ints) -> float:
-    """Mutual information of the empirical distribution of two columns [N], in nats."""
-    joint = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(joint, (a, b), 1)
-    joint /= len(a)
-    independent = joint.sum(1, keepdims=True) * joint.sum(0)
-    seen = joint > 0
-    return max(0.0, float((joint[seen] * np.log(joint[seen] / independent[seen])).sum()))
+    """Mutual information of the empirical distribution of two columns [N] of numbers from 0, in nats."""
+    # Only pairs that occur are counted: a table of all would not fit where both have many values.
+    pairs, counts = np.unique(a * (b.max() + 1) + b, return_counts=True)
+    first, second = np.divmod(pairs, b.max() + 1)
+    independent = np.bincount(a)[first] * (np.bincount(b)[second] / len(a))
+    return max(0.0, float((counts / len(a) * np.log(counts / independent)).sum()))

@@ -62,3 +62,53 @@ def test_error_of_a_discrete_factor_is_relative_to_guessing() -> None:
     found = _dci(shown[:, None], factor[:, None])
     assert found.informativeness == pytest.approx(1 - 0.2 / 0.5, abs=0.07)
     assert found.disentanglement == found.completeness == 1
+
+
+def partial(seed: int, names: Array) -> tuple[Array, Array]:
+    """A code that tells half of a discrete factor, and two continuous ones with noise."""
+    rng = np.random.default_rng(seed)
+    d = rng.integers(10, size=15_000)
+    x, y, n, k = rng.normal(size=(4, 15_000))
+    return np.c_[names[d // 2], x + 0.2 * n, y + 0.2 * k], np.c_[d, x, y]
+
+
+def test_a_code_that_tells_part_of_a_factor() -> None:
+    """No tree is right more than half of the time, so deeper ones are no more accurate, and follow noise."""
+    found = [dci(*partial(seed, np.arange(5)), seed=seed) for seed in range(3)]
+    scores = [each.disentanglement for each in found]
+    assert max(scores) - min(scores) < 0.02 and min(scores) > 0.93
+    for each in found:
+        assert each.importance[0, 0] > 0.97
+        assert each.error[0] == pytest.approx(0.5 / 0.9, abs=0.03)
+    renamed = dci(*partial(0, np.array([3, 0, 4, 1, 2])), seed=0)
+    assert renamed.disentanglement == pytest.approx(found[0].disentanglement, abs=2e-3)
+
+
+def test_offsets_and_scales_of_codes_have_no_effect() -> None:
+    codes, factors = partial(1, np.arange(5))
+    moved = codes * [1, -1e-6, 1e6] + [0, 1e9, -1e12]
+    options: dict[str, Any] = {"discrete_codes": [True, False, False], "train": 2000, "test": 1000}
+    before, after = dci(codes, factors, **options), dci(moved, factors, **options)
+    # 1e6 x - 1e12 has fewer different values than x, by rounding.
+    assert after.disentanglement == pytest.approx(before.disentanglement, abs=0.01)
+
+
+def test_a_class_that_the_test_rows_lack() -> None:
+    rng = np.random.default_rng(6)
+    factor = np.zeros(3000)
+    value = rng.uniform(size=3000)
+    tested = np.random.default_rng(0).permutation(3000)[2000:]
+    factor[np.setdiff1d(np.arange(3000), tested)[:40]] = 1
+    found = _dci(np.c_[factor, value], np.c_[factor, value])
+    assert math.isnan(found.error[0]) and found.error[1] < 0.02
+    assert found.informativeness == pytest.approx(1 - found.error[1])
+    alone = _dci(np.c_[factor, value], factor[:, None])
+    assert math.isnan(alone.informativeness)
+
+
+def test_replicates_are_near_the_score() -> None:
+    found = _dci(ENCODERS["turned"], bootstrap=8)
+    scores = (found.disentanglement, found.completeness, found.informativeness)
+    assert found.replicates.shape == (8, 3)
+    np.testing.assert_allclose(found.replicates.mean(0), scores, atol=0.05)
+    assert (found.replicates.std(0) < 0.05).all() and (found.replicates.std(0) > 0).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, distributions, nn
 
 from infogan_fast import ops
 from infogan_fast.analysis.evaluation import (
+    SCORES,
     cluster_scores,
     disentanglement,
     evaluate,
@@ -24,6 +26,7 @@ from infogan_fast.analysis.evaluation import (
     read_images,
     sweep_scores,
 )
+from infogan_fast.analysis.measures import name_of
 from infogan_fast.analysis.report import report
 from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.config import Config
@@ -130,8 +133,11 @@ def test_a_q_that_knows_rotation_and_width(held_out: ImageSet) -> None:
     read = read_images(run, held_out.images)
     codes = factor_correlations(run.spec, read, held_out)
     assert [set(by_factor) for by_factor in codes.values()] == [{"rotation", "width"}] * 2
-    assert codes["c2"]["rotation"] == pytest.approx({"rho": 1, "within_label": 1})
-    assert codes["c3"]["width"] == pytest.approx({"rho": -1, "within_label": 1})
+    for code, factor, rho in (("c2", "rotation", 1), ("c3", "width", -1)):
+        found = codes[code][factor]
+        assert (found["rho"], found["within_label"]) == pytest.approx((rho, 1))
+        assert found["interval"] == pytest.approx([rho, rho])
+        assert found["chance"] == pytest.approx(math.sqrt(2 / math.pi / (HELD_OUT - 1)))
     for code, factor in (("c2", "width"), ("c3", "rotation")):
         assert abs(codes[code][factor]["rho"]) < 0.2
         assert codes[code][factor]["within_label"] < 0.3
@@ -144,9 +150,34 @@ def test_a_q_that_knows_rotation_and_width(held_out: ImageSet) -> None:
     assert scores["dci_disentanglement"] > 0.9
     assert scores["dci_completeness"] > 0.9
     assert scores["dci_informativeness"] > 0.8
-    assert scores["factor_vae"] > 0.99
-    assert scores["beta_vae"] > 0.99
     assert scores["sap"] > 0.5
+    assert scores["factor_vae"] is scores["beta_vae"] is None
+    assert "has 0 values with 100 of them" in scores["missing"]["factor_vae"]
+    assert scores["missing"]["beta_vae"] == "there are 400 rows; give 1,000 or more"
+    for name in ("mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness"):
+        low, high = scores["intervals"][name]
+        assert 0 <= low <= scores[name] <= high <= 1 and 0 < high - low < 0.4
+        assert scores["chance"][name] < 0.35
+
+
+def test_all_scores_of_enough_images() -> None:
+    """Of a table as large as published ones, without drawing the images."""
+    data = ImageSet(torch.zeros(0), None, {}, "", "")
+    rng = np.random.default_rng(0)
+    digit, rotation, width = rng.integers(10, size=15_000), *rng.uniform(-1, 1, (2, 15_000))
+    factors = {"digit": torch.from_numpy(digit), "rotation": torch.from_numpy(rotation)}
+    data = dataclasses.replace(data, factors=factors | {"width": torch.from_numpy(width).float()})
+    spec = LatentSpec.parse("cat=10,uniform=2")
+    scores = disentanglement(spec, {"c1": 9 - digit, "c2": -rotation, "c3": width}, data)
+    assert scores is not None and scores["missing"] == {} and scores["rows"] == [10_000, 5_000]
+    for name in SCORES:
+        assert scores[name] > (0.85 if name == "sap" else 0.97)
+        low, high = scores["intervals"][name]
+        assert low <= scores[name] <= high
+    assert scores["chance"]["beta_vae"] == pytest.approx(1 / 3, abs=0.05)
+    assert scores["chance"]["factor_vae"] == pytest.approx(1 / 3, abs=0.05)
+    for name in ("mig", "sap", "dci_informativeness"):
+        assert abs(scores["chance"][name]) < 0.02
 
 
 def test_a_q_that_knows_nothing(held_out: ImageSet) -> None:
@@ -168,8 +199,9 @@ def test_categories_are_only_names(held_out: ImageSet) -> None:
     renamed = read | {"c1": np.array([7, 0, 5, 900, 2, 1, 4, 3, 6, 8])[read["c1"]]}
     before, after = (disentanglement(run.spec, codes, held_out) for codes in (read, renamed))
     assert before is not None and after is not None
-    for score in ("mig", "factor_vae", "beta_vae"):
-        assert after[score] == pytest.approx(before[score], abs=1e-6)
+    for score in ("mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness"):
+        # Trees break ties between indicators by their order.
+        assert after[score] == pytest.approx(before[score], abs=0.005 if score.startswith("dci") else 1e-6)
 
 
 def test_correlation_within_a_label(held_out: ImageSet) -> None:
@@ -212,10 +244,13 @@ def test_information_of_a_known_q() -> None:
     gaussian = 0.5 * math.log(2 * math.pi)
     run = stub("noise=2,cat=0.5/0.25/0.25,uniform=1", generator=Written(), q=Read(-2.0))
     found = information(run, samples=300)
-    assert found["c1"] == pytest.approx({"L": 1.5 * math.log(2), "H": 1.5 * math.log(2)})
+    assert (found["c1"]["L"], found["c1"]["H"]) == pytest.approx((1.5 * math.log(2),) * 2, rel=0.05)
+    low, high = found["c1"]["intervals"]["L"]
+    assert low < found["c1"]["L"] < high and found["c1"]["chance"] == {"L": 0}
     bound = math.log(2) - (gaussian - 1 + 0.5 * 0.01 * math.exp(2))
     fitted = math.log(2) - gaussian - 0.5 - math.log(0.1)
-    assert found["c2"] == pytest.approx({"L": bound, "H": math.log(2), "L_fitted": fitted}, rel=1e-4)
+    measured = {name: found["c2"][name] for name in ("L", "H", "L_fitted")}
+    assert measured == pytest.approx({"L": bound, "H": math.log(2), "L_fitted": fitted}, rel=1e-4)
     # With a fixed sigma, Q's output has no log-variance.
     run = stub("noise=2,cat=3,uniform=1", generator=Written(), q=Read(), fixed_sigma=0.5)
     bound = math.log(2) - (gaussian + math.log(0.5) + 0.5 * 0.01 / 0.25)
@@ -280,6 +315,10 @@ def test_sweeps_of_a_generator_that_draws_bars() -> None:
     assert slant["rho"] == pytest.approx([-1, 1, 1, 1])
     assert (slant["agreeing"], slant["categories"]) == (3, 4)
     assert found["c2"]["thickness"]["mean"] < 0.3
+    assert slant["chance"] == pytest.approx(math.sqrt(2 / math.pi / 10 / 2))
+    assert slant["interval"][0] > 0.97
+    names = {c: name_of({name: m["mean"] for name, m in measured.items()}) for c, measured in found.items()}
+    assert names == {"c2": "slant", "c3": "thickness"}
     thickness = found["c3"]["thickness"]
     assert thickness["rho"] == pytest.approx([1, 1, 1, 1])
     assert thickness["agreeing"] == 4
@@ -292,7 +331,9 @@ def test_sweeps_change_one_code() -> None:
     run.generator.register_forward_hook(lambda module, args, output: inputs.append(args[0].clone()))
     run.generator.forward = lambda x: torch.zeros(len(x), 1, SIZE, SIZE)  # type: ignore
     found = sweep_scores(run, steps=5, noises=4, seed=9)
-    assert found["c3"]["slant"] == {"mean": None, "agreeing": 0, "categories": 3, "rho": [None] * 3}
+    slant = found["c3"]["slant"]
+    assert slant["mean"] is slant["interval"] is None
+    assert (slant["agreeing"], slant["categories"], slant["rho"]) == (0, 3, [None] * 3)
     first, second = (x.view(3, 4, 5, -1) for x in inputs)
     assert torch.equal(first[..., 7], torch.linspace(-2, 2, 5).expand(3, 4, 5))
     assert torch.equal(first[..., 2:5], torch.eye(3)[:, None, None].expand(3, 4, 5, 3))
@@ -322,8 +363,11 @@ def test_evaluation_is_complete_deterministic_and_json(strokes_run: Path) -> Non
     }
     kinds = {name: code["kind"] for name, code in result["codes"].items()}
     assert kinds == {"c1": "categorical", "c2": "uniform", "c3": "bernoulli"}
-    assert set(result["codes"]["c2"]) == {"kind", "L", "H", "L_fitted", "factors", "sweeps"}
-    assert set(result["codes"]["c3"]) == {"kind", "L", "H", "factors"}
+    always = {"kind", "L", "H", "chance", "intervals", "factors"}
+    assert set(result["codes"]["c2"]) == always | {"L_fitted", "sweeps", "moves"}
+    assert set(result["codes"]["c3"]) == always
+    assert result["quality"]["images"] == 150
+    assert set(result["quality"]) == {"features", "images", "made", "real", "share_read"}
     assert evaluated(run, images=150, seed=1)["codes"]["c1"]["L"] != result["codes"]["c1"]["L"]
 
 
@@ -342,11 +386,13 @@ def test_data_without_factors_or_a_test_split(colour_run: Path) -> None:
     assert not result["data"]["held_out"]
     assert "no test split" in result["data"]["why_not"]
     assert result["disentanglement"] is None
-    assert set(result["codes"]["c2"]) == {"kind", "L", "H", "L_fitted"}
+    assert {"warmth", "saturation", "brightness"} <= set(result["codes"]["c2"]["sweeps"])
+    assert "slant" not in result["codes"]["c2"]["sweeps"]
+    assert result["quality"] is None  # 15 images in each half
     assert result["codes"]["c1"]["labels"] == ["7", "8"]
     text = report(result)
     assert "TRAINING IMAGES (" in text
-    assert "moves" not in text
+    assert "moves" in text
     assert "MIG" not in text
 
 
@@ -364,7 +410,8 @@ def test_other_data_is_read_at_the_size_of_the_networks(
 
     monkeypatch.setattr(Run, "load_images", load_noted)
     result = evaluated(load_run(strokes_run), data=str(path))
-    assert loaded == [("test", str(path)), ("train", str(path))]
+    # To read them, for batch statistics, and for the features of image quality.
+    assert loaded == [("test", str(path)), ("train", str(path)), ("train", str(path))]
     assert result["data"]["images"] == 5
     assert result["data"]["held_out"]
     assert result["disentanglement"] is None

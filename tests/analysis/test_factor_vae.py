@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from analysis.encoders import ENCODERS, FACTORS, SAMPLERS, Array, N, known
 
 from infogan_fast.analysis import morphology
 from infogan_fast.analysis.factor_vae import factor_vae_score
 from infogan_fast.analysis.interventions import table_sampler
 from infogan_fast.data import strokes
+from infogan_fast.errors import UserError
 
 
 @known(
@@ -55,3 +57,14 @@ def test_factors_of_drawn_images() -> None:
 
     found = factor_vae_score(sample, 3, batch=25, train=25, test=20, survey=200)
     assert found.score > 0.9 and found.votes.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_a_large_offset_costs_nothing() -> None:
+    moved = FACTORS[:, 1:] + [1e7, -1e10]
+    assert factor_vae_score(table_sampler(moved, FACTORS[:, 1:]), 2, train=100, test=100).score == 1
+
+
+def test_too_few_rows_to_fix_a_factor() -> None:
+    sample = table_sampler(FACTORS[:1500], FACTORS[:1500])
+    with pytest.raises(UserError, match=r"1,500 rows, and factor 1 has \d+ values with 100 of them, where 2"):
+        factor_vae_score(sample, 3)

@@ -39,7 +39,7 @@ def test_scale_of_codes_has_no_effect(score: str) -> None:
     def result(scale: list[float]) -> object:
         sample = table_sampler(noisy * np.array(scale), FACTORS)
         if score == "beta":
-            return round(beta_vae_score(sample, 3, train=500, test=300, pairs=16), 2)
+            return round(beta_vae_score(sample, 3, train=500, test=300, pairs=16).score, 2)
         found = factor_vae_score(sample, 3, train=300, test=300)
         assert np.argmax(found.votes, 1).tolist() == [0, 1, 2]
         return found.score
@@ -57,7 +57,7 @@ def test_values_of_a_discrete_code_are_only_names(score: str) -> None:
     def result(names: Array) -> object:
         sample = table_sampler(np.c_[names[shown], other], FACTORS)
         if score == "beta":
-            return beta_vae_score(sample, 3, train=500, test=300, pairs=8)
+            return beta_vae_score(sample, 3, train=500, test=300, pairs=8).score
         found = factor_vae_score(sample, 3, train=500, test=300, batch=8)
         return found.score, found.votes.tolist()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
-from analysis.encoders import ENCODERS, FACTORS, known
+from analysis.encoders import ENCODERS, FACTORS, Array, known
 
 from infogan_fast.analysis.mig import mig
 
@@ -48,3 +49,25 @@ def test_mig_by_hand() -> None:
     assert mig(fine[:, None], fine[:, None]).table[0, 0] == pytest.approx(math.log(7), rel=1e-3)
     assert mig(FACTORS[:, 1:2], FACTORS[:, 1:2]).table[0, 0] == pytest.approx(math.log(20), rel=1e-2)
     assert mig(FACTORS[:, 1:2], FACTORS[:, 1:2], bins=5).table[0, 0] == pytest.approx(math.log(5), rel=1e-2)
+
+
+def test_many_values_take_no_table_of_all_pairs() -> None:
+    """10,000 values of each would take 0.8 GB for one pair of columns."""
+    values = np.random.default_rng(0).permutation(10_000)
+    tracemalloc.start()
+    found = mig(values[:, None], values[::-1, None])
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+    assert found.score == pytest.approx(1)
+
+
+def test_replicates_spread_as_samples_do() -> None:
+    rng = np.random.default_rng(4)
+
+    def sample() -> tuple[Array, Array]:
+        value = rng.normal(size=4000)
+        return np.c_[value + rng.normal(size=4000), rng.normal(size=4000)], value[:, None]
+
+    first = mig(*sample(), samples=4000, bootstrap=100)
+    others = [mig(*sample(), samples=4000).score for _ in range(60)]
+    assert np.std(others, ddof=1) == pytest.approx(first.replicates.std(ddof=1), rel=0.35)

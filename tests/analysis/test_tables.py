@@ -62,7 +62,7 @@ def test_scores_depend_on_the_seed_alone() -> None:
         lambda seed: sap(ENCODERS["all turned"], FACTORS, seed=seed, **small).score,
         lambda seed: dci(ENCODERS["all turned"], FACTORS, seed=seed, **small).disentanglement,
         lambda seed: factor_vae_score(SAMPLERS["turned"], 3, seed=seed, **small).votes.tolist(),
-        lambda seed: beta_vae_score(SAMPLERS["turned"], 3, seed=seed, train=900, test=700),
+        lambda seed: beta_vae_score(SAMPLERS["turned"], 3, seed=seed, train=900, test=700).score,
     ]
     for score in scores:
         assert score(1) == score(1) != score(2)
