@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
         help="seed of the latents and of the scores' random choices (default: 0)",
     )
     result.add_argument(
+        "--no-quality",
+        action="store_false",
+        dest="quality",
+        help="leave out the quality of generated images, for which a small classifier is trained",
+    )
+    result.add_argument(
         "--json",
         metavar="FILE",
         help="also write everything to this file; -: to standard output, instead of the report",
@@ -57,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     run = load_run(args.run, checkpoint_file=args.checkpoint, device=args.device)
     result = evaluation.evaluate(
-        run, data=args.data, data_dir=args.data_dir, images=args.images, seed=args.seed
+        run,
+        data=args.data,
+        data_dir=args.data_dir,
+        images=args.images,
+        quality=args.quality,
+        seed=args.seed,
     )
     text = json.dumps(result, indent=2, allow_nan=False)
     print(text if args.json == "-" else report(result))
