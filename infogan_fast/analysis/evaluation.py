@@ -144,9 +144,9 @@ def evaluate(
 
 
 def _training_images(run: Run, name: Any) -> int | None:
-    """How many images to fit features to: drawings are made one by one, of others all are at hand."""
+    """How many images to load for features: of drawings, which are made one by one, no more than it takes."""
     drawn = isinstance(name, str) and name in SOURCES and SOURCES[name].drawn
-    return TRAINED_ON if drawn else None
+    return min(TRAINED_ON, run.train_images) if drawn else None
 
 
 def match_labels(run: Run, *, data: Any = None, data_dir: Path | None = None) -> list[str | None] | None:
@@ -293,7 +293,7 @@ def disentanglement(spec: LatentSpec, read: Codes, data: ImageSet, *, seed: int 
     by_code: dict[str, Any] = {"discrete_codes": [code.is_categorical for code in spec.codes], "seed": seed}
     fit = min(FIT_ROWS, count * 2 // 3)
     rows: dict[str, Any] = {"train": fit, "test": min(TEST_ROWS, count - fit)}
-    missing = {}
+    missing: dict[str, str] = {}
 
     def measured(codes: Floats, *, again: bool) -> dict[str, tuple[float, Floats]]:
         """Each score and its replicates, if they are asked for."""
@@ -310,21 +310,18 @@ def disentanglement(spec: LatentSpec, read: Codes, data: ImageSet, *, seed: int 
         }
         for k, part in enumerate(("disentanglement", "completeness", "informativeness")):
             result[f"dci_{part}"] = getattr(dci_score, part), dci_score.replicates[:, k]
-        samplers = table_samplers(codes, factors, seed=seed, discrete_factors=discrete_factors)
-        try:
-            found = factor_vae_score(
-                samplers[0], len(data.factors), test_sample=samplers[1], bootstrap=counted, **by_code
-            )
-            result["factor_vae"] = found.score, found.replicates
-        except UserError as error:
-            missing["factor_vae"] = str(error)
-        if count >= _BETA_VAE_ROWS:
-            beta = beta_vae_score(
-                samplers[0], len(data.factors), test_sample=samplers[1], bootstrap=counted, **by_code
-            )
-            result["beta_vae"] = beta.score, beta.replicates
-        else:
-            missing["beta_vae"] = f"there are {count} rows; give {_BETA_VAE_ROWS:,} or more"
+        for name, needed, score in (
+            ("factor_vae", 2, factor_vae_score),
+            ("beta_vae", _BETA_VAE_ROWS, beta_vae_score),
+        ):
+            try:
+                if count < needed:
+                    raise UserError(f"there are {count} rows; give {needed:,} or more")
+                first, second = table_samplers(codes, factors, seed=seed, discrete_factors=discrete_factors)
+                found = score(first, len(data.factors), test_sample=second, bootstrap=counted, **by_code)
+                result[name] = found.score, found.replicates
+            except UserError as error:
+                missing[name] = str(error)
         return result
 
     by_factor: dict[str, Floats] = {}

@@ -33,7 +33,7 @@ def image_quality(
     ``made`` and ``real`` have the figures of :func:`infogan_fast.analysis.distances.distances` of ``images``
     generated images, and of as many training images, which show how much there is to reach; ``features`` says
     in which features, see :func:`infogan_fast.analysis.features.fit_features`. With labels that categories of
-    c1 are matched to, ``share_read`` has the share of each matched category's images that the classifier reads
+    c1 are matched to, ``share_read`` has the share of each such category's images that the classifier reads
     as its label, their mean and the ``worst``. None with too few images.
 
     Args:

@@ -15,7 +15,7 @@ from infogan_fast.analysis.report import aligned, number
 MIN_RUNS = 3
 _MAX_COLUMNS = 12  # seeds that fit a terminal
 _SCORES = ("mig", "sap", "dci_disentanglement", "factor_vae", "beta_vae")
-_MEASURES = ("slant", "thickness", "warmth", "brightness")
+_GREY_MEASURES, _COLOUR_MEASURES = ["slant", "thickness"], ["warmth", "brightness"]
 _STATISTICS = ("mean", "deviation", "min", "max")
 
 
@@ -38,14 +38,19 @@ def figures(evaluation: dict[str, Any]) -> dict[str, float]:
         found = [code[part] for code in codes.values() if part in code]
         if not found:
             continue
-        # Of what a code may move, the measures that most runs have a code for.
-        targets = [name for name in found[0] if part == "factors" or name in _MEASURES]
+        targets = list(found[0])
+        if part == "sweeps":  # the two measures that most runs have a code for
+            targets = _GREY_MEASURES if "slant" in targets else _COLOUR_MEASURES
         strength = np.array([[abs(code[target][value] or 0.0) for target in targets] for code in found])
         assigned = zip(*linear_sum_assignment(strength, maximize=True), strict=True)
         for j, i in sorted((j, i) for i, j in assigned):
             result[f"{verb} {targets[j]}"] = float(strength[i, j])
-    if evaluation["disentanglement"]:
-        result |= {name: evaluation["disentanglement"][name] for name in _SCORES}
+    if scores := evaluation["disentanglement"]:
+        result |= {name: scores[name] for name in _SCORES if scores[name] is not None}
+    if quality := evaluation.get("quality"):
+        result |= {name: quality["made"][name]["value"] for name in ("coverage", "fid")}
+        if "share_read" in quality:
+            result["share read"] = quality["share_read"]["mean"]
     return result
 
 

@@ -57,6 +57,22 @@ def test_figures_of_known_factors() -> None:
     assert [found[name] for name in scores] == [0, 0.1, 0.2, 0.3, 0.4]
 
 
+def test_figures_of_images_and_of_missing_scores() -> None:
+    measured = {"coverage": {"value": 0.8}, "fid": {"value": 3.0}, "kid": {"value": 0.1}}
+    scores = dict.fromkeys(("mig", "sap", "dci_disentanglement", "factor_vae"), 0.5) | {"beta_vae": None}
+    colour = {"warmth": {"mean": 0.9}, "saturation": {"mean": 1.0}, "brightness": {"mean": 0.2}}
+    found = figures(
+        {
+            "codes": {"c1": {"kind": "uniform", "L": 0.1, "sweeps": colour}},
+            "disentanglement": scores,
+            "quality": {"made": measured, "share_read": {"mean": 0.7}},
+        }
+    )
+    assert "beta_vae" not in found and found["mig"] == 0.5
+    assert (found["coverage"], found["fid"], found["share read"]) == (0.8, 3.0, 0.7)
+    assert found["moves warmth"] == 0.9 and "moves saturation" not in found
+
+
 def test_summary() -> None:
     rows = [{"figures": {"x": x}} for x in (0.2, 0.4, 0.9)]
     assert summary(rows) == {

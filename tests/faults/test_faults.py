@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.skipif(sys.platform != "linux", reason="preloads a library")
 def test_some_trials(tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("trials.py")), "--share", "0.02"]
+    command = [sys.executable, str(Path(__file__).with_name("trials.py")), "--share", "0.005"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
