@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # It prints a line for each module.
 with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["infogan_fast"]):
-    from fuzz.readers import READERS, remove_folder
+    from fuzz.readers import FOLDER, IN_MEMORY, READERS
     from fuzz.structures import STRUCTURES
 
 from infogan_fast.config import OPTIONS
@@ -105,6 +105,19 @@ def fuzz(name: str, log: Path, *, seconds: int = 0, inputs: int = 0, seed: int =
         How many inputs it tried, and its exit status, 0 unless something was found.
     """
     (FINDINGS / name).mkdir(parents=True, exist_ok=True)
+    limits = [f"-{flag}={value}" for flag, value in (("max_total_time", seconds), ("seed", seed)) if value]
+    limits += [f"-atheris_runs={inputs}"] if inputs else []
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        os.environ[FOLDER] = folder
+        status = _in_child(name, log, limits)
+    with contextlib.suppress(OSError):  # nothing was found
+        (FINDINGS / name).rmdir()
+        FINDINGS.rmdir()
+    found = re.findall(r"number_of_executed_units: (\d+)|Done (\d+) in", log.read_text(errors="replace"))
+    return max((int(a or b) for a, b in found), default=0), status
+
+
+def _in_child(name: str, log: Path, limits: list[str]) -> int:
     process = os.fork()
     if process == 0:
         status = 70
@@ -112,24 +125,13 @@ def fuzz(name: str, log: Path, *, seconds: int = 0, inputs: int = 0, seed: int =
             with open(log, "w") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-            limits = [
-                f"-{flag}={value}" for flag, value in (("max_total_time", seconds), ("seed", seed)) if value
-            ]
-            _fuzz(name, [*limits, f"-atheris_runs={inputs}"] if inputs else limits)
+            _fuzz(name, limits)
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 70
         finally:
-            remove_folder()
             os._exit(status)
-    _, raw = os.waitpid(process, 0)
-    with contextlib.suppress(OSError):  # nothing was found
-        (FINDINGS / name).rmdir()
-        FINDINGS.rmdir()
-    tried = re.findall(
-        r"stat::number_of_executed_units: (\d+)|Done (\d+) in", log.read_text(errors="replace")
-    )
-    return max((int(a or b) for a, b in tried), default=0), raw
+    return os.waitpid(process, 0)[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

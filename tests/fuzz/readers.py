@@ -5,12 +5,9 @@ A function may raise UserError, which is how bad input is refused; anything else
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,22 +31,18 @@ from infogan_fast.training.run_folder import cut_metrics, read_config, read_metr
 SPEC = LatentSpec.parse("noise=4,cat=3,uniform=1,bernoulli=1")
 
 
-@functools.cache
-def folder(owner: int) -> Path:
-    """A folder in memory for this process's inputs."""
-    shm = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix=f"fuzz-{owner}-", dir=shm if os.access(shm, os.W_OK) else None))
+_SHARED = Path("/dev/shm")
+#: Where a folder of inputs is in memory, if there is such a place.
+IN_MEMORY = str(_SHARED) if os.access(_SHARED, os.W_OK) else None
+#: The folder of this process's inputs, which whoever started it removes.
+FOLDER = "INFOGAN_FAST_FUZZ_FOLDER"
 
 
 def written(name: str, data: bytes) -> Path:
-    path = folder(os.getpid()) / name
+    path = Path(os.environ[FOLDER], name)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     return path
-
-
-def remove_folder() -> None:
-    shutil.rmtree(folder(os.getpid()), ignore_errors=True)
 
 
 def text(data: bytes) -> str:

@@ -9,11 +9,12 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fuzz.readers import READERS, remove_folder
+from fuzz.readers import FOLDER, IN_MEMORY, READERS
 from fuzz.structures import STRUCTURES
 
 from infogan_fast.errors import UserError
@@ -22,10 +23,11 @@ HERE = Path(__file__).parent
 FOUND = sorted(path for path in (HERE / "findings").glob("*/*") if path.is_file())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def folder() -> Iterator[None]:
-    yield
-    remove_folder()
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as name:
+        monkeypatch.setenv(FOLDER, name)
+        yield
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}/{path.name[:20]}")
