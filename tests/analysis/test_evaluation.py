@@ -366,7 +366,7 @@ def test_evaluation_is_complete_deterministic_and_json(strokes_run: Path) -> Non
     always = {"kind", "L", "H", "chance", "intervals", "factors"}
     assert set(result["codes"]["c2"]) == always | {"L_fitted", "sweeps", "moves"}
     assert set(result["codes"]["c3"]) == always
-    assert result["quality"]["images"] == 150
+    assert result["quality"]["images"] == 40  # that it was trained on
     assert set(result["quality"]) == {"features", "images", "made", "real", "share_read"}
     assert evaluated(run, images=150, seed=1)["codes"]["c1"]["L"] != result["codes"]["c1"]["L"]
 

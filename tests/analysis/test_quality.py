@@ -39,8 +39,8 @@ class Showing(nn.Module):
 
 @pytest.fixture(scope="module")
 def data() -> tuple[ImageSet, ImageSet]:
-    return load_images("strokes", image_size=16, count=4000), load_images(
-        "strokes", image_size=16, count=1500, split="test"
+    return load_images("strokes", image_size=16, count=2500), load_images(
+        "strokes", image_size=16, count=1000, split="test"
     )
 
 
@@ -55,7 +55,7 @@ def quality(data: tuple[ImageSet, ImageSet], digits: list[int], **options: Any) 
 
 def test_real_images_are_as_good_as_real_ones(data: tuple[ImageSet, ImageSet]) -> None:
     found = quality(data, list(range(10)))
-    assert found["images"] == 1500 and "classifier trained on 4,000 labelled images" in found["features"]
+    assert found["images"] == 1000 and "classifier trained on 2,500 labelled images" in found["features"]
     for name in ("precision", "recall", "coverage"):
         assert found["made"][name]["value"] > 0.85
         assert found["real"][name]["value"] == pytest.approx(found["made"][name]["value"], abs=0.08)
