@@ -120,8 +120,8 @@ def test_what_changes_no_correlation() -> None:
 @pytest.mark.parametrize(("categories", "labels"), [(10, 10), (3, 10), (10, 3)])
 @pytest.mark.parametrize("rows", [100, 5000])
 def test_clusters_by_chance(categories: int, labels: int, rows: int) -> None:
-    """Matching takes the best of all: unrelated values agree in more than one of ``labels``, with few rows much
-    more. ARI is about 0 for all of them."""
+    """Matching takes the best of all: unrelated values agree in more than one of ``labels``, with few rows in
+    many more. ARI is about 0 for all of them."""
     rng = np.random.default_rng(rows)
     found = [
         match_clusters(rng.integers(categories, size=rows), rng.integers(labels, size=rows))

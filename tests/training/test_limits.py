@@ -6,12 +6,13 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from training.runs import run
+from training.runs import rows, run
 
 from infogan_fast.training import checkpoint
 
@@ -49,6 +50,15 @@ def test_no_more_files_may_be_open(tmp_path: Path, capsys: pytest.CaptureFixture
     assert status == 0 or ("Too many open files" in printed.err and printed.err.count("\n") == 1)
     assert not list(tmp_path.rglob(".*.part"))
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Durations come from a clock that nobody sets."""
+    clock = iter(range(2**31, 0, -(10**6)))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    assert run(tmp_path, "--steps", "4", "--log-every", "1") == 0
+    seconds = [row["seconds"] for row in rows(tmp_path)]
+    assert seconds == sorted(seconds) and 0 <= seconds[0] <= seconds[-1] < 600
 
 
 def test_a_folder_that_becomes_read_only(tmp_path: Path) -> None:
