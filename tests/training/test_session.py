@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -370,6 +373,17 @@ def test_tf32_is_refused_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[
         "--matmul-precision high: TF32 is for GPUs, and training runs on the CPU" in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flags", [[], ["--amp"], ["--no-cuda-graph"]], ids=str)
+def test_deterministic_updates_on_a_gpu(tmp_path: Path, flags: list[str]) -> None:
+    # In a process of its own: cuBLAS reads its configuration when CUDA begins.
+    command = [sys.executable, "-m", "infogan_fast.train", *SMALL, "--steps", "4", "--device", "cuda"]
+    command += ["--deterministic", "--out", str(tmp_path / "run"), *flags]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.gpu
