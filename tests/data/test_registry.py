@@ -55,9 +55,8 @@ def checkers(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, selection: Selection) -> ImageSet:
         count = selection.count or 12
         images = torch.arange(16 * 16).view(16, 16).remainder(2).mul(255).to(torch.uint8)
-        return ImageSet(
-            images.expand(count, 1, 16, 16).contiguous(), None, {}, name, f"{name}: {count} images"
-        )
+        turned = torch.arange(count).remainder(2).mul(255).to(torch.uint8).view(-1, 1, 1, 1)
+        return ImageSet(turned ^ images, None, {}, name, f"{name}: {count} images")
 
     module = types.ModuleType("infogan_fast.data.checkers")
     module.load = load  # type: ignore[attr-defined]
