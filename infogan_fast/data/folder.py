@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,13 @@ _FLOATING = "holds floating-point values; save it with 8 or 16 bits a channel"
 _PROGRESS_FROM = 2000  # files; fewer are read before a bar could be read
 
 _Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a file cannot be used."""
+
+    reason: str
 
 
 def load(path: Path, selection: Selection) -> ImageSet:
@@ -132,11 +140,12 @@ def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -
     results: list[_Result] = []
     failures: list[str] = []
 
-    def attempt(i: int) -> _Result | Exception:
+    def attempt(i: int) -> _Result | _Failure:
         try:
             return work(i)
         except Exception as error:  # Pillow's decoders raise whatever their parsing ran into
-            return error
+            # Not the error itself, which would keep the picture's memory.
+            return _Failure(_reason(error))
 
     # Decoding and resizing release the interpreter's lock, so threads are enough.
     with (
@@ -147,8 +156,8 @@ def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -
     ):
         for file, outcome in zip(files, pool.map(attempt, range(len(files))), strict=True):
             bar.update()
-            if isinstance(outcome, Exception):
-                failures.append(f"{file}: {_reason(outcome)}")
+            if isinstance(outcome, _Failure):
+                failures.append(f"{file}: {outcome.reason}")
             else:
                 results.append(outcome)
     if failures:
