@@ -76,8 +76,6 @@ def _dictionary() -> str:
 def _fuzz(name: str, arguments: list[str]) -> None:
     """Fuzz in this process, which ends here."""
     run, first = target(name)
-    for data in first:  # so that what is made once is no growth
-        run(data)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     with tempfile.TemporaryDirectory() as corpus, tempfile.NamedTemporaryFile("w") as words:
         words.write(_dictionary())
