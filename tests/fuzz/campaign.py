@@ -16,6 +16,7 @@ import re
 import resource
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _fuzz(name: str, arguments: list[str]) -> None:
             Path(corpus, str(i)).write_bytes(data)
         for path in (FINDINGS / name).glob("*"):
             Path(corpus, path.name).write_bytes(path.read_bytes())
-            more = _MORE_MEMORY + (_OWN_MEMORY if name in STRUCTURES else 0)
+        more = _MORE_MEMORY + (_OWN_MEMORY if name in STRUCTURES else 0)
         longest = 1 << (14 if name in STRUCTURES else 12)
         flags = [
             *(f"-timeout={_HANG_SECONDS}", f"-rss_limit_mb={memory + more}", f"-max_len={longest}"),
@@ -131,7 +132,10 @@ def _in_child(name: str, log: Path, limits: list[str]) -> int:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 70
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(status)
     return os.waitpid(process, 0)[1]
 
