@@ -18,6 +18,7 @@ from infogan_fast.analysis.tables import (
     Floats,
     Ints,
     as_tables,
+    constant_columns,
     discrete_columns,
     few_values,
     random_rows,
@@ -131,19 +132,14 @@ def _scores(importance: Floats, error: Floats) -> tuple[float, float, float]:
 def _encoded(codes: Floats, named: Bools) -> tuple[NDArray[np.float32], Ints]:
     """The forests' inputs [N, columns], in the precision that they compute in, and the dimension of each."""
     columns, dimension = [], []
-    for i, code in enumerate(codes.T):
-        names = np.unique(code, return_inverse=True)[1]
-        # An indicator of two values tells the other one, too.
-        several = named[i] and names.max() > 1
-        part = names[:, None] == np.arange(names.max() + 1) if several else _ranks(code)[:, None]
+    for i, code in enumerate(np.where(constant_columns(codes), 0.0, codes).T):
+        # Trees see the order of values alone. Numbered, a large offset costs nothing in float32.
+        part = np.unique(code, return_inverse=True)[1][:, None]
+        if named[i] and part.max() > 1:  # one indicator of two values would tell the other one, too
+            part = part == np.arange(part.max() + 1)
         columns.append(part.astype(np.float32))
         dimension += [i] * part.shape[1]
     return np.hstack(columns), np.array(dimension)
-
-
-def _ranks(code: Floats) -> Floats:
-    """The code in float32 steps: trees see the order of values alone, so a large offset costs nothing."""
-    return np.unique(code, return_inverse=True)[1].astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,13 +44,15 @@ def distances(real: Floats, made: Floats, *, seed: int = 0) -> dict[str, Any]:
         raise UserError(
             f"{len(real)} real and {len(made)} made images; image quality needs {MIN_IMAGES} each"
         )
+    reach = _reach(real)
+    times = _times_within(made, real, reach)
     result = {
         name: _share(values, seed, high)
         for name, values, high in (
-            ("precision", _within(made, real, _reach(real)), 1.0),
-            ("recall", _within(real, made, _reach(made)), 1.0),
-            ("density", _times_within(made, real, _reach(real)) / NEIGHBOURS, np.inf),
-            ("coverage", _nearest(real, made) <= _reach(real), 1.0),
+            ("precision", times > 0, 1.0),
+            ("recall", _times_within(real, made, _reach(made)) > 0, 1.0),
+            ("density", times / NEIGHBOURS, np.inf),
+            ("coverage", covered(real, made, reach), 1.0),
         )
     }
     value = frechet(real, made)
@@ -101,6 +103,17 @@ def kernel_distance(a: Floats, b: Floats) -> float:
     return within(a) + within(b) - 2 * float(kernel(a, b).mean())
 
 
+def covered(real: Floats, made: Floats, reach: Floats | None = None) -> Bools:
+    """Whether each real image [N, F] has a made one [M, F] within its reach, [N]; the mean is ``coverage``.
+
+    Args:
+        reach: of the real images, [N], if it is known.
+    """
+    nearest: Floats = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
+    result: Bools = nearest <= (_reach(real) if reach is None else reach)
+    return result
+
+
 def _share(values: Floats | Bools, seed: int, high: float) -> dict[str, Any]:
     numbers = values.astype(np.float64)
     drawn = resampled(lambda rows: float(numbers[rows].mean()), len(numbers), seed=seed)
@@ -114,11 +127,6 @@ def _reach(points: Floats) -> Floats:
     return found
 
 
-def _nearest(points: Floats, others: Floats) -> Floats:
-    found: Floats = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(points)[0][:, 0]
-    return found
-
-
 def _times_within(points: Floats, others: Floats, reach: Floats) -> Ints:
     """In how many balls around the others each point lies."""
     counts = np.empty(len(points), np.int64)
@@ -128,9 +136,3 @@ def _times_within(points: Floats, others: Floats, reach: Floats) -> Ints:
         distances = (part**2).sum(1)[:, None] + squares - 2 * part @ others.T
         counts[start : start + 1000] = (np.sqrt(np.clip(distances, 0, None)) <= reach).sum(1)
     return counts
-
-
-def _within(points: Floats, others: Floats, reach: Floats) -> Bools:
-    """Whether each point lies in a ball around one of the others."""
-    inside: Bools = _times_within(points, others, reach) > 0
-    return inside
