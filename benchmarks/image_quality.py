@@ -1,7 +1,8 @@
 """How good are generated digits, for a classifier? python benchmarks/image_quality.py RUN ... --data-dir DIR
 
-A small convolutional network is trained on real MNIST. Of each run, it then reads --per-class images of each
-category of c1, all else drawn from the prior, and of the same count of real test images of each digit:
+The classifier of infogan_fast.evaluate is trained on real MNIST. Of each run, it then reads --per-class
+images of each category of c1, all else drawn from the prior, and of the same count of real test images of
+each digit:
 
 share read     of a category's images, how many are read as the digit that the category is matched to (by
                infogan_fast.evaluate, on test images); the mean and the worst category
@@ -20,64 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 from harness import add_data_dir, machine, parser, write_json
-from sklearn.neighbors import NearestNeighbors
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from infogan_fast.analysis import morphology
+from infogan_fast.analysis.distances import covered
 from infogan_fast.analysis.evaluation import match_labels
+from infogan_fast.analysis.features import Features, fit_features
 from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.data import load_images
 from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
 
-NEIGHBOURS = 5
 MEASURES = (morphology.slant, morphology.thickness)
-
-
-class Classifier(nn.Module):
-    """Two convolutions and two linear layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(1024, 128),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(128, 10)
-
-    @torch.no_grad()
-    def read(self, images: Tensor) -> tuple[Tensor, np.ndarray[Any, Any]]:
-        """Digits [N] and features [N, 128] of images uint8 [N, 1, 28, 28]."""
-        features = torch.cat([self.features(part.float() / 255) for part in images.split(500)])
-        return self.head(features).argmax(1), features.numpy()
-
-
-def train_classifier(images: Tensor, labels: Tensor, epochs: int) -> Classifier:
-    torch.manual_seed(0)
-    network = Classifier()
-    optimizer = torch.optim.Adam(network.parameters())
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(images)).split(128):
-            logits = network.head(network.features(images[chosen].float() / 255))
-            loss = functional.cross_entropy(logits, labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return network.eval()
-
-
-def coverage(real: np.ndarray[Any, Any], made: np.ndarray[Any, Any]) -> float:
-    """Of real features [N, F], the share with one of made [M, F] in their ball."""
-    reach = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(real).kneighbors(real)[0][:, -1]
-    nearest = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
-    return float((nearest <= reach).mean())
 
 
 def deviations(images: Tensor) -> dict[str, float]:
@@ -92,15 +46,21 @@ def samples(run: Run, category: int, count: int) -> Tensor:
     return make_images(run.generator, with_codes(inputs, run.spec, {"c1": fixed}))
 
 
-def score(by_digit: dict[int, Tensor], classifier: Classifier, real: dict[str, Any]) -> dict[str, Any]:
+def _read(features: Features, images: Tensor) -> Tensor:
+    """The digit that the classifier sees in each image, [N]; MNIST's labels are 0 to 9."""
+    assert features.read is not None
+    return torch.from_numpy(features.read(images))
+
+
+def score(by_digit: dict[int, Tensor], features: Features, real: dict[str, Any]) -> dict[str, Any]:
     """Of images by the digit that they are meant to show; see the head of this file."""
-    shares, read, covered = {}, [], {}
+    shares, read, coverage = {}, [], {}
     style: dict[str, dict[int, float]] = {measure.__name__: {} for measure in MEASURES}
     for digit, images in by_digit.items():
-        answers, features = classifier.read(images)
+        answers = _read(features, images)
         read.append(answers)
         shares[digit] = float((answers == digit).float().mean())
-        covered[digit] = coverage(real["features"][digit], features)
+        coverage[digit] = float(covered(real["features"][digit], features.of(images)).mean())
         for name, value in deviations(images).items():
             style[name][digit] = value / real["deviations"][digit][name]
     counts = torch.bincount(torch.cat(read), minlength=10)
@@ -109,9 +69,9 @@ def score(by_digit: dict[int, Tensor], classifier: Classifier, real: dict[str, A
         "share_read_mean": float(np.mean(list(shares.values()))),
         "share_read_worst": min(shares.values()),
         "classes": float(counts.min() / counts.sum() * 10),
-        "coverage": covered,
-        "coverage_mean": float(np.mean(list(covered.values()))),
-        "coverage_worst": min(covered.values()),
+        "coverage": coverage,
+        "coverage_mean": float(np.mean(list(coverage.values()))),
+        "coverage_worst": min(coverage.values()),
         "style": style,
         **{f"style_{name}": float(np.mean(list(values.values()))) for name, values in style.items()},
         **{f"style_{name}_worst": min(values.values()) for name, values in style.items()},
@@ -133,28 +93,28 @@ def main() -> None:
     add_data_dir(options)
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs on MNIST")
     options.add_argument("--per-class", type=int, default=800, metavar="N", help="images (default: 800)")
-    options.add_argument("--epochs", type=int, default=4, metavar="N", help="of the classifier (default: 4)")
     args = options.parse_args()
     train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
     assert train.labels is not None
     assert test.labels is not None
-    classifier = train_classifier(train.images, train.labels, args.epochs)
-    accuracy = float((classifier.read(test.images)[0] == test.labels).float().mean())
+    features = fit_features(train, torch.device("cpu"))
+    accuracy = float((_read(features, test.images) == test.labels).float().mean())
     print(f"classifier: accuracy {accuracy:.4f} on real test images", flush=True)
     count = args.per_class
     trained, held = (
         {digit: data.images[data.labels == digit][:count] for digit in range(10)} for data in (train, test)
     )
     real = {
-        "features": {digit: classifier.read(images)[1] for digit, images in trained.items()},
+        "features": {digit: features.of(images) for digit, images in trained.items()},
         "deviations": {digit: deviations(images) for digit, images in held.items()},
     }
     print(f"{'mean, worst':34} share read   classes  coverage     slant      thickness")
     results: dict[str, Any] = {
         "machine": machine(torch.device("cpu")),
+        "features": features.name,
         "classifier_accuracy": accuracy,
         "per_class": count,
-        "real test images": score(held, classifier, real),
+        "real test images": score(held, features, real),
         "runs": {},
     }
     print(line("real test images", results["real test images"]), flush=True)
@@ -165,7 +125,7 @@ def main() -> None:
         meant = {int(label): category for category, label in enumerate(assigned) if label is not None}
         made = {digit: samples(run, meant[digit], count) for digit in sorted(meant)}
         name = f"{folder.parent.name}/{folder.name}"
-        results["runs"][name] = score(made, classifier, real)
+        results["runs"][name] = score(made, features, real)
         print(line(name, results["runs"][name]), flush=True)
     write_json(args.json, results)
 

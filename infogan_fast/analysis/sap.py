@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import LinearSVC
 
-from infogan_fast.analysis.correlations import correlations
+from infogan_fast.analysis.correlations import correlation_ratio, correlations
 from infogan_fast.analysis.gaps import GapScore, gap_score
 from infogan_fast.analysis.tables import (
     FIT_ROWS,
@@ -85,7 +85,7 @@ def sap(
         result = correlations(values[chosen], factors[chosen]) ** 2
         for i in np.flatnonzero(named & active):
             for j in np.flatnonzero(~discrete):
-                result[i, j] = _correlation_ratio(values[chosen, i], factors[chosen, j])
+                result[i, j] = correlation_ratio(values[chosen, i], factors[chosen, j])
         result[~active] = 0
         result[:, discrete] = chance[discrete]
         for place, (right, classes) in answers.items():
@@ -123,13 +123,3 @@ def _balanced(right: Bools, classes: Ints) -> float:
     """Mean over classes of the share of right answers."""
     total = np.bincount(classes)
     return float((np.bincount(classes, right)[total > 0] / total[total > 0]).mean())
-
-
-def _correlation_ratio(code: Floats, factor: Floats) -> float:
-    """The share of a factor's variance [N] that lies between the values of a discrete dimension [N]."""
-    names = np.unique(code, return_inverse=True)[1]
-    counts = np.maximum(np.bincount(names), 1)
-    centred = factor - factor.mean()
-    between = (np.bincount(names, centred) ** 2 / counts).sum()
-    total = centred @ centred
-    return float(between / total) if total else 0.0

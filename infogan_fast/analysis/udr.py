@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.metrics import normalized_mutual_info_score
 
-from infogan_fast.analysis.correlations import correlations
+from infogan_fast.analysis.correlations import correlation_ratio, correlations
 from infogan_fast.analysis.tables import Floats, as_table, discrete_columns
 
 
@@ -99,8 +100,4 @@ def _similarity(a: _Column, b: _Column) -> float:
     if not (a.discrete or b.discrete):
         return abs(float(correlations(a.values[:, None], b.values[:, None])[0, 0]))
     names, ranks = (a.values, b.values) if a.discrete else (b.values, a.values)
-    total = ranks.var()
-    groups = np.unique(names, return_inverse=True)[1]
-    counts = np.bincount(groups)
-    between = (counts * (np.bincount(groups, ranks) / counts - ranks.mean()) ** 2).sum() / len(ranks)
-    return float(np.sqrt(min(1.0, between / total))) if total > 0 else 0.0
+    return math.sqrt(correlation_ratio(names, ranks))

@@ -112,3 +112,10 @@ def test_replicates_are_near_the_score() -> None:
     assert found.replicates.shape == (8, 3)
     np.testing.assert_allclose(found.replicates.mean(0), scores, atol=0.05)
     assert (found.replicates.std(0) < 0.05).all() and (found.replicates.std(0) > 0).all()
+
+
+def test_a_code_that_varies_by_rounding_is_dead() -> None:
+    factor = np.random.default_rng(7).normal(size=3000)
+    rounded = np.float32(1) + np.float32(5e-8) * factor.astype(np.float32)
+    found = _dci(np.c_[rounded, np.zeros(3000)], factor[:, None])
+    assert not found.importance.any() and found.disentanglement == 0
