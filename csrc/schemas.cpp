@@ -6,14 +6,16 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
   m.def(
       "sample_latents(Tensor(a!) rng_state, int batch_size, int noise_dim, bool uniform_noise, int[] "
       "categorical_sizes, "
-      "int[] continuous_kinds, Tensor? categorical_cdf, ScalarType dtype, int sample_offset, bool advance) "
+      "int[] continuous_kinds, Tensor? categorical_cdf, ScalarType dtype, int sample_offset, int sample_stride, bool "
+      "advance) "
       "-> (Tensor inputs, Tensor categorical, Tensor continuous)");
   m.def(
-      "gather_images(Tensor(a!) order_state, Tensor images, int batch_size, ScalarType dtype, bool advance) "
+      "gather_images(Tensor(a!) order_state, Tensor images, int batch_size, ScalarType dtype, int sample_offset, int "
+      "sample_stride, bool advance) "
       "-> (Tensor batch, Tensor indices)");
   m.def(
       "transform_images(Tensor(a!) rng_state, Tensor images, float rotation, float scale, float shear, float shift, "
-      "float colour, bool flip, bool advance) -> (Tensor copies, Tensor slants)");
+      "float colour, bool flip, int sample_offset, int sample_stride, bool advance) -> (Tensor copies, Tensor slants)");
   m.def(
       "infogan_loss(Tensor? real_logits, Tensor? fake_logits, Tensor? q_output, Tensor? categorical, "
       "Tensor? continuous, int[] categorical_sizes, int[] continuous_kinds, float[] weights, bool learned_variance, "

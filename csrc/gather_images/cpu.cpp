@@ -20,7 +20,7 @@ struct GatherRows {
     int64_t epoch = -1;
     Shuffle shuffle{};
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t position = first_position + row;
+      const int64_t position = first_position + a.samples.at(row);
       if (position / a.images != epoch) {
         epoch = position / a.images;
         shuffle = make_shuffle(seed, epoch, a.images);
@@ -42,12 +42,12 @@ void gather(const GatherArguments& a, const int64_t* state, const Tensor& images
                            const_data<uint8_t>(images),
                            data<T>(out.batch),
                            data<int64_t>(out.indices)};
-  for_rows(a.batch_size, std::max<int64_t>(1, 32768 / a.pixels), body);
+  for_rows(a.rows, std::max<int64_t>(1, 32768 / a.pixels), body);
 }
 
 std::tuple<Tensor, Tensor> gather_images_cpu(Tensor order_state, Tensor images, int64_t batch_size, ScalarType dtype,
-                                             bool advance) {
-  const GatherArguments a = check_gather_images(order_state, images, batch_size);
+                                             int64_t sample_offset, int64_t sample_stride, bool advance) {
+  const GatherArguments a = check_gather_images(order_state, images, batch_size, sample_offset, sample_stride);
   const GatherOutputs out = allocate_gather(a, images, dtype);
   int64_t* state = data<int64_t>(order_state);
   REQUIRE(state[1] >= 0 && state[1] < kCounterLimit / batch_size - 1,

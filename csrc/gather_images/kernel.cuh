@@ -3,6 +3,7 @@
 #include "common/convert.cuh"
 #include "common/rng_state.cuh"
 #include "gather_images/shuffle.h"
+#include "math/samples.h"
 
 namespace infogan_fast {
 
@@ -12,15 +13,15 @@ constexpr int kGatherMaxBlocks = 4096;
 template <class T>
 __global__ void __launch_bounds__(kGatherThreads)
     gather_images_kernel(unsigned long long* state, const uint8_t* images, int64_t count, int64_t pixels,
-                         int64_t batch_size, bool advance, T* batch, int64_t* indices) {
+                         int64_t batch_size, int64_t rows, Samples samples, bool advance, T* batch, int64_t* indices) {
   SHARED(int64_t, shared_index, 1);
   const int thread = static_cast<int>(threadIdx.x);
   unsigned long long step = 0;  // the first thread's alone
   if (thread == 0) step = atomicAdd(state + 1, 0ull) & kStepMask;
 
-  for (int64_t row = blockIdx.x; row < batch_size; row += gridDim.x) {
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     if (thread == 0) {
-      const int64_t position = static_cast<int64_t>(step) * batch_size + row;
+      const int64_t position = static_cast<int64_t>(step) * batch_size + samples.at(row);
       const Shuffle shuffle = make_shuffle(static_cast<int64_t>(state[0]), position / count, count);
       shared_index[0] = static_cast<int64_t>(shuffled(shuffle, static_cast<uint64_t>(position % count)));
       indices[row] = shared_index[0];
@@ -51,10 +52,12 @@ __global__ void __launch_bounds__(kGatherThreads)
 
 template <class T>
 void launch_gather_images(int64_t* state, const uint8_t* images, int64_t count, int64_t pixels, int64_t batch_size,
-                          bool advance, T* batch, int64_t* indices, cudaStream_t stream) {
-  const unsigned blocks = static_cast<unsigned>(batch_size < kGatherMaxBlocks ? batch_size : kGatherMaxBlocks);
+                          int64_t rows, Samples samples, bool advance, T* batch, int64_t* indices,
+                          cudaStream_t stream) {
+  const unsigned blocks = static_cast<unsigned>(rows < kGatherMaxBlocks ? rows : kGatherMaxBlocks);
   launch(gather_images_kernel<T>, dim3(blocks), dim3(kGatherThreads), 0, stream,
-         reinterpret_cast<unsigned long long*>(state), images, count, pixels, batch_size, advance, batch, indices);
+         reinterpret_cast<unsigned long long*>(state), images, count, pixels, batch_size, rows, samples, advance, batch,
+         indices);
 }
 
 }  // namespace infogan_fast

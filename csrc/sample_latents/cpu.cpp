@@ -50,10 +50,10 @@ struct SampleRows {
       LaneGroup groups[2];
       for (int i = 0; i < 2; ++i) {
         const int64_t row = (item + i) / row_groups, group = (item + i) % row_groups;
-        groups[i] =
-            LaneGroup{sample + static_cast<uint64_t>(row), Purpose::noise, static_cast<uint32_t>(group) * kLanes};
+        groups[i] = LaneGroup{sample + static_cast<uint64_t>(row * a.samples.stride), Purpose::noise,
+                              static_cast<uint32_t>(group) * kLanes};
       }
-      philox(stream, false, groups, words);
+      philox(stream, 0, groups, words);
       for (int i = 0; i < 2 && item + i < items; ++i) {
         const int64_t row = (item + i) / row_groups, group = (item + i) % row_groups;
         noise_group(words[i], group * kGroup, inputs + (first_row + row) * a.latent_dim);
@@ -66,10 +66,11 @@ struct SampleRows {
     const int64_t n_categorical = static_cast<int64_t>(a.sizes.size());
     const int64_t n_continuous = static_cast<int64_t>(a.kinds.size());
     LaneWords words[2];  // of the categorical codes, of the continuous ones: a block serves four codes
+    const uint32_t stride = static_cast<uint32_t>(a.samples.stride);
     int64_t column = a.noise_dim, cdf_first = 0;
     for (int64_t block = 0; block * 4 < std::max(n_categorical, n_continuous); ++block) {
       const uint32_t b = static_cast<uint32_t>(block);
-      philox(stream, true, {{sample, Purpose::categorical, b}, {sample, Purpose::continuous, b}}, words);
+      philox(stream, stride, {{sample, Purpose::categorical, b}, {sample, Purpose::continuous, b}}, words);
       for (int64_t code = block * 4; code < std::min(block * 4 + 4, n_categorical); ++code) {
         const int32_t size = static_cast<int32_t>(a.sizes[code]);
         for (int lane = 0; lane < count; ++lane) {
@@ -90,7 +91,7 @@ struct SampleRows {
         if (kind == Continuous::normal) {
           LaneWords own[2];
           const LaneGroup group{sample, Purpose::normal_code, static_cast<uint32_t>(code)};
-          philox(stream, true, {group, group}, own);
+          philox(stream, stride, {group, group}, own);
           float sine;
           for (int lane = 0; lane < kLanes; ++lane) normal_pair(own[0][0][lane], own[0][1][lane], values[lane], sine);
         } else if (kind == Continuous::uniform) {
@@ -111,7 +112,7 @@ struct SampleRows {
   INFOGAN_FAST_INLINE void operator()(int64_t begin, int64_t end) const {
     for (int64_t first = begin; first < end; first += kLanes) {
       const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
-      const uint64_t sample = static_cast<uint64_t>(a.sample_offset + first);
+      const uint64_t sample = static_cast<uint64_t>(a.samples.at(first));
       noise(first, count, sample);
       codes(first, count, sample);
     }
@@ -134,10 +135,10 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cpu(Tensor rng_state, int64_t 
                                                       bool uniform_noise, std::vector<int64_t> categorical_sizes,
                                                       std::vector<int64_t> continuous_kinds,
                                                       std::optional<Tensor> categorical_cdf, ScalarType dtype,
-                                                      int64_t sample_offset, bool advance) {
+                                                      int64_t sample_offset, int64_t sample_stride, bool advance) {
   const SampleArguments a =
       check_sample_latents(rng_state, batch_size, noise_dim, uniform_noise, std::move(categorical_sizes),
-                           std::move(continuous_kinds), categorical_cdf, sample_offset, advance);
+                           std::move(continuous_kinds), categorical_cdf, sample_offset, sample_stride, advance);
   const SampleOutputs out = allocate_sample(a, rng_state, dtype);
   int64_t* state = data<int64_t>(rng_state);
   REQUIRE(state[1] >= 0 && state[1] < kCounterLimit - 1,

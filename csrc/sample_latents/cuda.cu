@@ -11,10 +11,10 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cuda(Tensor rng_state, int64_t
                                                        bool uniform_noise, std::vector<int64_t> categorical_sizes,
                                                        std::vector<int64_t> continuous_kinds,
                                                        std::optional<Tensor> categorical_cdf, ScalarType dtype,
-                                                       int64_t sample_offset, bool advance) {
+                                                       int64_t sample_offset, int64_t sample_stride, bool advance) {
   const SampleArguments a =
       check_sample_latents(rng_state, batch_size, noise_dim, uniform_noise, std::move(categorical_sizes),
-                           std::move(continuous_kinds), categorical_cdf, sample_offset, advance);
+                           std::move(continuous_kinds), categorical_cdf, sample_offset, sample_stride, advance);
   REQUIRE(a.sizes.size() <= kMaxCodesOfAKind && a.kinds.size() <= kMaxCodesOfAKind,
           "sample_latents: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical and ", kMaxCodesOfAKind,
           " continuous codes, got ", a.sizes.size(), " and ", a.kinds.size());
@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor, Tensor> sample_latents_cuda(Tensor rng_state, int64_t
   layout.batch_size = a.batch_size;
   layout.noise_dim = a.noise_dim;
   layout.latent_dim = a.latent_dim;
-  layout.sample_offset = a.sample_offset;
+  layout.samples = a.samples;
   layout.cdf = a.cdf;
   layout.n_categorical = static_cast<int32_t>(a.sizes.size());
   layout.n_continuous = static_cast<int32_t>(a.kinds.size());

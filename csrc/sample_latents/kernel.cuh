@@ -4,6 +4,7 @@
 #include "common/convert.cuh"
 #include "common/rng_state.cuh"
 #include "math/latent_row.h"
+#include "math/samples.h"
 
 namespace infogan_fast {
 
@@ -12,7 +13,8 @@ constexpr int kSampleTile = kSampleThreads / kLanes;
 constexpr int kSampleMaxBlocks = 4096;
 
 struct LatentLayout {
-  int64_t batch_size, noise_dim, latent_dim, sample_offset;
+  int64_t batch_size, noise_dim, latent_dim;
+  Samples samples;
   const float* cdf;
   int32_t n_categorical, n_continuous;
   bool uniform_noise, advance;
@@ -36,14 +38,13 @@ __global__ void __launch_bounds__(kSampleThreads)
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int64_t first = tile * kSampleTile;
     const int rows = static_cast<int>(a.batch_size - first < kSampleTile ? a.batch_size - first : kSampleTile);
-    const uint64_t first_sample = static_cast<uint64_t>(a.sample_offset + first);
+    const auto sample = [&](int at) { return static_cast<uint64_t>(a.samples.at(first + at)); };
 
     int32_t cdf_first = 0;
     for (int code = 0; code < a.n_categorical; ++code) {
       const int32_t size = a.sizes[code];
       if (thread < rows) {
-        const uint32_t word =
-            word_of(latent_words(stream, first_sample + thread, Purpose::categorical, code / 4), code % 4);
+        const uint32_t word = word_of(latent_words(stream, sample(thread), Purpose::categorical, code / 4), code % 4);
         const int32_t drawn = a.cdf != nullptr ? category(word, size, a.cdf + cdf_first) : category(word, size);
         index[thread * a.n_categorical + code] = drawn;
         categorical[(first + thread) * a.n_categorical + code] = drawn;
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(kSampleThreads)
     if (row < rows) {
       T* out = inputs + (first + row) * a.latent_dim;
       for (int64_t group = 0; group * kGroup < a.noise_dim; ++group) {
-        const Words words = latent_words(stream, first_sample + row, Purpose::noise,
+        const Words words = latent_words(stream, sample(row), Purpose::noise,
                                          static_cast<uint32_t>(group) * kLanes + static_cast<uint32_t>(lane));
         float values[4];
         if (a.uniform_noise) {
@@ -88,8 +89,8 @@ __global__ void __launch_bounds__(kSampleThreads)
     }
     for (int32_t item = thread; item < rows * a.n_continuous; item += kSampleThreads) {
       const int32_t in_tile = item / a.n_continuous, code = item - in_tile * a.n_continuous;
-      const T fed = Converter<T>::from(
-          continuous_code(stream, first_sample + in_tile, code, static_cast<Continuous>(a.kinds[code])));
+      const T fed =
+          Converter<T>::from(continuous_code(stream, sample(in_tile), code, static_cast<Continuous>(a.kinds[code])));
       inputs[(first + in_tile) * a.latent_dim + column + code] = fed;
       continuous[(first + in_tile) * a.n_continuous + code] = static_cast<float>(widen(fed));
     }

@@ -14,12 +14,12 @@
 namespace infogan_fast {
 namespace {
 
-void portable(Stream stream, bool lanes_are_samples, const LaneGroup (&groups)[2], LaneWords (&words)[2]) {
+void portable(Stream stream, uint32_t sample_stride, const LaneGroup (&groups)[2], LaneWords (&words)[2]) {
   for (int group = 0; group < 2; ++group)
     for (int lane = 0; lane < kLanes; ++lane) {
       const LaneGroup& g = groups[group];
-      const Words w = latent_words(stream, g.sample + (lanes_are_samples ? lane : 0), g.purpose,
-                                   g.block + (lanes_are_samples ? 0 : lane));
+      const Words w = latent_words(stream, g.sample + static_cast<uint64_t>(lane) * sample_stride, g.purpose,
+                                   g.block + (sample_stride != 0 ? 0 : lane));
       words[group][0][lane] = w.w0;
       words[group][1][lane] = w.w1;
       words[group][2][lane] = w.w2;
@@ -48,19 +48,19 @@ INFOGAN_FAST_INLINE uint64_t purpose_and_block(const LaneGroup& group) {
   return (static_cast<uint64_t>(group.purpose) << 28) | group.block;
 }
 
-INFOGAN_FAST_AVX512 void avx512(Stream stream, bool lanes_are_samples, const LaneGroup (&groups)[2],
+INFOGAN_FAST_AVX512 void avx512(Stream stream, uint32_t sample_stride, const LaneGroup (&groups)[2],
                                 LaneWords (&words)[2]) {
   const KeySchedule keys = key_schedule(stream);
   const __m512i multiplier0 = _mm512_set1_epi64(0xD2511F53u), multiplier1 = _mm512_set1_epi64(0xCD9E8D57u);
-  const __m512i step_high = _mm512_set1_epi64(stream.step_high);
+  const __m512i step_high = _mm512_set1_epi64(stream.step_high), stride = _mm512_set1_epi64(sample_stride);
   __m512i c0[4], c1[4], c2[4], c3[4];  // two vectors of eight lanes a group
   for (int v = 0; v < 4; ++v) {
     const LaneGroup& group = groups[v / 2];
     const __m512i lane = _mm512_add_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7), _mm512_set1_epi64(v % 2 * 8));
     const __m512i none = _mm512_setzero_si512();
-    c0[v] = _mm512_add_epi64(_mm512_set1_epi64(static_cast<int64_t>(group.sample)), lanes_are_samples ? lane : none);
+    c0[v] = _mm512_add_epi64(_mm512_set1_epi64(static_cast<int64_t>(group.sample)), _mm512_mul_epu32(lane, stride));
     c1[v] = _mm512_add_epi64(_mm512_set1_epi64(static_cast<int64_t>(purpose_and_block(group))),
-                             lanes_are_samples ? none : lane);
+                             sample_stride != 0 ? none : lane);
     c2[v] = _mm512_set1_epi64(stream.step_low);
     c3[v] = _mm512_or_si512(step_high, _mm512_slli_epi64(_mm512_srli_epi64(c0[v], 32), 16));
   }
@@ -83,11 +83,11 @@ INFOGAN_FAST_AVX512 void avx512(Stream stream, bool lanes_are_samples, const Lan
   }
 }
 
-INFOGAN_FAST_AVX2 void avx2(Stream stream, bool lanes_are_samples, const LaneGroup (&groups)[2],
+INFOGAN_FAST_AVX2 void avx2(Stream stream, uint32_t sample_stride, const LaneGroup (&groups)[2],
                             LaneWords (&words)[2]) {
   const KeySchedule keys = key_schedule(stream);
   const __m256i multiplier0 = _mm256_set1_epi64x(0xD2511F53u), multiplier1 = _mm256_set1_epi64x(0xCD9E8D57u);
-  const __m256i step_high = _mm256_set1_epi64x(stream.step_high);
+  const __m256i step_high = _mm256_set1_epi64x(stream.step_high), stride = _mm256_set1_epi64x(sample_stride);
   const __m256i low_halves = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
   for (int part = 0; part < 4; ++part) {  // two vectors of four lanes at a time: more would leave the registers
     const LaneGroup& group = groups[part / 2];
@@ -96,9 +96,9 @@ INFOGAN_FAST_AVX2 void avx2(Stream stream, bool lanes_are_samples, const LaneGro
       const int first = part % 2 * 8 + v * 4;
       const __m256i lane = _mm256_add_epi64(_mm256_setr_epi64x(0, 1, 2, 3), _mm256_set1_epi64x(first));
       const __m256i none = _mm256_setzero_si256();
-      c0[v] = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<int64_t>(group.sample)), lanes_are_samples ? lane : none);
+      c0[v] = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<int64_t>(group.sample)), _mm256_mul_epu32(lane, stride));
       c1[v] = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<int64_t>(purpose_and_block(group))),
-                               lanes_are_samples ? none : lane);
+                               sample_stride != 0 ? none : lane);
       c2[v] = _mm256_set1_epi64x(stream.step_low);
       c3[v] = _mm256_or_si256(step_high, _mm256_slli_epi64(_mm256_srli_epi64(c0[v], 32), 16));
     }

@@ -9,14 +9,14 @@ namespace infogan_fast {
 
 using LaneWords = uint32_t[4][kLanes];
 
-// Lane l of a group is latent_words() of (sample, block + l) or, where lanes are samples, of (sample + l, block).
+// Lane l of a group is latent_words() of (sample, block + l) or, with a stride, of (sample + l * stride, block).
 struct LaneGroup {
   uint64_t sample;
   Purpose purpose;
   uint32_t block;
 };
 
-using PhiloxLanes = void (*)(Stream stream, bool lanes_are_samples, const LaneGroup (&groups)[2],
+using PhiloxLanes = void (*)(Stream stream, uint32_t sample_stride, const LaneGroup (&groups)[2],
                              LaneWords (&words)[2]);
 
 PhiloxLanes philox_lanes(Isa isa);

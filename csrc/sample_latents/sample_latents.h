@@ -7,7 +7,8 @@
 namespace infogan_fast {
 
 struct SampleArguments {
-  int64_t batch_size, noise_dim, sample_offset, categories, latent_dim;
+  int64_t batch_size, noise_dim, categories, latent_dim;
+  Samples samples;
   bool uniform_noise, advance;
   std::vector<int64_t> sizes, kinds;
   const float* cdf;
@@ -19,13 +20,13 @@ struct SampleOutputs {
 
 inline SampleArguments check_sample_latents(const Tensor& rng_state, int64_t batch_size, int64_t noise_dim,
                                             bool uniform_noise, std::vector<int64_t> sizes, std::vector<int64_t> kinds,
-                                            const std::optional<Tensor>& cdf, int64_t sample_offset, bool advance) {
+                                            const std::optional<Tensor>& cdf, int64_t sample_offset,
+                                            int64_t sample_stride, bool advance) {
   check_state("sample_latents", "rng_state", rng_state);
   REQUIRE(batch_size > 0, "sample_latents: batch_size must be at least 1, got ", batch_size);
   REQUIRE(noise_dim >= 0 && noise_dim < (int64_t{1} << 28), "sample_latents: noise_dim must be in [0, 2^28), got ",
           noise_dim);
-  REQUIRE(sample_offset >= 0 && sample_offset <= kCounterLimit - batch_size,
-          "sample_latents: sample_offset must be in [0, 2^48 - batch_size], got ", sample_offset);
+  const Samples samples = check_samples("sample_latents", sample_offset, sample_stride, batch_size);
   const int64_t categories = check_categories("sample_latents", sizes);
   for (int64_t kind : kinds)
     REQUIRE(kind >= 0 && kind <= 2,
@@ -40,7 +41,7 @@ inline SampleArguments check_sample_latents(const Tensor& rng_state, int64_t bat
   }
   const int64_t latent_dim = noise_dim + categories + static_cast<int64_t>(kinds.size());
   REQUIRE(latent_dim > 0, "sample_latents: the latents are empty: noise_dim is 0 and there are no codes");
-  return SampleArguments{batch_size,    noise_dim, sample_offset,    categories,       latent_dim,
+  return SampleArguments{batch_size,    noise_dim, categories,       latent_dim,       samples,
                          uniform_noise, advance,   std::move(sizes), std::move(kinds), cdf_data};
 }
 

@@ -19,7 +19,8 @@ struct TransformRows {
     const int64_t width = a.size + 1, channel = width * width;
     std::vector<A> pixels(a.channels * channel);
     for (int64_t image = begin; image < end; ++image) {
-      const Affine affine = affine_of(a.ranges, draw_transform(stream, static_cast<uint64_t>(image)), a.size);
+      const Affine affine =
+          affine_of(a.ranges, draw_transform(stream, static_cast<uint64_t>(a.samples.at(image))), a.size);
       slants[image] = affine.slant;
       read(image, pixels.data());
       for (int64_t c = 0; c < a.channels; ++c)
@@ -70,8 +71,10 @@ struct TransformRows {
 };
 
 std::tuple<Tensor, Tensor> transform_images_cpu(Tensor rng_state, Tensor images, double rotation, double scale,
-                                                double shear, double shift, double colour, bool flip, bool advance) {
-  const TransformArguments a = check_transform_images(rng_state, images, rotation, scale, shear, shift, colour, flip);
+                                                double shear, double shift, double colour, bool flip,
+                                                int64_t sample_offset, int64_t sample_stride, bool advance) {
+  const TransformArguments a = check_transform_images(rng_state, images, rotation, scale, shear, shift, colour, flip,
+                                                      sample_offset, sample_stride);
   int64_t* const state = data<int64_t>(rng_state);
   REQUIRE(state[1] >= 0 && state[1] < kCounterLimit - 1,
           "transform_images: the step in rng_state must be in [0, 2^48 - 1), got ", state[1]);

@@ -7,13 +7,15 @@ namespace infogan_fast {
 namespace {
 
 std::tuple<Tensor, Tensor> transform_images_cuda(Tensor rng_state, Tensor images, double rotation, double scale,
-                                                 double shear, double shift, double colour, bool flip, bool advance) {
-  const TransformArguments a = check_transform_images(rng_state, images, rotation, scale, shear, shift, colour, flip);
+                                                 double shear, double shift, double colour, bool flip,
+                                                 int64_t sample_offset, int64_t sample_stride, bool advance) {
+  const TransformArguments a = check_transform_images(rng_state, images, rotation, scale, shear, shift, colour, flip,
+                                                      sample_offset, sample_stride);
   const Range range("transform_images");
   const torch::stable::accelerator::DeviceGuard guard(images.get_device_index());
   const TransformOutputs out = allocate_transform(a, images);
-  const TransformLayout layout{a.batch_size, static_cast<int32_t>(a.channels), static_cast<int32_t>(a.size), a.strides,
-                               a.ranges};
+  const TransformLayout layout{
+      a.batch_size, static_cast<int32_t>(a.channels), static_cast<int32_t>(a.size), a.strides, a.ranges, a.samples};
   with_types<__half, __nv_bfloat16>(images.scalar_type(), [&](auto value, auto accumulated) {
     using T = decltype(value);
     launch_transform_images<T, decltype(accumulated)>(layout, data<int64_t>(rng_state), advance, const_data<T>(images),

@@ -3,6 +3,7 @@
 #include "common/convert.cuh"
 #include "common/rng_state.cuh"
 #include "common/strides.h"
+#include "math/samples.h"
 #include "transform_images/affine.h"
 
 namespace infogan_fast {
@@ -15,6 +16,7 @@ struct TransformLayout {
   int32_t channels, size;
   Strides strides;
   TransformRanges ranges;
+  Samples samples;
 };
 
 template <class T, class A>
@@ -29,7 +31,8 @@ __global__ void __launch_bounds__(kTransformThreads, 2)
   for (int64_t image = blockIdx.x; image < a.batch_size; image += gridDim.x) {
     if (thread == 0) {
       const Stream stream = make_stream(static_cast<int64_t>(state[0]), static_cast<int64_t>(step));
-      shared_affine[0] = affine_of(a.ranges, draw_transform(stream, static_cast<uint64_t>(image)), a.size);
+      shared_affine[0] =
+          affine_of(a.ranges, draw_transform(stream, static_cast<uint64_t>(a.samples.at(image))), a.size);
       slants[image] = shared_affine[0].slant;
     }
     __syncthreads();

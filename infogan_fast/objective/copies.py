@@ -34,6 +34,7 @@ def adversarial(
     q_of: Callable[[Tensor], Tensor],
     *,
     sample_offset: int,
+    sample_stride: int = 1,
 ) -> Tensor:
     """A copy of each image at a small distance from it, in about the direction in which Q's categorical
     answers change most (Miyato et al. 2018, algorithm 1, one iteration), without waiting for the device.
@@ -44,7 +45,8 @@ def adversarial(
         spec: the latent specification that Q's outputs follow.
         q_of: images and probes, [2B, C, S, S], to Q's outputs, [2B, q_dim], differentiable in its input. Both
             parts should have batch statistics of their own.
-        sample_offset: no smaller than the number of copies that are drawn by the same state.
+        sample_offset, sample_stride: which samples of the state the noise of the images is; see
+            :func:`ops.sample_latents`. No smaller than the number of copies that are drawn by the same state.
 
     Returns:
         As ``images``: shape, dtype and memory format.
@@ -53,7 +55,13 @@ def adversarial(
     dtype = torch.promote_types(images.dtype, torch.float32)
     noise = LatentSpec(noise_dim=channels * height * width, categorical_sizes=(), continuous_kinds=())
     drawn = ops.sample_latents(
-        rng_state, len(images), noise, dtype=dtype, sample_offset=sample_offset, advance=False
+        rng_state,
+        len(images),
+        noise,
+        dtype=dtype,
+        sample_offset=sample_offset,
+        sample_stride=sample_stride,
+        advance=False,
     )
     radius, given = _RADIUS * math.sqrt(noise.noise_dim), images.detach().to(dtype)
     probes = _moved(given, drawn.inputs.view(images.shape), _PROBE * radius).requires_grad_()

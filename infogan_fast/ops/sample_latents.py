@@ -42,13 +42,14 @@ def sample_latents(
     *,
     dtype: torch.dtype = torch.float32,
     sample_offset: int = 0,
+    sample_stride: int = 1,
     advance: bool = True,
 ) -> Latents:
     """Draw noise and codes (Chen et al. 2016, section 5) into the generator's input, in one kernel.
 
-    The value of sample n, dimension j at a step is a pure function of (seed, step, sample_offset + n, j) by
-    Philox4x32-10 (Salmon et al. 2011), the same on every device and for every number of threads; normals are
-    made by Box and Muller.
+    The value of sample n, dimension j at a step is a pure function of (seed, step, n, j) by Philox4x32-10
+    (Salmon et al. 2011), the same on every device and for every number of threads; normals are made by Box
+    and Muller.
 
     Args:
         rng_state: int64 [2] from :func:`rng_state`, on the device to draw on; its step is moved on by one in
@@ -56,8 +57,8 @@ def sample_latents(
         batch_size: rows B, at least 1.
         spec: what to draw; see :class:`LatentSpec` for the columns.
         dtype: float32, float16, bfloat16 or float64 of the generator's input; values are drawn in float32.
-        sample_offset: index of the first sample, so that parts of a batch (or the ranks of a job) draw its
-            rows.
+        sample_offset, sample_stride: row i is sample offset + i * stride, so that parts of a batch, or the
+            ranks of a job, draw its rows; the stride is at least 1.
         advance: False leaves the state as it is, for all but the last of such parts.
 
     Raises:
@@ -75,6 +76,7 @@ def sample_latents(
             None if cdf is None else _cdf_tensor(cdf, rng_state.device),
             dtype,
             sample_offset,
+            sample_stride,
             advance,
         )
     )
@@ -91,6 +93,7 @@ def _(
     categorical_cdf: Tensor | None,
     dtype: torch.dtype,
     sample_offset: int,
+    sample_stride: int,
     advance: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     one_device("sample_latents", rng_state, categorical_cdf)

@@ -35,6 +35,8 @@ def transform_images(
     shift: float = 0.0,
     colour: float = 0.0,
     flip: bool = False,
+    sample_offset: int = 0,
+    sample_stride: int = 1,
     advance: bool = True,
 ) -> Transformed:
     """A copy of each image that is changed at random, uniformly within the ranges given.
@@ -55,13 +57,17 @@ def transform_images(
         shift: the largest shift along each axis, as a share of the side, 0 to 1.
         colour: each channel is times 1 - colour to 1 + colour and cut at 1; 0 to 1, where 0 cuts nothing.
         flip: mirror half of the copies left to right.
+        sample_offset, sample_stride: image i has the copy of number offset + i * stride, so that the ranks of
+            a job make those of one batch; the stride is at least 1.
         advance: False leaves the state as it is.
 
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
     ranges = (rotation, scale, shear, shift, colour, flip)
-    return Transformed._make(_operator(rng_state, images.detach(), *ranges, advance))
+    return Transformed._make(
+        _operator(rng_state, images.detach(), *ranges, sample_offset, sample_stride, advance)
+    )
 
 
 @torch.library.register_fake("infogan_fast::transform_images")
@@ -74,6 +80,8 @@ def _(
     shift: float,
     colour: float,
     flip: bool,
+    sample_offset: int,
+    sample_stride: int,
     advance: bool,
 ) -> tuple[Tensor, Tensor]:
     one_device("transform_images", rng_state, images)

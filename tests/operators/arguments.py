@@ -37,6 +37,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "categorical_cdf": torch.tensor([0.5, 1.0]),
         "dtype": torch.float32,
         "sample_offset": 0,
+        "sample_stride": 1,
         "advance": False,
     },
     "gather_images": {
@@ -44,6 +45,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "images": values(5, 4, 4, 1, dtype=torch.uint8),
         "batch_size": 4,
         "dtype": torch.float32,
+        "sample_offset": 0,
+        "sample_stride": 1,
         "advance": False,
     },
     "transform_images": {
@@ -55,6 +58,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "shift": 0.0,
         "colour": 0.0,
         "flip": False,
+        "sample_offset": 0,
+        "sample_stride": 1,
         "advance": False,
     },
     "infogan_loss": {

@@ -30,9 +30,16 @@ class GatherCase:
     step: int = 5
     advance: bool = True
     offsets: tuple[int, int] = (0, 0)
+    sample_offset: int = 0
+    sample_stride: int = 1
 
     def __str__(self) -> str:
         return f"{self.rows} of {self.images}x{self.pixels} {name_of(self.dtype)}"
+
+    @property
+    def gathered(self) -> int:
+        """How many images of the batch are asked for."""
+        return len(range(self.sample_offset, self.rows, self.sample_stride))
 
     @property
     def spread(self) -> bool:
@@ -66,13 +73,23 @@ def gather(case: GatherCase, device: str = "cpu") -> tuple[ops.Gathered, Tensor]
     """(the batch, the state after it) from the operator."""
     state = ops.rng_state(case.seed, case.step, device)
     images = gather_inputs(case, device)
-    return ops.gather_images(state, images, case.rows, dtype=case.dtype, advance=case.advance), state
+    gathered = ops.gather_images(
+        state,
+        images,
+        case.rows,
+        dtype=case.dtype,
+        sample_offset=case.sample_offset,
+        sample_stride=case.sample_stride,
+        advance=case.advance,
+    )
+    return gathered, state
 
 
 @functools.cache
 def _expected_gather(case: GatherCase) -> ops.Gathered:
     expected, _ = gather(case)
-    batch, indices = reference.gather_images(gather_inputs(case), case.seed, case.step, case.rows)
+    samples = slice(case.sample_offset, None, case.sample_stride)
+    batch, indices = reference.gather_images(gather_inputs(case), case.seed, case.step, case.rows, samples)
     same_bits(expected.indices, indices, "the CPU operator's indices")
     same_bits(expected.batch, batch.float().to(case.dtype), "the CPU operator's batch")
     return expected
@@ -96,7 +113,7 @@ def check_gather_images(runner: Runner, case: GatherCase, schedules: Sequence[Sc
     for schedule in schedules:
         state = torch.tensor([case.seed, case.step])
         gathered = ops.Gathered(
-            poisoned((case.rows, case.pixels), case.dtype), poisoned((case.rows,), torch.int64)
+            poisoned((case.gathered, case.pixels), case.dtype), poisoned((case.gathered,), torch.int64)
         )
         runner(
             f"gather_images/{name_of(case.dtype)}",
@@ -106,6 +123,9 @@ def check_gather_images(runner: Runner, case: GatherCase, schedules: Sequence[Sc
             case.images,
             case.pixels,
             case.rows,
+            case.gathered,
+            case.sample_offset,
+            case.sample_stride,
             int(case.advance),
             wanted(gathered.batch, case.offsets[1]),
             wanted(gathered.indices),
@@ -120,7 +140,8 @@ FAR = GatherCase(3 * 2**26, 16, 33)  # a third of the images lie past 2^31 bytes
 
 def gather_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[GatherCase]:
     """gather_images: whole vectors, tails and both; one image, and about a power of four of them; batches
-    that run into the next epoch and through several; misaligned ends, large counters, a state that stays.
+    that run into the next epoch and through several; misaligned ends, large counters, a state that stays, a
+    rank's share.
     """
     size = torch.empty(0, dtype=dtype).element_size()
     return [
@@ -131,6 +152,7 @@ def gather_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Gathe
         *(GatherCase(20, 784, 9, dtype, offsets=offsets) for offsets in ((1, 0), (0, size), (8, 8))),
         GatherCase(50, 20, 33, dtype, seed=-1, step=2**40 + 3),
         GatherCase(50, 20, 33, dtype, advance=False),
+        *(GatherCase(50, 20, 33, dtype, sample_offset=n, sample_stride=4) for n in (0, 3)),
     ]
 
 
@@ -148,6 +170,7 @@ KERNEL_TESTS = KernelTests(
         GatherCase(1, 2069, 9, torch.float16),
         GatherCase(7, 784, 9, offsets=(1, 0)),
         GatherCase(7, 784, 9, torch.float64, offsets=(0, 8)),
+        GatherCase(20, 31, 33, sample_offset=2, sample_stride=3),
         GatherCase(50, 16, 37, torch.bfloat16, seed=-1, step=2**40 + 3, advance=False),
         FAR,
     ),

@@ -24,12 +24,15 @@ void call(runner::Case& c) {
   std::int64_t* const state = c.pointer<std::int64_t>();
   const std::uint8_t* images = c.pointer<const std::uint8_t>();
   const auto places = c.list<std::int64_t>();  // empty: the images are all there
-  const std::int64_t count = c.integer(), pixels = c.integer(), batch_size = c.integer();
+  const std::int64_t count = c.integer(), pixels = c.integer(), batch_size = c.integer(), rows = c.integer();
+  Samples samples;
+  samples.offset = c.integer();
+  samples.stride = c.integer();
   const bool advance = c.integer() != 0;
   const std::size_t bytes = static_cast<std::size_t>(count * pixels);
   std::uint8_t* const all = places.empty() ? nullptr : spread(images, places, static_cast<std::size_t>(pixels), bytes);
   T* const batch = c.pointer<T>();
-  launch_gather_images(state, all == nullptr ? images : all, count, pixels, batch_size, advance, batch,
+  launch_gather_images(state, all == nullptr ? images : all, count, pixels, batch_size, rows, samples, advance, batch,
                        c.pointer<std::int64_t>(), nullptr);
   if (all != nullptr) munmap(all, bytes);
 }

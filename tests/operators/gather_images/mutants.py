@@ -77,6 +77,8 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant("a thread takes one vector at most", "i < vectors; i +=", "i < vectors; i += vectors +", PLAIN),
     mutant("the first pixels of a vector over and over", "values[v * V::kCount + j]", "values[j]", PLAIN),
     mutant("images are skipped", "row += gridDim.x)", "row += gridDim.x + 1)", PLAIN),
+    mutant("the stride is left out", "samples.at(row)", "samples.offset + row", PLAIN),
+    mutant("a rank's share is the batch's size", "* batch_size + samples", "* rows + samples", PLAIN),
     mutant("every epoch has the first one's order", "position / count, count)", "0, count)", PLAIN),
     mutant("the epoch changes with the batch", "position / count, count)", "step, count)", PLAIN),
     mutant(

@@ -93,6 +93,17 @@ def test_threads_and_batch_size_leave_the_sequence_alone() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_ranks_share_out_the_batch(ranks: int, device: torch.device) -> None:
+    images = pictures(50, 4, 4, device=device)
+    whole = ops.gather_images(ops.rng_state(3, 8, device), images, 37)
+    for rank in range(ranks):
+        state = ops.rng_state(3, 8, device)
+        part = ops.gather_images(state, images, 37, sample_offset=rank, sample_stride=ranks)
+        assert all(torch.equal(a, b[rank::ranks]) for a, b in zip(part, whole, strict=True))
+        assert state.tolist() == [3, 9]
+
+
 P = 1e-4
 
 
@@ -130,7 +141,7 @@ def test_opcheck(device: torch.device) -> None:
     for dtype in DTYPES:
         torch.library.opcheck(
             torch.ops.infogan_fast.gather_images.default,
-            (ops.rng_state(1, 0, device), pictures(10, 4, 4, device=device), 6, dtype, True),
+            (ops.rng_state(1, 0, device), pictures(10, 4, 4, device=device), 7, dtype, 1, 2, True),
         )
 
 
@@ -181,6 +192,9 @@ def test_a_captured_graph_moves_on_by_itself() -> None:
         ({"order_state": torch.zeros(3, dtype=torch.int64)}, "order_state must be .*; make it with"),
         ({"order_state": torch.tensor([0, -1])}, "step in order_state must be in .* got -1"),
         ({"order_state": torch.tensor([0, 2**46])}, "step in order_state must be in"),
+        ({"sample_offset": -1}, "sample_offset must be in .* got -1"),
+        ({"sample_offset": 4}, "sample_offset must be below the batch_size of 4, got 4"),
+        ({"sample_stride": 0}, r"sample_stride must be in \[1, 2\^31\), got 0"),
     ],
 )
 def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None:

@@ -29,6 +29,7 @@ class SampleCase:
     seed: int = 1234567890123
     step: int = 5
     sample_offset: int = 0
+    sample_stride: int = 1
     advance: bool = True
     offsets: tuple[int, int, int] = (0, 0, 0)
 
@@ -41,7 +42,13 @@ def draw(case: SampleCase, device: str = "cpu") -> tuple[ops.Latents, Tensor]:
     state = ops.rng_state(case.seed, case.step, device)
     spec = LatentSpec.parse(case.latents)
     latents = ops.sample_latents(
-        state, case.rows, spec, dtype=case.dtype, sample_offset=case.sample_offset, advance=case.advance
+        state,
+        case.rows,
+        spec,
+        dtype=case.dtype,
+        sample_offset=case.sample_offset,
+        sample_stride=case.sample_stride,
+        advance=case.advance,
     )
     return latents, state
 
@@ -50,7 +57,12 @@ def draw(case: SampleCase, device: str = "cpu") -> tuple[ops.Latents, Tensor]:
 def _expected_sample(case: SampleCase) -> ops.Latents:
     expected, _ = draw(case)
     inputs, categorical, continuous = reference.sample_latents(
-        LatentSpec.parse(case.latents), case.seed, case.step, case.rows, case.sample_offset
+        LatentSpec.parse(case.latents),
+        case.seed,
+        case.step,
+        case.rows,
+        case.sample_offset,
+        case.sample_stride,
     )
     close(expected.inputs, inputs, EPSILON[case.dtype], "the CPU operator's inputs")
     same_bits(expected.categorical, categorical, "the CPU operator's categorical")
@@ -89,6 +101,7 @@ def check_sample_latents(runner: Runner, case: SampleCase, schedules: Sequence[S
             given(torch.tensor(kinds, dtype=torch.int64)),
             given(None if cdf is None else torch.tensor(cdf, dtype=torch.float32)),
             case.sample_offset,
+            case.sample_stride,
             int(case.advance),
             *(wanted(output, offset) for output, offset in zip(latents, case.offsets, strict=True)),
             seed=schedule.seed,
@@ -98,7 +111,7 @@ def check_sample_latents(runner: Runner, case: SampleCase, schedules: Sequence[S
 
 
 def sample_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[SampleCase]:
-    """sample_latents: every specification, then offsets, large counters and a state that stays."""
+    """sample_latents: every specification, then offsets, large counters, a state that stays, and strides."""
     size = torch.empty(0, dtype=dtype).element_size()
     return [
         *(
@@ -108,6 +121,8 @@ def sample_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Sampl
         ),
         SampleCase(DEFAULT, rows[-1], dtype, seed=-1, step=2**47 + 2**33 + 1, sample_offset=2**40 + 3),
         SampleCase(MIXED, rows[-1], dtype, advance=False, offsets=(size, 4, 4)),
+        SampleCase(MIXED, rows[-1], dtype, sample_offset=2, sample_stride=3),
+        SampleCase(DEFAULT, rows[-1], dtype, sample_offset=2**33 + 1, sample_stride=2**31 - 1),
     ]
 
 
@@ -124,6 +139,7 @@ KERNEL_TESTS = KernelTests(
         SampleCase(DEFAULT, 137),
         SampleCase(MIXED, 127, torch.bfloat16),
         SampleCase("noise=70", 33),
+        SampleCase(MIXED, 33, sample_offset=1, sample_stride=2),
     ),
     mutants=MUTANTS,
     small_grid=SMALL_GRID,

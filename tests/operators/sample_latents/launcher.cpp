@@ -15,7 +15,8 @@ void call(runner::Case& c) {
   layout.uniform_noise = c.integer() != 0;
   const auto sizes = c.list<std::int64_t>(), kinds = c.list<std::int64_t>();
   layout.cdf = c.pointer<const float>();
-  layout.sample_offset = c.integer();
+  layout.samples.offset = c.integer();
+  layout.samples.stride = c.integer();
   layout.advance = c.integer() != 0;
   layout.n_categorical = static_cast<std::int32_t>(sizes.size());
   layout.n_continuous = static_cast<std::int32_t>(kinds.size());

@@ -89,6 +89,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     # ---- results
     mutant("an output row is not written", "    if (row < rows) {\n", "    if (row + 1 < rows) {\n", PLAIN),
+    *(
+        mutant(f"the stride is left out: {what}", old, new, PLAIN)
+        for what, old, new in (
+            ("categories", "(stream, sample(thread)", "(stream, a.samples.at(first) + thread"),
+            ("noise", "(stream, sample(row)", "(stream, a.samples.at(first) + row"),
+            ("other codes", "(stream, sample(in_tile)", "(stream, a.samples.at(first) + in_tile"),
+        )
+    ),
     mutant("tiles are skipped", "tile += gridDim.x)", "tile += gridDim.x + 1)", PLAIN),
     mutant(
         "wrong stride of the Philox counter",

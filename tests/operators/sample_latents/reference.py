@@ -63,12 +63,12 @@ def normals(radius: U64, angle: U64) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def sample_latents(
-    spec: LatentSpec, seed: int, step: int, batch_size: int, sample_offset: int = 0
+    spec: LatentSpec, seed: int, step: int, batch_size: int, sample_offset: int = 0, sample_stride: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(inputs [B, latent_dim] float64, categorical int32, continuous float64), before rounding to a compute
     dtype.
     """
-    samples = np.arange(sample_offset, sample_offset + batch_size, dtype=np.uint64)[:, None]
+    samples = (sample_offset + sample_stride * np.arange(batch_size, dtype=np.uint64))[:, None]
     inputs = np.zeros((batch_size, spec.latent_dim))
     for j in range(spec.noise_dim):
         group, w, lane = j // 64, j % 64 // 16, j % 16

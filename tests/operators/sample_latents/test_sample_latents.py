@@ -104,6 +104,16 @@ def test_a_split_batch_draws_the_rows_of_the_whole(device: torch.device) -> None
         assert torch.equal(value, torch.cat([part[i] for part in parts]))
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 40])
+def test_ranks_share_out_the_batch(isa: str, ranks: int, device: torch.device) -> None:
+    spec = LatentSpec.parse(RICH)
+    whole = ops.sample_latents(ops.rng_state(1, 0, device), 120, spec)
+    for rank in range(ranks):
+        rows, state = 120 // ranks, ops.rng_state(1, 0, device)
+        part = ops.sample_latents(state, rows, spec, sample_offset=rank, sample_stride=ranks)
+        assert all(torch.equal(a, b[rank::ranks]) for a, b in zip(part, whole, strict=True))
+
+
 def test_threads_change_nothing() -> None:
     spec = LatentSpec.parse(RICH)
     threads = torch.get_num_threads()
@@ -233,7 +243,7 @@ def test_opcheck(device: torch.device) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         torch.library.opcheck(
             torch.ops.infogan_fast.sample_latents.default,
-            (ops.rng_state(1, 0, device), 33, *arguments, cdf, dtype, 0, True),
+            (ops.rng_state(1, 0, device), 33, *arguments, cdf, dtype, 0, 1, True),
         )
 
 
@@ -289,6 +299,11 @@ SPEC = LatentSpec()
         ({"rng_state": torch.tensor([0, 2**48])}, "step in rng_state must be in"),
         ({"sample_offset": -1}, "sample_offset must be in .* got -1"),
         ({"sample_offset": 2**48}, "sample_offset must be in"),
+        ({"sample_offset": 2**48 - 3}, "sample_offset must be in"),
+        ({"sample_offset": 2**47, "sample_stride": 2**30, "batch_size": 2**18}, "sample_offset must be in"),
+        ({"batch_size": 2**62, "sample_stride": 2**30}, "sample_offset must be in"),
+        ({"sample_stride": 0}, r"sample_stride must be in \[1, 2\^31\), got 0"),
+        ({"sample_stride": 2**31}, "sample_stride must be in .* got 2147483648"),
     ],
 )
 def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None:

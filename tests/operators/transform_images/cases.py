@@ -31,6 +31,7 @@ class TransformCase:
         batch, channels, size: of the images.
         offset: bytes by which images and copies are misaligned.
         last: whether the images are in channels_last format.
+        samples: offset and stride of the images' numbers.
     """
 
     batch: int
@@ -43,6 +44,7 @@ class TransformCase:
     advance: bool = True
     offset: int = 0
     last: bool = False
+    samples: tuple[int, int] = (0, 1)
 
     def __str__(self) -> str:
         images = f"[{self.batch}, {self.channels}, {self.size}, {self.size}]"
@@ -62,17 +64,26 @@ def transform(case: TransformCase, device: str = "cpu") -> tuple[ops.Transformed
     """(copies and slants, the state after them) from the operator."""
     state = ops.rng_state(case.seed, case.step, device)
     images = moved(transform_inputs(case), device, case.offset)
-    return ops.transform_images(state, images, **asdict(case.ranges), advance=case.advance), state
+    offset, stride = case.samples
+    result = ops.transform_images(
+        state,
+        images,
+        **asdict(case.ranges),
+        sample_offset=offset,
+        sample_stride=stride,
+        advance=case.advance,
+    )
+    return result, state
 
 
 @functools.cache
 def _expected(case: TransformCase) -> ops.Transformed:
     result, _ = transform(case)
     images = transform_inputs(case)
-    right = reference.transformed(images, case.ranges, case.seed, case.step)
+    right = reference.transformed(images, case.ranges, case.seed, case.step, case.samples)
     close(result.copies, right, TOLERANCE[case.dtype], "the CPU operator's copies")
     if case.ranges.has_slants:
-        right = reference.slants(case.ranges, case.seed, case.step, case.batch)
+        right = reference.slants(case.ranges, case.seed, case.step, case.batch, case.samples)
         close(result.slants, right, 1e-14, "the CPU operator's slants")
     return result
 
@@ -98,6 +109,7 @@ def check_transform_images(runner: Runner, case: TransformCase, schedules: Seque
             *(case.batch, case.channels, case.size, given(torch.tensor(images.stride()))),
             *map(float, (r.rotation, r.scale, r.shear, r.shift, r.colour)),
             int(r.flip),
+            *case.samples,
             wanted(state),
             int(case.advance),
             given(images, case.offset),
@@ -111,7 +123,7 @@ def check_transform_images(runner: Runner, case: TransformCase, schedules: Seque
 
 def transform_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[TransformCase]:
     """transform_images: batches, one pixel, odd sizes, colours in both formats, more pixels than threads,
-    ranges by themselves, a far counter, a state that stays.
+    ranges by themselves, a far counter, a state that stays, a rank's share.
     """
     size = torch.empty(0, dtype=dtype).element_size()
     return [
@@ -127,6 +139,7 @@ def transform_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Tr
         ),
         TransformCase(2, 1, 5, dtype, seed=-1, step=2**40 + 3),
         TransformCase(2, 1, 5, dtype, advance=False),
+        TransformCase(5, 1, 5, dtype, samples=(1, 3)),
     ]
 
 
@@ -139,7 +152,7 @@ KERNEL_TESTS = KernelTests(
     largest=(TransformCase(4096 + 40, 1, 2),),
     several_tiles=(TransformCase(9, 1, 10), TransformCase(5, 3, 18, torch.bfloat16, last=True)),
     mutant_cases=(
-        TransformCase(7, 1, 18),
+        TransformCase(7, 1, 18, samples=(1, 2)),
         TransformCase(5, 3, 9, torch.bfloat16, offset=2, last=True),
         TransformCase(4, 2, 5, ranges=Transformation(shear=3.0), seed=-1, step=2**40 + 3, advance=False),
     ),

@@ -16,6 +16,8 @@ void call(runner::Case& c) {
   a.strides = Strides{strides[0], strides[1], strides[2], strides[3]};
   const double rotation = c.real(), scale = c.real(), shear = c.real(), shift = c.real(), colour = c.real();
   a.ranges = make_ranges(rotation, scale, shear, shift, colour, c.integer() != 0);
+  a.samples.offset = c.integer();
+  a.samples.stride = c.integer();
   std::int64_t* const state = c.pointer<std::int64_t>();
   const bool advance = c.integer() != 0;
   const T* const images = c.pointer<const T>();

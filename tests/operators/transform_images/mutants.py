@@ -20,6 +20,8 @@ SMALL_GRID = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
+    # ---- results of a rank
+    mutant("the stride is left out", "a.samples.at(image)", "a.samples.offset + image", PLAIN),
     # ---- order within a block
     mutant(
         "no barrier before the map is read",

@@ -14,10 +14,17 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.transformation import Transformation
 
 
-def transformed(images: Tensor, transformation: Transformation, seed: int, step: int) -> Tensor:
-    """Copies of images [B, C, S, S], float64: the map of a point, inverted as a matrix and read by SciPy."""
+def transformed(
+    images: Tensor,
+    transformation: Transformation,
+    seed: int,
+    step: int,
+    samples: tuple[int, int] = (0, 1),
+) -> Tensor:
+    """Copies of images [B, C, S, S], float64: the map of a point, inverted as a matrix and read by SciPy.
+    ``samples`` is the offset and stride of the images' numbers."""
     t, side = transformation, images.shape[-1]
-    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, len(images))[2].numpy()
+    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, len(images), *samples)[2].numpy()
     result = np.empty(images.shape)
     for n, (turn, size, lean, right, down, flip, *gains) in enumerate(draws):
         angle = math.radians(t.rotation) * turn
@@ -37,9 +44,11 @@ def transformed(images: Tensor, transformation: Transformation, seed: int, step:
     return torch.from_numpy(result)
 
 
-def slants(transformation: Transformation, seed: int, step: int, count: int) -> Tensor:
+def slants(
+    transformation: Transformation, seed: int, step: int, count: int, samples: tuple[int, int] = (0, 1)
+) -> Tensor:
     """By what share of the largest angle each copy turns an upright stroke: where its end comes to lie."""
-    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, count)[2].double()
+    draws = sample_latents(LatentSpec(0, (), ("uniform",) * 9), seed, step, count, *samples)[2].double()
 
     def angle(turn: float, lean: float) -> float:
         # Of the stroke from (0, -1) to (0, 1), x to the right and y down: pushed aside, then turned.

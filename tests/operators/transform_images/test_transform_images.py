@@ -232,7 +232,21 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("shear must be 0 or more, got -1", {"shear": -1.0}),
     (r"shift must be in \[0, 1\], got 1.5", {"shift": 1.5}),
     (r"colour must be in \[0, 1\], got -0.5", {"colour": -0.5}),
+    ("sample_offset must be in .* got -1", {"sample_offset": -1}),
+    (r"sample_stride must be in \[1, 2\^31\), got 0", {"sample_stride": 0}),
 ]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_share_out_the_batch(ranks: int, device: torch.device) -> None:
+    images = pictures(6).to(device)
+    whole = ops.transform_images(ops.rng_state(4, 2, device), images, rotation=20.0, shift=0.1)
+    for rank in range(ranks):
+        own, state = images[rank::ranks].contiguous(), ops.rng_state(4, 2, device)
+        part = ops.transform_images(
+            state, own, rotation=20.0, shift=0.1, sample_offset=rank, sample_stride=ranks
+        )
+        assert all(torch.equal(a, b[rank::ranks]) for a, b in zip(part, whole, strict=True))
 
 
 @pytest.mark.parametrize(("message", "changed"), WRONG)
@@ -252,7 +266,7 @@ def test_opcheck(device: torch.device, dtype: torch.dtype) -> None:
     for last in (False, True):
         format = torch.channels_last if last else torch.contiguous_format
         images = pictures(3, 3).to(device, dtype).contiguous(memory_format=format)
-        arguments = (ops.rng_state(1, 0, device), images, 15.0, 0.1, 0.2, 0.1, 0.3, True, True)
+        arguments = (ops.rng_state(1, 0, device), images, 15.0, 0.1, 0.2, 0.1, 0.3, True, 1, 2, True)
         torch.library.opcheck(torch.ops.infogan_fast.transform_images.default, arguments)
 
 
