@@ -28,11 +28,16 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "Tensor? found_inf) -> ()");
   m.def(
       "batch_norm_act(Tensor x, Tensor weight, Tensor bias, Tensor(a!)? running_mean, Tensor(b!)? running_var, "
-      "Tensor(c!)? batches, int[] parts, float eps, float momentum, float slope) "
+      "Tensor(c!)? batches, int[] parts, float eps, float momentum, float slope, Tensor? sums) "
       "-> (Tensor y, Tensor mean, Tensor rstd)");
   m.def(
       "batch_norm_act_backward(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias, "
-      "int[] parts, float slope, bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
+      "int[] parts, float slope, bool of_weights, Tensor? sums) -> (Tensor grad_x, Tensor grad_weight, Tensor "
+      "grad_bias)");
+  m.def("batch_norm_act_sums(Tensor x, int[] parts) -> Tensor");
+  m.def(
+      "batch_norm_act_backward_sums(Tensor grad_y, Tensor x, Tensor mean, Tensor rstd, Tensor weight, Tensor bias, "
+      "int[] parts, float slope) -> Tensor");
   m.def("image_conv(Tensor x, Tensor weight, Tensor bias, float slope) -> Tensor");
   m.def(
       "image_conv_backward(Tensor grad_y, Tensor x, Tensor y, Tensor weight, float slope, bool of_x, bool of_weights) "

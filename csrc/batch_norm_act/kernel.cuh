@@ -1,8 +1,9 @@
 // The kernels behind batch_norm_act. A block takes 32 channels of a run of rows: 4 threads side by side read 8 channels
 // each, in 128-bit loads where rows lie on 16-byte boundaries, and 64 rows at once. Where a part of the batch has few
 // rows, one kernel does everything and reads them again from the cache. Where it has many, a first kernel leaves sums
-// of chunks of rows, and the blocks of the second add them up before they write. Sums are taken in an order that
-// depends on the sizes alone. No atomics.
+// of chunks of rows, and the blocks of the second add them up before they write. Where several processes share a part,
+// the sums of its chunks are added up in global memory, for them to add, and the second kernel takes what they give.
+// Sums are taken in an order that depends on the sizes alone. No atomics.
 #pragma once
 #include "batch_norm_act/norm_rule.h"
 #include "common/convert.cuh"
@@ -165,7 +166,7 @@ struct Running {
 
 // Of a part of `rows` rows, by the thread of each channel: `mean` and `squares` become mean and 1 / standard deviation.
 template <class A>
-__device__ void finish_moments(const NormLayout& a, int64_t rows, A& mean, A& squares, const Running<A>& running,
+__device__ void finish_moments(const NormLayout& a, double rows, A& mean, A& squares, const Running<A>& running,
                                int64_t channel) {
   if (running.mean != nullptr) {
     const A momentum = static_cast<A>(a.momentum);
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     if (thread < kNormColumns && channel < a.channels) {
       A &m = totals[thread], &r = totals[kNormColumns + thread];
       m /= static_cast<A>(rows);
-      finish_moments(a, rows, m, r, running, channel);
+      finish_moments(a, static_cast<double>(rows), m, r, running, channel);
       mean[part * a.channels + channel] = m;
       rstd[part * a.channels + channel] = r;
     }
@@ -285,12 +286,38 @@ __device__ void combine_moments(const NormLayout& a, const NormBlock<A>& b, cons
   }
 }
 
+// What processes share of a part, see allocate_norm_sums(); null where one has all of it.
+INFOGAN_FAST_HD const double* sums_of_part(const NormLayout& a, const double* sums, int32_t part) {
+  return sums == nullptr ? nullptr : sums + part * (2 * a.channels + 1);
+}
+
+// The moments of a part as combine_moments() leaves them. Returns its number of rows.
+template <class A>
+__device__ double moments_of_part(const NormLayout& a, const NormBlock<A>& b, const A* partials, const double* sums,
+                                  int32_t part) {
+  if (sums == nullptr) {
+    combine_moments(a, b, partials, part);
+    return static_cast<double>(a.rows_of(part));
+  }
+  const double* const shared = sums_of_part(a, sums, part);
+  const double rows = shared[2 * a.channels];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + thread;
+  __syncthreads();  // the totals may still be read
+  if (thread < kNormColumns && channel < a.channels) {
+    const double mean = shared[channel] / rows, squares = shared[a.channels + channel] - shared[channel] * mean;
+    b.totals[thread] = static_cast<A>(mean);
+    b.totals[kNormColumns + thread] = static_cast<A>(squares < 0.0 ? 0.0 : squares);
+  }
+  return rows;
+}
+
 // Second kernel: each block adds up its part's chunks and writes its own; those of the first chunk also move the
 // running statistics.
 template <class T, class A>
 __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_rows_kernel(const NormLayout a, const T* x, const A* weight, const A* bias, const A* partials,
-                               Running<A> running, T* y, A* mean, A* rstd) {
+                               const double* sums, Running<A> running, T* y, A* mean, A* rstd) {
   SHARED(A, scratch, 2 * kNormWarps * kNormColumns);
   SHARED(A, totals, 2 * kNormColumns);
   const NormBlock<A> b = norm_block(a, scratch, totals);
@@ -299,9 +326,9 @@ __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
   const bool has_channel = thread < kNormColumns && channel < a.channels;
   const int32_t chunk = static_cast<int32_t>(blockIdx.y), part = part_of(a, chunk);
   A &m = totals[thread % kNormColumns], &r = totals[kNormColumns + thread % kNormColumns];
-  combine_moments(a, b, partials, part);
+  const double rows = moments_of_part(a, b, partials, sums, part);
   if (has_channel) {
-    finish_moments(a, a.rows_of(part), m, r, Running<A>{}, channel);
+    finish_moments(a, rows, m, r, Running<A>{}, channel);
     if (chunk == a.first_chunks[part]) {
       mean[part * a.channels + channel] = m;
       rstd[part * a.channels + channel] = r;
@@ -311,8 +338,8 @@ __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
   write_rows(a, b, x, weight, bias, y, chunk_begin(a, part, chunk), chunk_end(a, part, chunk));
   if (running.mean == nullptr || chunk != 0) return;
   for (int32_t each = 0; each < a.parts; ++each) {
-    combine_moments(a, b, partials, each);
-    if (has_channel) finish_moments(a, a.rows_of(each), m, r, running, channel);
+    const double of_each = moments_of_part(a, b, partials, sums, each);
+    if (has_channel) finish_moments(a, of_each, m, r, running, channel);
   }
   if (blockIdx.x == 0 && thread == 0) *running.batches += a.parts;
 }
@@ -368,7 +395,7 @@ __device__ void gradient_sums(const NormLayout& a, const NormBlock<A>& b, const 
 // Writes the gradients of rows [begin, end) of a part whose sums are in `totals`.
 template <class T, class A>
 __device__ void write_gradients(const NormLayout& a, const NormBlock<A>& b, const NormChannels<A>& c, const T* grad_y,
-                                const T* x, T* grad_x, int64_t rows, int64_t begin, int64_t end) {
+                                const T* x, T* grad_x, double rows, int64_t begin, int64_t end) {
   A gradients[kNormWidth], centred[kNormWidth], mean_gradient[kNormWidth], mean_product[kNormWidth];
 #pragma unroll
   for (int i = 0; i < kNormWidth; ++i) {
@@ -404,7 +431,7 @@ __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
       of_bias += totals[thread];
       of_weight += totals[kNormColumns + thread];
     }
-    write_gradients(a, b, c, grad_y, x, grad_x, end - begin, begin, end);
+    write_gradients(a, b, c, grad_y, x, grad_x, static_cast<double>(end - begin), begin, end);
   }
   if (grad_weight != nullptr && thread < kNormColumns && channel < a.channels) {
     grad_weight[channel] = of_weight;
@@ -451,20 +478,70 @@ __device__ void combine_sums(const NormLayout& a, const NormBlock<A>& b, const A
   add_warps<2>(b, 0);
 }
 
+// The sums of a part as combine_sums() leaves them. Returns its number of rows.
+template <class A>
+__device__ double gradients_of_part(const NormLayout& a, const NormBlock<A>& b, const A* partials, const double* sums,
+                                    int32_t part) {
+  if (sums == nullptr) {
+    combine_sums(a, b, partials, part);
+    return static_cast<double>(a.rows_of(part));
+  }
+  const double* const shared = sums_of_part(a, sums, part);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + thread;
+  if (thread < kNormColumns && channel < a.channels) {
+    b.totals[thread] = static_cast<A>(shared[channel]);
+    b.totals[kNormColumns + thread] = static_cast<A>(shared[a.channels + channel]);
+  }
+  __syncthreads();
+  return shared[2 * a.channels];
+}
+
+// The sums of each part for other processes to add theirs, from those of its chunks, or from their moments.
+template <bool kMoments, class A>
+__global__ void __launch_bounds__(kNormThreads)
+    batch_norm_act_parts_kernel(const NormLayout a, const A* partials, double* sums) {
+  SHARED(double, scratch, 2 * kNormWarps * kNormColumns);
+  SHARED(double, totals, 2 * kNormColumns);
+  const NormBlock<double> b = norm_block(a, scratch, totals);
+  const int thread = static_cast<int>(threadIdx.x), place = thread % kNormColumns, group = thread / kNormColumns;
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + place;
+  const int32_t part = static_cast<int32_t>(blockIdx.y);
+  double first = 0.0, second = 0.0;
+  if (channel < a.channels) {
+    for (int32_t chunk = a.first_chunks[part] + group; chunk < a.first_chunks[part + 1]; chunk += kNormWarps) {
+      const A* const from = partials + static_cast<int64_t>(chunk) * 2 * a.channels + channel;
+      const double value = static_cast<double>(from[0]), squares = static_cast<double>(from[a.channels]);
+      const double rows = static_cast<double>(chunk_end(a, part, chunk) - chunk_begin(a, part, chunk));
+      first += kMoments ? rows * value : value;
+      second += kMoments ? squares + rows * value * value : squares;
+    }
+  }
+  b.scratch[group * 2 * kNormColumns + place] = first;
+  b.scratch[(group * 2 + 1) * kNormColumns + place] = second;
+  add_warps<2>(b, 0);
+  double* const out = sums + part * (2 * a.channels + 1);
+  if (thread < kNormColumns && channel < a.channels) {
+    out[channel] = totals[thread];
+    out[a.channels + channel] = totals[kNormColumns + thread];
+  }
+  if (blockIdx.x == 0 && thread == 0) out[2 * a.channels] = static_cast<double>(a.rows_of(part));
+}
+
 // Second kernel: each block adds up its part's chunks and writes its own; those of the first chunk also write the
 // gradients of weight and bias.
 template <class T, class A>
 __global__ void __launch_bounds__(kNormThreads, sizeof(A) == 4 ? 2 : 1)
     batch_norm_act_gradients_kernel(const NormLayout a, const T* grad_y, const T* x, const A* mean, const A* rstd,
-                                    const A* weight, const A* bias, const A* partials, T* grad_x, A* grad_weight,
-                                    A* grad_bias) {
+                                    const A* weight, const A* bias, const A* partials, const double* sums, T* grad_x,
+                                    A* grad_weight, A* grad_bias) {
   SHARED(A, scratch, 2 * kNormWarps * kNormColumns);
   SHARED(A, totals, 2 * kNormColumns);
   const NormBlock<A> b = norm_block(a, scratch, totals);
   const int32_t chunk = static_cast<int32_t>(blockIdx.y), part = part_of(a, chunk);
-  combine_sums(a, b, partials, part);
+  const double rows = gradients_of_part(a, b, partials, sums, part);
   const NormChannels<A> c = norm_channels(a, b, part, mean, rstd, weight, bias);
-  write_gradients(a, b, c, grad_y, x, grad_x, a.rows_of(part), chunk_begin(a, part, chunk), chunk_end(a, part, chunk));
+  write_gradients(a, b, c, grad_y, x, grad_x, rows, chunk_begin(a, part, chunk), chunk_end(a, part, chunk));
   if (grad_weight == nullptr || chunk != 0) return;
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kNormColumns + thread;
@@ -506,35 +583,57 @@ inline dim3 norm_grid(const NormLayout& a, bool whole) {
   return whole ? dim3(tiles) : dim3(tiles, static_cast<unsigned>(a.chunks));
 }
 
-// `a` has its chunks; `partials` holds chunks * 2 * channels values, unless one kernel does everything.
+// `a` has its chunks; `partials` holds chunks * 2 * channels values, unless one kernel does everything or `sums` are
+// given.
 template <class T, class A>
 void launch_batch_norm_act(const NormLayout& a, const T* x, const A* weight, const A* bias, const Running<A>& running,
-                           A* partials, T* y, A* mean, A* rstd, cudaStream_t stream) {
+                           A* partials, const double* sums, T* y, A* mean, A* rstd, cudaStream_t stream) {
   const dim3 threads(kNormThreads);
-  if (norm_is_whole(a)) {
+  if (sums == nullptr && norm_is_whole(a)) {
     launch(batch_norm_act_kernel<T, A>, norm_grid(a, true), threads, 0, stream, a, x, weight, bias, running, y, mean,
            rstd);
     return;
   }
-  launch(batch_norm_act_moments_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, x, partials);
-  launch(batch_norm_act_rows_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, x, weight, bias, partials,
+  if (sums == nullptr)
+    launch(batch_norm_act_moments_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, x, partials);
+  launch(batch_norm_act_rows_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, x, weight, bias, partials, sums,
          running, y, mean, rstd);
+}
+
+inline dim3 norm_parts_grid(const NormLayout& a) { return dim3(norm_grid(a, true).x, static_cast<unsigned>(a.parts)); }
+
+template <class T, class A>
+void launch_batch_norm_act_sums(const NormLayout& a, const T* x, A* partials, double* sums, cudaStream_t stream) {
+  const dim3 threads(kNormThreads);
+  launch(batch_norm_act_moments_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, x, partials);
+  launch(batch_norm_act_parts_kernel<true, A>, norm_parts_grid(a), threads, 0, stream, a, partials, sums);
+}
+
+template <class T, class A>
+void launch_batch_norm_act_backward_sums(const NormLayout& a, const T* grad_y, const T* x, const A* mean, const A* rstd,
+                                         const A* weight, const A* bias, A* partials, double* sums,
+                                         cudaStream_t stream) {
+  const dim3 threads(kNormThreads);
+  launch(batch_norm_act_sums_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, grad_y, x, mean, rstd, weight,
+         bias, partials);
+  launch(batch_norm_act_parts_kernel<false, A>, norm_parts_grid(a), threads, 0, stream, a, partials, sums);
 }
 
 template <class T, class A>
 void launch_batch_norm_act_backward(const NormLayout& a, const T* grad_y, const T* x, const A* mean, const A* rstd,
-                                    const A* weight, const A* bias, A* partials, T* grad_x, A* grad_weight,
-                                    A* grad_bias, cudaStream_t stream) {
+                                    const A* weight, const A* bias, A* partials, const double* sums, T* grad_x,
+                                    A* grad_weight, A* grad_bias, cudaStream_t stream) {
   const dim3 threads(kNormThreads);
-  if (norm_is_whole(a)) {
+  if (sums == nullptr && norm_is_whole(a)) {
     launch(batch_norm_act_backward_kernel<T, A>, norm_grid(a, true), threads, 0, stream, a, grad_y, x, mean, rstd,
            weight, bias, grad_x, grad_weight, grad_bias);
     return;
   }
-  launch(batch_norm_act_sums_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, grad_y, x, mean, rstd, weight,
-         bias, partials);
+  if (sums == nullptr)
+    launch(batch_norm_act_sums_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, grad_y, x, mean, rstd, weight,
+           bias, partials);
   launch(batch_norm_act_gradients_kernel<T, A>, norm_grid(a, false), threads, 0, stream, a, grad_y, x, mean, rstd,
-         weight, bias, partials, grad_x, grad_weight, grad_bias);
+         weight, bias, partials, sums, grad_x, grad_weight, grad_bias);
 }
 
 }  // namespace infogan_fast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,8 @@ from infogan_fast.runtime import native
 native.load()
 _operator = torch.ops.infogan_fast.batch_norm_act.default
 _backward_operator = torch.ops.infogan_fast.batch_norm_act_backward.default
+_sums_operator = torch.ops.infogan_fast.batch_norm_act_sums.default
+_backward_sums_operator = torch.ops.infogan_fast.batch_norm_act_backward_sums.default
 
 
 class RunningStatistics(NamedTuple):
@@ -38,6 +40,7 @@ def batch_norm_act(
     eps: float = 1e-5,
     momentum: float = 0.1,
     slope: float = 0.0,
+    add_up: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Batch normalisation with the batch's own statistics (Ioffe and Szegedy 2015, arXiv 1502.03167), then a
     (leaky) ReLU; differentiable, once, in x, weight and bias.
@@ -52,6 +55,10 @@ def batch_norm_act(
         eps: added to the variance.
         momentum: by which a part moves the running statistics.
         slope: of the leaky ReLU, in [0, 1]; 0 is ReLU, 1 no activation.
+        add_up: where processes share each part of the batch: adds to a float64 tensor, in place, those of the
+            other processes. It is called once forward and once backward, with two sums a part and channel,
+            and statistics are those of all processes' rows. The gradients of weight and bias remain those of
+            this process's rows.
 
     Returns:
         As ``x``: shape, dtype and memory format.
@@ -59,7 +66,8 @@ def batch_norm_act(
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
-    y: Tensor = _operator(x, weight, bias, *(running or (None, None, None)), parts, eps, momentum, slope)[0]
+    arguments = (x, weight, bias, *(running or (None, None, None)), parts, eps, momentum, slope)
+    y: Tensor = _operator(*arguments, None)[0] if add_up is None else _Shared.apply(add_up, *arguments)
     return y
 
 
@@ -75,8 +83,9 @@ def _(
     eps: float,
     momentum: float,
     slope: float,
+    sums: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    one_device("batch_norm_act", x, weight, bias, running_mean, running_var, batches)
+    one_device("batch_norm_act", x, weight, bias, running_mean, running_var, batches, sums)
     statistics = (max(len(parts), 1), x.shape[1])
     return torch.empty_like(x), weight.new_empty(statistics), weight.new_empty(statistics)
 
@@ -92,10 +101,35 @@ def _(
     parts: Sequence[int],
     slope: float,
     of_weights: bool,
+    sums: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    one_device("batch_norm_act_backward", grad_y, x, mean, rstd, weight, bias)
+    one_device("batch_norm_act_backward", grad_y, x, mean, rstd, weight, bias, sums)
     channels = x.shape[1] if of_weights else 0
     return torch.empty_like(x), weight.new_empty(channels), weight.new_empty(channels)
+
+
+def _empty_sums(x: Tensor, parts: Sequence[int]) -> Tensor:
+    return x.new_empty((max(len(parts), 1), 2 * x.shape[1] + 1), dtype=torch.float64)
+
+
+@torch.library.register_fake("infogan_fast::batch_norm_act_sums")
+def _(x: Tensor, parts: Sequence[int]) -> Tensor:
+    return _empty_sums(x, parts)
+
+
+@torch.library.register_fake("infogan_fast::batch_norm_act_backward_sums")
+def _(
+    grad_y: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    parts: Sequence[int],
+    slope: float,
+) -> Tensor:
+    one_device("batch_norm_act_backward_sums", grad_y, x, mean, rstd, weight, bias)
+    return _empty_sums(x, parts)
 
 
 class _BatchNormAct(torch.autograd.Function):
@@ -104,7 +138,7 @@ class _BatchNormAct(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         with torch._C._AutoDispatchBelowAutograd():
             y, mean, rstd = _operator(*arguments)
-        x, weight, bias, *_, parts, _, _, slope = arguments
+        x, weight, bias, *_, parts, _, _, slope, _ = arguments
         ctx.save_for_backward(x, weight, bias, mean, rstd)
         ctx.parts, ctx.slope = parts, slope
         ctx.mark_non_differentiable(mean, rstd)
@@ -115,17 +149,54 @@ class _BatchNormAct(torch.autograd.Function):
     @first_order("batch_norm_act")
     def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_y is None:
-            return (None,) * 10
+            return (None,) * 11
         x, weight, bias, mean, rstd = ctx.saved_tensors
-        format = torch.channels_last if x.dim() == 4 else torch.contiguous_format
         # Autograd knows what the forward pass needed; weights frozen since then need nothing.
         of_weights = ctx.needs_input_grad[1] and weight.requires_grad
         grad_x, grad_weight, grad_bias = _backward_operator(
-            *(grad_y.contiguous(memory_format=format), x, mean, rstd, weight, bias),
-            *(ctx.parts, ctx.slope, of_weights),
+            *(_like(grad_y, x), x, mean, rstd, weight, bias),
+            *(ctx.parts, ctx.slope, of_weights, None),
         )
         gradients = (grad_weight, grad_bias) if of_weights else (None, None)
-        return grad_x, *gradients, *(None,) * 7
+        return grad_x, *gradients, *(None,) * 8
+
+
+def _like(grad_y: Tensor, x: Tensor) -> Tensor:
+    """The gradient in the memory format of x."""
+    return grad_y.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)
+
+
+class _Shared(torch.autograd.Function):
+    """With rows of each part in other processes."""
+
+    @staticmethod
+    def forward(ctx: Any, add_up: Callable[[Tensor], None], *arguments: Any) -> Tensor:
+        x, weight, bias, *_, parts, _, _, slope = arguments
+        sums = _sums_operator(x, parts)
+        add_up(sums)
+        y: Tensor
+        y, mean, rstd = _operator(*arguments, sums)
+        ctx.save_for_backward(x, weight, bias, mean, rstd)
+        ctx.add_up, ctx.parts, ctx.slope = add_up, parts, slope
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    @first_order("batch_norm_act")
+    def backward(ctx: Any, grad_y: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad_y is None:
+            return (None,) * 11
+        x, weight, bias, mean, rstd = ctx.saved_tensors
+        inputs = (_like(grad_y, x), x, mean, rstd, weight, bias, ctx.parts, ctx.slope)
+        sums = _backward_sums_operator(*inputs)
+        gradients: tuple[Tensor | None, Tensor | None] = (None, None)
+        if ctx.needs_input_grad[2] and weight.requires_grad:
+            channels = len(weight)
+            own = sums.sum(0)[:-1].to(weight.dtype)
+            gradients = own[channels:], own[:channels]
+        ctx.add_up(sums)
+        grad_x = _backward_operator(*inputs, False, sums)[0]
+        return None, grad_x, *gradients, *(None,) * 7
 
 
 torch.library.impl("infogan_fast::batch_norm_act", "Autograd")(_BatchNormAct.apply)

@@ -111,6 +111,18 @@ GOOD: dict[str, dict[str, Any]] = {
         "eps": 1e-5,
         "momentum": 0.1,
         "slope": 0.0,
+        "sums": torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]], dtype=F64),
+    },
+    "batch_norm_act_sums": {"x": values(4, 3), "parts": [4]},
+    "batch_norm_act_backward_sums": {
+        "grad_y": values(4, 3),
+        "x": values(4, 3),
+        "mean": values(1, 3),
+        "rstd": values(1, 3),
+        "weight": values(3),
+        "bias": values(3),
+        "parts": [4],
+        "slope": 0.0,
     },
     "batch_norm_act_backward": {
         "grad_y": values(4, 3),
@@ -121,7 +133,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "bias": values(3),
         "parts": [4],
         "slope": 0.0,
-        "of_weights": True,
+        "of_weights": False,
+        "sums": torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]], dtype=F64),
     },
     "image_conv": {"x": maps(2, 1, 4, 4), "weight": values(8, 1, 4, 4), "bias": values(8), "slope": 0.1},
     "image_conv_backward": {
@@ -166,6 +179,11 @@ GOOD: dict[str, dict[str, Any]] = {
         "found_inf": torch.zeros(1),
     },
 }
+
+
+def named(operator: str) -> str:
+    """What its errors call an operator: those of one folder have one name."""
+    return operator.removesuffix("_sums").removesuffix("_backward")
 
 
 def is_tensors(value: Any) -> bool:

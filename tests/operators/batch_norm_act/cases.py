@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from cuda_on_cpu.checks import ROWS, Schedule, close, moved, name_of
 from cuda_on_cpu.kernels import Budget, KernelTests
-from cuda_on_cpu.runner import Runner, given, poisoned, wanted
+from cuda_on_cpu.runner import Argument, Runner, given, poisoned, wanted
 from operators.batch_norm_act import reference
 from operators.batch_norm_act.mutants import MUTANTS, SMALL_GRID
 from torch import Tensor
@@ -36,6 +37,7 @@ class NormCase:
         running: whether there are running statistics.
         of_weights: whether the gradients of weight and bias are asked for.
         offset: bytes by which x and the gradients are misaligned.
+        ranks: processes that share each part of the batch, taking turns.
     """
 
     shape: tuple[int, ...]
@@ -45,9 +47,11 @@ class NormCase:
     running: bool = True
     of_weights: bool = True
     offset: int = 0
+    ranks: int = 1
 
     def __str__(self) -> str:
-        return f"{list(self.shape)} in {list(self.parts) or 1} {name_of(self.dtype)}"
+        shared = f" of {self.ranks} ranks" if self.ranks > 1 else ""
+        return f"{list(self.shape)} in {list(self.parts) or 1} {name_of(self.dtype)}{shared}"
 
     @property
     def starts(self) -> list[int]:
@@ -56,6 +60,14 @@ class NormCase:
         for part in self.parts or (self.shape[0],):
             starts.append(starts[-1] + part * spatial)
         return starts
+
+    def share(self, rank: int) -> tuple[Tensor, list[int]]:
+        """Which rows of x a rank has, and how many in each part."""
+        rows, start = [], 0
+        for part in self.parts or (self.shape[0],):
+            rows.append(torch.arange(start + rank, start + part, self.ranks))
+            start += part
+        return torch.cat(rows), [len(own) for own in rows]
 
     @property
     def statistics_dtype(self) -> torch.dtype:
@@ -115,21 +127,133 @@ def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=format)
 
 
+Running = tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]
+Three = tuple[Tensor, Tensor, Tensor]
+
+
+class Calls(Protocol):
+    """The four operators, or their kernels. The statistics are mean and rstd, then weight and bias."""
+
+    def forward(
+        self, x: Tensor, weights: Sequence[Tensor], running: Running, parts: list[int], sums: Tensor | None
+    ) -> Three: ...
+
+    def backward(
+        self,
+        grad_y: Tensor,
+        x: Tensor,
+        statistics: Sequence[Tensor],
+        parts: list[int],
+        of_weights: bool,
+        sums: Tensor | None,
+    ) -> Three: ...
+
+    def sums(self, x: Tensor, parts: list[int]) -> Tensor: ...
+
+    def backward_sums(
+        self, grad_y: Tensor, x: Tensor, statistics: Sequence[Tensor], parts: list[int]
+    ) -> Tensor: ...
+
+
+@dataclass
+class OperatorCalls:
+    """The operators, on a device."""
+
+    case: NormCase
+    device: str
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return moved(tensor, self.device, self.case.offset)
+
+    def forward(
+        self, x: Tensor, weights: Sequence[Tensor], running: Running, parts: list[int], sums: Tensor | None
+    ) -> Three:
+        result: Three = torch.ops.infogan_fast.batch_norm_act(
+            self._moved(x), *weights, *running, parts, EPS, MOMENTUM, self.case.slope, sums
+        )
+        return result
+
+    def backward(
+        self,
+        grad_y: Tensor,
+        x: Tensor,
+        statistics: Sequence[Tensor],
+        parts: list[int],
+        of_weights: bool,
+        sums: Tensor | None,
+    ) -> Three:
+        result: Three = torch.ops.infogan_fast.batch_norm_act_backward(
+            self._moved(grad_y), self._moved(x), *statistics, parts, self.case.slope, of_weights, sums
+        )
+        return result
+
+    def sums(self, x: Tensor, parts: list[int]) -> Tensor:
+        result: Tensor = torch.ops.infogan_fast.batch_norm_act_sums(self._moved(x), parts)
+        return result
+
+    def backward_sums(
+        self, grad_y: Tensor, x: Tensor, statistics: Sequence[Tensor], parts: list[int]
+    ) -> Tensor:
+        result: Tensor = torch.ops.infogan_fast.batch_norm_act_backward_sums(
+            self._moved(grad_y), self._moved(x), *statistics, parts, self.case.slope
+        )
+        return result
+
+
 def normalise(case: NormCase, device: str = "cpu") -> NormResults:
-    """The operator, forward and backward."""
-    given_ = norm_inputs(case)
-    x, grad_y = (moved(t, device, case.offset) for t in (given_.x, given_.grad_y))
-    weight, bias = given_.weight.to(device), given_.bias.to(device)
-    mean, var = given_.running_mean.clone().to(device), given_.running_var.clone().to(device)
-    batches = torch.full((), 5, dtype=torch.int64, device=device)
-    running = (mean, var, batches) if case.running else (None, None, None)
-    operators = torch.ops.infogan_fast
-    outputs = operators.batch_norm_act(x, weight, bias, *running, list(case.parts), EPS, MOMENTUM, case.slope)
-    gradients = operators.batch_norm_act_backward(
-        grad_y, x, *outputs[1:], weight, bias, list(case.parts), case.slope, case.of_weights
+    """The operators, forward and backward."""
+    return both_ways(case, OperatorCalls(case, device), device)
+
+
+def both_ways(case: NormCase, calls: Calls, device: str = "cpu") -> NormResults:
+    """Forward and backward, of one process or of several in turn."""
+    given_, channels = norm_inputs(case), case.shape[1]
+    weights = given_.weight.to(device), given_.bias.to(device)
+
+    def new_running() -> Three:
+        batches = torch.full((1,), 5, dtype=torch.int64, device=device)
+        mean, var = given_.running_mean.clone().to(device), given_.running_var.clone().to(device)
+        return mean, var, batches
+
+    kept, nothing = new_running(), (None, None, None)
+    if case.ranks == 1:
+        parts = list(case.parts)
+        y, *moments = calls.forward(given_.x, weights, kept if case.running else nothing, parts, None)
+        gradients = calls.backward(
+            given_.grad_y, given_.x, (*moments, *weights), parts, case.of_weights, None
+        )
+        return NormResults(y, moments[0], moments[1], kept[0], kept[1], kept[2][0], *gradients)
+
+    y, grad_x = torch.empty_like(given_.x, device=device), torch.empty_like(given_.x, device=device)
+    shares = [case.share(rank) for rank in range(case.ranks)]
+    xs, grads = ([_channels_last(values[rows]) for rows, _ in shares] for values in (given_.x, given_.grad_y))
+    sums = _added([calls.sums(x, parts) for x, (_, parts) in zip(xs, shares, strict=True)])
+    found = []
+    for rank, (rows, parts) in enumerate(shares):
+        running = kept if rank == 0 else new_running()
+        output, *moments = calls.forward(xs[rank], weights, running if case.running else nothing, parts, sums)
+        y[rows] = output
+        found.append([*moments, *running])
+    for others in found[1:]:
+        for own, first in zip(others, found[0], strict=True):
+            assert torch.equal(own, first), f"{case}: the ranks' statistics differ"
+    statistics = (*found[0][:2], *weights)
+    sums = _added(
+        [
+            calls.backward_sums(grads[rank], xs[rank], statistics, shares[rank][1])
+            for rank in range(case.ranks)
+        ]
     )
-    y, of_mean, of_rstd = outputs
-    return NormResults(y, of_mean, of_rstd, mean, var, batches, *gradients)
+    for rank, (rows, parts) in enumerate(shares):
+        grad_x[rows] = calls.backward(grads[rank], xs[rank], statistics, parts, False, sums)[0]
+    of_weights = sums.sum(0).to(case.statistics_dtype) if case.of_weights else sums.new_empty(0)
+    grad_weight, grad_bias = of_weights[channels : 2 * channels], of_weights[:channels]
+    mean, rstd = found[0][:2]
+    return NormResults(y, mean, rstd, kept[0], kept[1], kept[2][0], grad_x, grad_weight, grad_bias)
+
+
+def _added(sums: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(sums)).sum(0)
 
 
 @functools.cache
@@ -173,54 +297,96 @@ def compare_norm(result: NormResults, case: NormCase, what: str) -> None:
             close(actual, right, tolerance, what + field.name)
 
 
+@dataclass
+class KernelCalls:
+    """The kernels, in the order of a schedule."""
+
+    runner: Runner
+    case: NormCase
+    schedule: Schedule
+
+    def _run(self, operator: str, x: Tensor, parts: list[int], *arguments: Argument) -> None:
+        channels, starts = self.case.shape[1], [0]
+        for part in parts or [len(x)]:
+            starts.append(starts[-1] + part * (x.numel() // len(x) // channels))
+        vectors = channels % 8 == 0 and self.case.offset % 16 == 0
+        self.runner(
+            f"{operator}/{name_of(self.case.dtype)}",
+            *(channels, int(vectors), given(torch.tensor(starts)), EPS, MOMENTUM, self.case.slope),
+            *arguments,
+            seed=self.schedule.seed,
+            resident_blocks=self.schedule.resident_blocks,
+        )
+
+    def _poisoned(self, *shape: int) -> Tensor:
+        return poisoned(shape, self.case.statistics_dtype)
+
+    def _sums(self, parts: list[int]) -> Tensor:
+        return poisoned((max(len(parts), 1), 2 * self.case.shape[1] + 1), torch.float64)
+
+    def forward(
+        self, x: Tensor, weights: Sequence[Tensor], running: Running, parts: list[int], sums: Tensor | None
+    ) -> Three:
+        y, (mean, rstd) = _like(x), (self._poisoned(max(len(parts), 1), x.shape[1]) for _ in range(2))
+        self._run(
+            "batch_norm_act",
+            x,
+            parts,
+            given(x, self.case.offset),
+            *map(given, weights),
+            *(None if tensor is None else wanted(tensor) for tensor in running),
+            *(given(sums), wanted(y, self.case.offset), wanted(mean), wanted(rstd)),
+        )
+        return y, mean, rstd
+
+    def backward(
+        self,
+        grad_y: Tensor,
+        x: Tensor,
+        statistics: Sequence[Tensor],
+        parts: list[int],
+        of_weights: bool,
+        sums: Tensor | None,
+    ) -> Three:
+        grad_x = _like(x)
+        grad_weight, grad_bias = (self._poisoned(x.shape[1] if of_weights else 0) for _ in range(2))
+        self._run(
+            "batch_norm_act_backward",
+            x,
+            parts,
+            given(grad_y, self.case.offset),
+            *(given(x, self.case.offset), *map(given, statistics)),
+            *(given(sums), wanted(grad_x, self.case.offset)),
+            *((wanted(grad_weight), wanted(grad_bias)) if of_weights else (None, None)),
+        )
+        return grad_x, grad_weight, grad_bias
+
+    def sums(self, x: Tensor, parts: list[int]) -> Tensor:
+        sums = self._sums(parts)
+        self._run("batch_norm_act_sums", x, parts, given(x, self.case.offset), wanted(sums))
+        return sums
+
+    def backward_sums(
+        self, grad_y: Tensor, x: Tensor, statistics: Sequence[Tensor], parts: list[int]
+    ) -> Tensor:
+        sums = self._sums(parts)
+        self._run(
+            "batch_norm_act_backward_sums",
+            x,
+            parts,
+            given(grad_y, self.case.offset),
+            *(given(x, self.case.offset), *map(given, statistics), wanted(sums)),
+        )
+        return sums
+
+
+def _like(x: Tensor) -> Tensor:
+    return _channels_last(poisoned(tuple(x.shape), x.dtype))
+
+
 def run_norm(runner: Runner, case: NormCase, schedule: Schedule) -> NormResults:
     """The kernels, forward and backward."""
-    given_, channels = norm_inputs(case), case.shape[1]
-    statistics = case.statistics_dtype
-    mean, var = given_.running_mean.clone(), given_.running_var.clone()
-    batches = torch.full((1,), 5, dtype=torch.int64)
-    count = len(case.starts) - 1
-    out = NormResults(
-        _channels_last(poisoned(case.shape, case.dtype)),
-        poisoned((count, channels), statistics),
-        poisoned((count, channels), statistics),
-        mean,
-        var,
-        batches,
-        _channels_last(poisoned(case.shape, case.dtype)),
-        poisoned((channels if case.of_weights else 0,), statistics),
-        poisoned((channels if case.of_weights else 0,), statistics),
-    )
-    vectors = channels % 8 == 0 and case.offset % 16 == 0
-    layout = (channels, int(vectors), given(torch.tensor(case.starts)), EPS, MOMENTUM, case.slope)
-    order = {"seed": schedule.seed, "resident_blocks": schedule.resident_blocks}
-    runner(
-        f"batch_norm_act/{name_of(case.dtype)}",
-        *layout,
-        given(given_.x, case.offset),
-        given(given_.weight),
-        given(given_.bias),
-        *((wanted(t) for t in (mean, var, batches)) if case.running else (None, None, None)),
-        wanted(out.y, case.offset),
-        wanted(out.mean),
-        wanted(out.rstd),
-        **order,
-    )
-    runner(
-        f"batch_norm_act_backward/{name_of(case.dtype)}",
-        *layout,
-        given(given_.grad_y, case.offset),
-        given(given_.x, case.offset),
-        given(out.mean),
-        given(out.rstd),
-        given(given_.weight),
-        given(given_.bias),
-        wanted(out.grad_x, case.offset),
-        *((wanted(t) for t in (out.grad_weight, out.grad_bias)) if case.of_weights else (None, None)),
-        **order,
-    )
-    out.batches = batches[0]
-    return out
+    return both_ways(case, KernelCalls(runner, case, schedule))
 
 
 def check_norm(runner: Runner, case: NormCase, schedules: Sequence[Schedule]) -> None:
@@ -231,7 +397,8 @@ def check_norm(runner: Runner, case: NormCase, schedules: Sequence[Schedule]) ->
 
 def norm_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[NormCase]:
     """batch_norm_act: vectors and maps, whole and partial tiles of channels, parts, slopes, no running
-    statistics, frozen weights, rows off a 16-byte boundary, and parts of few rows and of many.
+    statistics, frozen weights, rows off a 16-byte boundary, parts of few rows and of many, and several
+    ranks.
     """
     size = torch.empty(0, dtype=dtype).element_size()
     return [
@@ -243,6 +410,8 @@ def norm_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[NormCas
         NormCase((9, 16), dtype, offset=size),
         NormCase((600, 8), dtype, parts=(530, 70)),
         NormCase((15, 5, 6, 7), dtype, parts=(1, 14), running=False, of_weights=False),
+        NormCase((13, 40), dtype, parts=(4, 9), ranks=2),
+        NormCase((9, 16, 3, 5), dtype, parts=(3, 6), ranks=3, offset=size, running=False),
     ]
 
 
@@ -259,11 +428,13 @@ KERNEL_TESTS = KernelTests(
     several_tiles=(
         NormCase((30, 40, 4, 4), parts=(5, 25)),
         NormCase((300, 33), torch.bfloat16, parts=(60, 240)),
+        NormCase((300, 33), torch.float64, parts=(60, 240), ranks=2),
     ),
     mutant_cases=(
         NormCase((25, 40, 4, 4), parts=(5, 20)),
         NormCase((14, 24), torch.bfloat16, parts=(4, 10), offset=2),
         NormCase((150, 33), torch.float64, running=False, of_weights=False),
+        NormCase((110, 40), parts=(20, 90), ranks=2),
     ),
     mutants=MUTANTS,
     small_grid=SMALL_GRID,
@@ -274,6 +445,7 @@ KERNEL_TESTS = KernelTests(
         "batch_norm_act_backward_kernel": Budget(256, 256),
         "batch_norm_act_sums_kernel": Budget(256, 256),
         "batch_norm_act_gradients_kernel": Budget(256, 256),
+        "batch_norm_act_parts_kernel": Budget(256, 256),
     },
     vectorised={"batch_norm_act_rows_kernel": {"LDG", "STG"}},
 )

@@ -79,8 +79,8 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant("a biased running variance", "static_cast<A>(rows - 1)", "static_cast<A>(rows)", PLAIN),
     mutant(
         "only the first part moves the statistics",
-        _EACH + "combine_moments",
-        _EACH.replace("a.parts", "1") + "combine_moments",
+        _EACH + "const double of_each",
+        _EACH.replace("a.parts", "1") + "const double of_each",
         PLAIN,
     ),
     mutant(
@@ -107,8 +107,60 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "means over the chunk",
-        "grad_x, a.rows_of(part), chunk_begin",
-        "grad_x, a.chunk_rows, chunk_begin",
+        "grad_x, rows, chunk_begin",
+        "grad_x, static_cast<double>(a.chunk_rows), chunk_begin",
+        PLAIN,
+    ),
+    # ---- several processes
+    mutant(
+        "totals are overwritten while they are read",
+        "  __syncthreads();  // the totals may still be read\n",
+        "",
+        TSAN,
+    ),
+    mutant(
+        "no barrier before the ranks' sums are read",
+        "static_cast<A>(shared[a.channels + channel]);\n  }\n  __syncthreads();",
+        "static_cast<A>(shared[a.channels + channel]);\n  }",
+        PLAIN,
+        TSAN,
+    ),
+    mutant(
+        "the rows of this rank alone",
+        "const double rows = shared[2 * a.channels];",
+        "const double rows = static_cast<double>(a.rows_of(part));",
+        PLAIN,
+    ),
+    mutant(
+        "gradients by the rows of this rank alone",
+        "return shared[2 * a.channels];",
+        "return static_cast<double>(a.rows_of(part));",
+        PLAIN,
+    ),
+    mutant(
+        "the sums of the first part",
+        "sums == nullptr ? nullptr : sums + part * (2 * a.channels + 1)",
+        "sums",
+        PLAIN,
+    ),
+    mutant(
+        "parts written over each other",
+        "double* const out = sums + part * (2 * a.channels + 1);",
+        "double* const out = sums;",
+        PLAIN,
+        TSAN,
+    ),
+    mutant(
+        "squares about the chunks' means",
+        "kMoments ? squares + rows * value * value : squares",
+        "squares",
+        PLAIN,
+    ),
+    mutant("means instead of sums", "kMoments ? rows * value : value", "value", PLAIN),
+    mutant(
+        "the number of rows is not written",
+        "if (blockIdx.x == 0 && thread == 0) out[2",
+        "if (false) out[2",
         PLAIN,
     ),
     mutant(

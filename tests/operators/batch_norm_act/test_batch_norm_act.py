@@ -181,14 +181,70 @@ def test_wrong_arguments_are_named(message: str, changed: dict[str, Any]) -> Non
         ("grad_y must be like x", 0, torch.zeros(4, 6).t()),
         ("mean must be float32 of shape", 2, torch.zeros(2, 4)),
         ("rstd must be float32 of shape", 3, torch.zeros(1, 5)),
+        ("sums hold the gradients of weight and bias already", 9, torch.zeros(1, 9, dtype=torch.float64)),
     ],
 )
 def test_wrong_gradients_are_named(message: str, place: int, value: Tensor) -> None:
     statistics, weights = (torch.ones(1, 4), torch.ones(1, 4)), (torch.ones(4), torch.zeros(4))
-    arguments: list[Any] = [torch.zeros(6, 4), torch.zeros(6, 4), *statistics, *weights, [], 0.1, True]
+    arguments: list[Any] = [torch.zeros(6, 4), torch.zeros(6, 4), *statistics, *weights, [], 0.1, True, None]
     arguments[place] = value
     with pytest.raises(RuntimeError, match=f"batch_norm_act: {message}"):
         torch.ops.infogan_fast.batch_norm_act_backward(*arguments)
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [torch.zeros(2, 9, dtype=torch.float64), torch.zeros(1, 8, dtype=torch.float64), torch.zeros(1, 9)],
+)
+def test_wrong_sums_are_named(sums: Tensor) -> None:
+    arguments: Any = (
+        torch.zeros(6, 4),
+        torch.ones(4),
+        torch.zeros(4),
+        None,
+        None,
+        None,
+        [],
+        1e-5,
+        0.1,
+        0.1,
+        sums,
+    )
+    with pytest.raises(RuntimeError, match=r"batch_norm_act: sums must be float64 of shape \[1, 9\]"):
+        torch.ops.infogan_fast.batch_norm_act(*arguments)
+
+
+def test_processes_that_share_a_batch_have_its_statistics_and_gradients() -> None:
+    """Through autograd: each of two processes, one after the other, with what the other adds."""
+    generator = torch.Generator().manual_seed(5)
+    x, grad_y = (torch.randn(11, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    weight, bias = (torch.rand(6, generator=generator, dtype=torch.float64) + 0.5 for _ in range(2))
+    whole = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
+    y = ops.batch_norm_act(*whole, parts=(4, 7), slope=0.1)
+    expected = torch.autograd.grad(y, whole, grad_y)
+    shares = [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9]]
+    parts = [(2, 4), (2, 3)]
+    sent: list[list[Tensor]] = [[], []]
+    for _ in range(3):  # each round one more of the two collectives has what the other rank sends
+        received, sent = sent, [[], []]
+        outputs, gradients = torch.empty_like(x), []
+        for rank, rows in enumerate(shares):
+
+            def add_up(
+                sums: Tensor, own: list[Tensor] = sent[rank], other: list[Tensor] = received[1 - rank]
+            ) -> None:
+                own.append(sums.clone())
+                sums += other[len(own) - 1] if len(own) <= len(other) else 0
+
+            given = [x[rows].requires_grad_(), weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+            part = ops.batch_norm_act(*given, parts=parts[rank], slope=0.1, add_up=add_up)
+            outputs[rows] = part.detach()
+            gradients.append(torch.autograd.grad(part, given, grad_y[rows]))
+    torch.testing.assert_close(outputs, y.detach(), rtol=0, atol=1e-12)
+    for rank, rows in enumerate(shares):
+        torch.testing.assert_close(gradients[rank][0], expected[0][rows], rtol=0, atol=1e-11)
+    for i in (1, 2):
+        torch.testing.assert_close(gradients[0][i] + gradients[1][i], expected[i], rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
@@ -200,11 +256,17 @@ def test_opcheck(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     weights = (i.weight.clone().requires_grad_(), i.bias.clone().requires_grad_())
     operators = torch.ops.infogan_fast
     x = i.x.clone().requires_grad_()
-    torch.library.opcheck(operators.batch_norm_act.default, (x, *weights, *running, [], 1e-5, 0.1, 0.1))
-    _, mean, rstd = operators.batch_norm_act(i.x, i.weight, i.bias, None, None, None, [], 1e-5, 0.1, 0.1)
+    torch.library.opcheck(operators.batch_norm_act.default, (x, *weights, *running, [], 1e-5, 0.1, 0.1, None))
+    torch.library.opcheck(operators.batch_norm_act_sums.default, (i.x, []))
+    sums = operators.batch_norm_act_sums(i.x, [])
+    _, mean, rstd = operators.batch_norm_act(
+        i.x, i.weight, i.bias, None, None, None, [], 1e-5, 0.1, 0.1, sums
+    )
     for of_weights in (True, False):
         arguments: Any = (i.grad_y, i.x, mean, rstd, i.weight, i.bias, [], 0.1, of_weights)
-        torch.library.opcheck(operators.batch_norm_act_backward.default, arguments)
+        torch.library.opcheck(operators.batch_norm_act_backward.default, (*arguments, None))
+    torch.library.opcheck(operators.batch_norm_act_backward.default, (*arguments, sums))
+    torch.library.opcheck(operators.batch_norm_act_backward_sums.default, arguments[:-1])
 
 
 def test_it_compiles_with_its_gradients() -> None:

@@ -32,8 +32,8 @@ def shuffled(seed: int, epoch: int, size: int, position: int) -> int:
 def gather_images(
     images: Tensor, seed: int, step: int, batch_size: int, samples: slice = slice(None)
 ) -> tuple[Tensor, Tensor]:
-    """(batch float64, indices): of batch number ``step`` of the endless sequence of shuffled epochs, the images
-    that the slice chooses."""
+    """(batch float64, indices): of batch number ``step`` of the endless sequence of shuffled epochs, the
+    images that the slice chooses."""
     positions = range(step * batch_size, (step + 1) * batch_size)[samples]
     indices = [shuffled(seed, p // len(images), len(images), p % len(images)) for p in positions]
     return images[indices].double() / 255.0, torch.tensor(indices)

@@ -69,7 +69,7 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "a thread takes one pixel at most", "pixel += kTransformThreads", "pixel += a.size * a.size", PLAIN
     ),
-    mutant("every image by the first one's map", "static_cast<uint64_t>(image)", "0", PLAIN),
+    mutant("every image by the first one's map", "a.samples.at(image)", "0", PLAIN),
     mutant("rows and columns are mixed up", "row = pixel / a.size", "row = pixel % a.size", PLAIN),
     mutant("the upper row twice", "between(at(below, across.at)", "between(at(down.at, across.at)", PLAIN),
     mutant(
