@@ -48,7 +48,8 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
   m.def(
       "agreement(Tensor answers, int adversarial_rows, int[] categorical_sizes, int[] continuous_kinds, "
-      "bool learned_variance, float log_variance, Tensor(a!)[] joints, float? consistency, float balance, "
+      "bool learned_variance, float log_variance, Tensor(a!)[] joints, Tensor? batch_joints, float? consistency, float "
+      "balance, "
       "float joint_ema, float smoothness, int[] distance_codes, float[] distance_weights, float[] slant_changes, "
       "Tensor? slants, Tensor? grad_scale, Tensor? second_grad_scale, ScalarType? grad_dtype, Tensor(b!)? sums, "
       "int[] places) -> (Tensor metrics, Tensor gradient, Tensor second_gradient)");

@@ -13,6 +13,7 @@ struct AgreementArguments {
   int64_t adversarial_rows = 0, pairs = 0, q_dim = 0, categories = 0;  // A, B; categories: of all codes
   std::vector<int64_t> sizes, places;
   std::vector<Tensor> joints;
+  std::optional<Tensor> batch_joints;
   std::vector<Distance> distances;
   bool has_joints = false;
   double fixed_precision = 0;  // of Gaussians whose variance Q does not learn
@@ -41,8 +42,9 @@ inline void check_scale(const std::optional<Tensor>& scale, const char* name, co
 
 inline AgreementArguments check_agreement(Tensor answers, int64_t adversarial_rows, std::vector<int64_t> sizes,
                                           std::vector<int64_t> kinds, bool learned_variance, double log_variance,
-                                          std::vector<Tensor> joints, std::optional<double> consistency, double balance,
-                                          double joint_ema, double smoothness, std::vector<int64_t> distance_codes,
+                                          std::vector<Tensor> joints, std::optional<Tensor> batch_joints,
+                                          std::optional<double> consistency, double balance, double joint_ema,
+                                          double smoothness, std::vector<int64_t> distance_codes,
                                           std::vector<double> distance_weights, std::vector<double> slant_changes,
                                           std::optional<Tensor> slants, std::optional<Tensor> scale,
                                           std::optional<Tensor> second_scale, std::optional<ScalarType> grad_dtype,
@@ -103,6 +105,17 @@ inline AgreementArguments check_agreement(Tensor answers, int64_t adversarial_ro
       REQUIRE(same_device(joint, answers), "agreement: joints[", code, "] is on another device than answers");
     }
     a.joints = std::move(joints);
+  }
+  if (batch_joints) {
+    int64_t entries = 0;
+    for (int64_t size : sizes) entries += size * size;
+    REQUIRE(a.has_joints, "agreement: batch_joints is given without consistency, which alone has joints");
+    REQUIRE(
+        batch_joints->scalar_type() == a.accumulated && batch_joints->dim() == 1 && batch_joints->size(0) == entries &&
+            batch_joints->is_contiguous() && same_device(*batch_joints, answers),
+        "agreement: batch_joints must be a contiguous ", name_of(a.accumulated), " tensor [", entries,
+        "] on the answers' device, got ", name_of(batch_joints->scalar_type()), " of shape ", shape_of(*batch_joints));
+    a.batch_joints = std::move(batch_joints);
   }
 
   REQUIRE(distance_weights.size() == distance_codes.size() && slant_changes.size() == distance_codes.size(),

@@ -110,6 +110,11 @@ struct Joints {
       const int64_t i = index - scratch.starts[code], size = a.sizes[code];
       A* average = data<A>(a.joints[code]);
       A* table = scratch.table.data() + scratch.table_starts[code];
+      if (a.batch_joints) {
+        const A* const batch = const_data<A>(*a.batch_joints) + scratch.table_starts[code];
+        for (int64_t at = i * size; at < (i + 1) * size; ++at) update(average + at, batch[at], table + at);
+        continue;
+      }
       for (int64_t j = i; j < size; ++j) {
         const A entry = both_products(index, scratch.starts[code] + j) * static_cast<A>(a.factors.joint);
         update(average + i * size + j, entry, table + i * size + j);
@@ -342,15 +347,16 @@ void compute(const AgreementArguments& a, const AgreementOutputs& out) {
 std::tuple<Tensor, Tensor, Tensor> agreement_cpu(
     Tensor answers, int64_t adversarial_rows, std::vector<int64_t> categorical_sizes,
     std::vector<int64_t> continuous_kinds, bool learned_variance, double log_variance, std::vector<Tensor> joints,
-    std::optional<double> consistency, double balance, double joint_ema, double smoothness,
-    std::vector<int64_t> distance_codes, std::vector<double> distance_weights, std::vector<double> slant_changes,
-    std::optional<Tensor> slants, std::optional<Tensor> grad_scale, std::optional<Tensor> second_grad_scale,
-    std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums, std::vector<int64_t> places) {
+    std::optional<Tensor> batch_joints, std::optional<double> consistency, double balance, double joint_ema,
+    double smoothness, std::vector<int64_t> distance_codes, std::vector<double> distance_weights,
+    std::vector<double> slant_changes, std::optional<Tensor> slants, std::optional<Tensor> grad_scale,
+    std::optional<Tensor> second_grad_scale, std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums,
+    std::vector<int64_t> places) {
   const AgreementArguments a = check_agreement(
       std::move(answers), adversarial_rows, std::move(categorical_sizes), std::move(continuous_kinds), learned_variance,
-      log_variance, std::move(joints), consistency, balance, joint_ema, smoothness, std::move(distance_codes),
-      std::move(distance_weights), std::move(slant_changes), std::move(slants), std::move(grad_scale),
-      std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));
+      log_variance, std::move(joints), std::move(batch_joints), consistency, balance, joint_ema, smoothness,
+      std::move(distance_codes), std::move(distance_weights), std::move(slant_changes), std::move(slants),
+      std::move(grad_scale), std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));
   const AgreementOutputs out = allocate_agreement(a);
   const bool wide = a.grad_dtype == ScalarType::Float;
   with_types<Half, BFloat16>(a.dtype, [&](auto value, auto accumulated) {

@@ -31,6 +31,7 @@ AgreementLayout layout_of(const AgreementArguments& a) {
   layout.scale = const_data<float>(a.scale);
   layout.second_scale = const_data<float>(a.second_scale);
   layout.sums = data<double>(a.sums);
+  layout.batch_joints = a.batch_joints ? a.batch_joints->const_data_ptr() : nullptr;
   for (size_t i = 0; i < a.joints.size(); ++i) layout.joints[i] = a.joints[i].mutable_data_ptr();
   for (size_t i = 0; i < a.places.size(); ++i) layout.places[i] = static_cast<int32_t>(a.places[i]);
   for (size_t i = 0; i < a.distances.size(); ++i) layout.distances[i] = a.distances[i];
@@ -40,15 +41,16 @@ AgreementLayout layout_of(const AgreementArguments& a) {
 std::tuple<Tensor, Tensor, Tensor> agreement_cuda(
     Tensor answers, int64_t adversarial_rows, std::vector<int64_t> categorical_sizes,
     std::vector<int64_t> continuous_kinds, bool learned_variance, double log_variance, std::vector<Tensor> joints,
-    std::optional<double> consistency, double balance, double joint_ema, double smoothness,
-    std::vector<int64_t> distance_codes, std::vector<double> distance_weights, std::vector<double> slant_changes,
-    std::optional<Tensor> slants, std::optional<Tensor> grad_scale, std::optional<Tensor> second_grad_scale,
-    std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums, std::vector<int64_t> places) {
+    std::optional<Tensor> batch_joints, std::optional<double> consistency, double balance, double joint_ema,
+    double smoothness, std::vector<int64_t> distance_codes, std::vector<double> distance_weights,
+    std::vector<double> slant_changes, std::optional<Tensor> slants, std::optional<Tensor> grad_scale,
+    std::optional<Tensor> second_grad_scale, std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums,
+    std::vector<int64_t> places) {
   const AgreementArguments a = check_agreement(
       std::move(answers), adversarial_rows, std::move(categorical_sizes), std::move(continuous_kinds), learned_variance,
-      log_variance, std::move(joints), consistency, balance, joint_ema, smoothness, std::move(distance_codes),
-      std::move(distance_weights), std::move(slant_changes), std::move(slants), std::move(grad_scale),
-      std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));
+      log_variance, std::move(joints), std::move(batch_joints), consistency, balance, joint_ema, smoothness,
+      std::move(distance_codes), std::move(distance_weights), std::move(slant_changes), std::move(slants),
+      std::move(grad_scale), std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));
   REQUIRE(a.n_categorical() <= kMaxCodesOfAKind && a.n_distances() <= kMaxCodesOfAKind,
           "agreement: the CUDA kernel takes at most ", kMaxCodesOfAKind, " categorical codes and ", kMaxCodesOfAKind,
           " distances, got ", a.n_categorical(), " and ", a.n_distances());

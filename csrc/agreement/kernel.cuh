@@ -29,6 +29,7 @@ struct AgreementLayout {
   const void* slants;
   const float *scale, *second_scale;
   double* sums;
+  const void* batch_joints;  // as `table`, instead of those of the answers; or null
   void* joints[kMaxCodesOfAKind];
   int64_t table_starts[kMaxCodesOfAKind];                     // of each code, its first entry in `table`
   int32_t sizes[kMaxCodesOfAKind], starts[kMaxCodesOfAKind];  // starts: its first column
@@ -146,6 +147,14 @@ __device__ void joints_of_codes(const AgreementLayout& a, const AgreementMemory<
     const A* copy = real + a.pairs;
     A* average = static_cast<A*>(a.joints[code]);
     A* table = m.table + a.table_starts[code];
+    if (a.batch_joints != nullptr) {
+      const A* const batch = static_cast<const A*>(a.batch_joints) + a.table_starts[code];
+      for_elements(size, size, [&](int32_t row, int32_t column) {
+        const int64_t at = static_cast<int64_t>(row) * size + column;
+        update_joint(average + at, batch[at], decay, table + at);
+      });
+      continue;
+    }
     int32_t i = 0;
     for (int32_t j = warp;; j += warps) {
       while (i < size && j >= size) {  // past the end of row i: on in row i + 1, which begins at its diagonal

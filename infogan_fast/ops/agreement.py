@@ -54,6 +54,8 @@ class Agreement:
     joint_ema: decay of the moving average, at least 0 and below 1; 0 takes each batch alone.
     joints: the average of each categorical code, [K, K], contiguous, float32 (float64 for float64 answers);
         updated in place, entries that are not finite left as they are. Needed with consistency.
+    batch_joints: where processes share a batch: its joints over all of them, in order, [sum K * K],
+        contiguous and in the joints' dtype; by default each process has those of its own answers.
     smoothness: its weight.
     distances: of uniform or normal codes.
     """
@@ -62,6 +64,7 @@ class Agreement:
     balance: float = 0.0
     joint_ema: float = 0.0
     joints: Sequence[Tensor] = ()
+    batch_joints: Tensor | None = None
     smoothness: float = 0.0
     distances: tuple[Distance, ...] = ()
 
@@ -127,6 +130,7 @@ def agreement(
         fixed_log_variance is None,
         fixed_log_variance or 0.0,
         list(parts.joints),
+        parts.batch_joints,
         parts.consistency,
         parts.balance,
         parts.joint_ema,
@@ -153,6 +157,7 @@ def _(
     learned_variance: bool,
     log_variance: float,
     joints: Sequence[Tensor],
+    batch_joints: Tensor | None,
     consistency: float | None,
     balance: float,
     joint_ema: float,
@@ -167,7 +172,7 @@ def _(
     sums: Tensor | None,
     places: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    one_device("agreement", answers, joints, slants, grad_scale, second_grad_scale, sums)
+    one_device("agreement", answers, joints, batch_joints, slants, grad_scale, second_grad_scale, sums)
     accumulated = torch.float64 if answers.dtype == torch.float64 else torch.float32
     n_metrics = (0 if consistency is None else len(categorical_sizes)) + len(distance_codes)
     dtype = grad_dtype or answers.dtype

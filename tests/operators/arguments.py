@@ -86,6 +86,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "learned_variance": True,
         "log_variance": 0.0,
         "joints": [values(2, 2)],
+        "batch_joints": values(4),
         "consistency": 1.0,
         "balance": 0.0,
         "joint_ema": 0.5,

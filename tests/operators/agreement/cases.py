@@ -37,6 +37,7 @@ class AgreementCase:
         offset: bytes by which answers and gradients are misaligned.
         spread: of the answers.
         with_sums: whether the metrics are added to sums.
+        shared: whether the joints are of a batch that other processes have rows of, too.
     """
 
     latents: str
@@ -56,6 +57,7 @@ class AgreementCase:
     offset: int = 0
     spread: float = 2.0
     with_sums: bool = True
+    shared: bool = False
 
     def __str__(self) -> str:
         rows = f"{self.adversarial_rows}+2*{self.pairs}"
@@ -88,6 +90,7 @@ class AgreementInputs:
     joints: list[Tensor]
     sums: Tensor | None
     scales: list[Tensor]
+    batch_joints: Tensor | None = None
 
     def on(self, device: str) -> AgreementInputs:
         """A copy on a device."""
@@ -97,6 +100,7 @@ class AgreementInputs:
             [joint.to(device, copy=True) for joint in self.joints],
             None if self.sums is None else self.sums.to(device, copy=True),
             [scale.to(device) for scale in self.scales],
+            None if self.batch_joints is None else self.batch_joints.to(device),
         )
 
 
@@ -117,10 +121,15 @@ def agreement_inputs(case: AgreementCase) -> AgreementInputs:
     width = case.spec.q_dim(case.fixed_log_variance is None) + case.padding
     rows = case.adversarial_rows + 2 * case.pairs
     answers = torch.randn(rows, width, generator=generator, dtype=torch.float64) * case.spread
-    joints = []
-    for size in case.spec.categorical_sizes if case.consistency is not None else ():
-        joint = torch.rand(size, size, generator=generator, dtype=torch.float64) + 0.1
-        joints.append(((joint + joint.T) / (2 * joint.sum())).to(case.accumulated))
+
+    def draw_joints() -> list[Tensor]:
+        joints = []
+        for size in case.spec.categorical_sizes if case.consistency is not None else ():
+            joint = torch.rand(size, size, generator=generator, dtype=torch.float64) + 0.1
+            joints.append(((joint + joint.T) / (2 * joint.sum())).to(case.accumulated))
+        return joints
+
+    joints = draw_joints()
     slants = torch.rand(case.pairs, generator=generator, dtype=torch.float64) * 2 - 1
     sums = torch.rand(2 * case.n_metrics + 2, generator=generator, dtype=torch.float64)
     return AgreementInputs(
@@ -129,16 +138,20 @@ def agreement_inputs(case: AgreementCase) -> AgreementInputs:
         joints,
         sums if case.with_sums else None,
         [torch.tensor([scale]) for scale in case.scales],
+        torch.cat([joint.flatten() for joint in draw_joints()]) if case.shared else None,
     )
 
 
-def parts_of(case: AgreementCase, joints: Sequence[Tensor]) -> ops.Agreement:
+def parts_of(
+    case: AgreementCase, joints: Sequence[Tensor], batch_joints: Tensor | None = None
+) -> ops.Agreement:
     codes = case.spec.ordered_codes
     return ops.Agreement(
         consistency=case.consistency,
         balance=case.balance,
         joint_ema=case.joint_ema,
         joints=joints,
+        batch_joints=batch_joints,
         smoothness=case.smoothness,
         distances=tuple(ops.Distance(codes[i], weight, change) for i, weight, change in case.distances),
     )
@@ -150,7 +163,7 @@ def agree(case: AgreementCase, device: str = "cpu") -> AgreementResult:
     metrics, gradients = ops.agreement(
         case.spec,
         x.answers,
-        parts_of(case, x.joints),
+        parts_of(case, x.joints, x.batch_joints),
         adversarial_rows=case.adversarial_rows,
         fixed_log_variance=case.fixed_log_variance,
         slants=x.slants,
@@ -168,7 +181,7 @@ def check_against_reference(result: AgreementResult, case: AgreementCase, what: 
     metrics, gradient, joints = reference.agreement(
         case.spec,
         x.answers,
-        parts_of(case, x.joints),
+        parts_of(case, x.joints, x.batch_joints),
         case.adversarial_rows,
         case.fixed_log_variance,
         x.slants,
@@ -262,6 +275,7 @@ def run_agreement(runner: Runner, case: AgreementCase, schedule: Schedule) -> Ag
         second,
         None if x.sums is None else wanted(x.sums),
         given(whole(case.places)),
+        given(x.batch_joints),
         *(wanted(joint) for joint in x.joints),
         wanted(metrics),
         wanted(gradients[0], case.offset),
@@ -298,6 +312,8 @@ def agreement_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Ag
         AgreementCase(LARGE, rows[0], dtype),
         AgreementCase(MIDDLE, few, dtype, 1, smoothness=1.0),
         AgreementCase(MIXED, few, dtype, distances=BOTH, spread=8.0),
+        replace(default, pairs=few, adversarial_rows=2, shared=True),
+        AgreementCase(MIDDLE, few, dtype, shared=True),
     ]
     if size == 2:
         cases.append(replace(default, grad_dtype=torch.float32, pairs=few, adversarial_rows=2))
@@ -321,6 +337,7 @@ KERNEL_TESTS = KernelTests(
     mutant_cases=(
         AgreementCase(DEFAULT, 40, adversarial_rows=9, smoothness=0.8, distances=BOTH, scales=(2.0, 3.0)),
         AgreementCase("cat=3,cat=40,normal=2", 9, torch.float64, 5, distances=BOTH, padding=2, scales=(2.0,)),
+        AgreementCase(MIXED, 9, distances=BOTH, shared=True),
         AgreementCase(MIDDLE, 70, torch.float16, fixed_log_variance=0.5, distances=((0, 1.0, 0.5),)),
     ),
     mutants=MUTANTS,

@@ -37,6 +37,7 @@ void call(runner::Case& c) {
   layout.sums = c.pointer<double>();
   const auto places = c.list<std::int64_t>();
   for (std::size_t i = 0; i < places.size(); ++i) layout.places[i] = static_cast<std::int32_t>(places[i]);
+  layout.batch_joints = c.pointer<const void>();
   for (std::size_t code = 0; layout.has_joints && code < sizes.size(); ++code) layout.joints[code] = c.pointer<A>();
   A* const metrics = c.pointer<A>();
   G* const gradient = c.pointer<G>();

@@ -18,6 +18,13 @@ SMALL_GRID = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
+    mutant(
+        "the shared joint of the first code",
+        "static_cast<const A*>(a.batch_joints) + a.table_starts[code]",
+        "static_cast<const A*>(a.batch_joints)",
+        PLAIN,
+    ),
+    mutant("this process's joint", "if (a.batch_joints != nullptr)", "if (false)", PLAIN),
     # ---- order within the block
     mutant(
         "no barrier before the probabilities are read",

@@ -22,15 +22,18 @@ def agreement(
     near, rest = q[:adversarial_rows], q[adversarial_rows:]
     real, copy = rest[: len(rest) // 2], rest[len(rest) // 2 :]
     metrics, joints, loss = [], [], 0.0 * q.sum()
-    start = 0
+    start = entries = 0
     for code, size in enumerate(spec.categorical_sizes):
         columns = slice(start, start + size)
         if parts.consistency is not None:
             one, other = real[:, columns].softmax(1), copy[:, columns].softmax(1)
             now = torch.einsum("bi,bj->ij", one, other) / len(real)
             now = 0.5 * (now + now.T)
+            batch = now.detach()
+            if parts.batch_joints is not None:
+                batch = parts.batch_joints[entries : entries + size**2].view(size, size).double().cpu()
             old = parts.joints[code].double().cpu()
-            average = parts.joint_ema * old + (1 - parts.joint_ema) * now.detach()
+            average = parts.joint_ema * old + (1 - parts.joint_ema) * batch
             joints.append(torch.where(average.isfinite(), average, old))
             # Only this batch's part has a gradient, as if it were the whole.
             joint = average + (now - now.detach())
@@ -46,6 +49,7 @@ def agreement(
             divergence = (target.exp() * (target - changed)).sum(1)
             loss = loss + parts.smoothness * divergence.mean()
         start += size
+        entries += size**2
     ordered = [i for i, kind in enumerate(spec.continuous_kinds) if kind != "bernoulli"]
     for distance in parts.distances:
         index = distance.code.index

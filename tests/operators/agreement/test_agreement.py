@@ -255,7 +255,7 @@ def _arguments(case: AgreementCase, device: str) -> tuple[Any, ...]:
     learned = case.fixed_log_variance is None
     return (
         *(x.answers, case.adversarial_rows, sizes, kinds, learned, case.fixed_log_variance or 0.0),
-        *(x.joints, case.consistency, case.balance, case.joint_ema, case.smoothness),
+        *(x.joints, x.batch_joints, case.consistency, case.balance, case.joint_ema, case.smoothness),
         *([d.code.index for d in distances], [d.weight for d in distances]),
         *([d.slant_change for d in distances], x.slants, *(*x.scales, None, None)[:2], case.grad_dtype),
         *(x.sums, case.places if x.sums is not None else []),
@@ -268,6 +268,7 @@ def _arguments(case: AgreementCase, device: str) -> tuple[Any, ...]:
         RICH,
         replace(RICH, dtype=torch.bfloat16, scales=(), with_sums=False),
         replace(RICH, consistency=None, fixed_log_variance=0.5, dtype=torch.float64),
+        replace(RICH, shared=True),
     ],
     ids=str,
 )
@@ -409,6 +410,12 @@ def _parts(**change: Any) -> dict[str, Any]:
             _parts(distances=(Distance(BERNOULLI.codes[1], math.nan),)),
             "distance_weights and slant_changes must",
         ),
+        (_parts(batch_joints=torch.zeros(99)), r"batch_joints must be .* \[100\] .* of shape \[99\]"),
+        (_parts(batch_joints=torch.zeros(100).double()), "batch_joints must be .* got float64"),
+        (
+            _parts(batch_joints=torch.zeros(100), consistency=None),
+            "batch_joints is given without consistency",
+        ),
         ({"slants": None}, "slants is missing; a slant change is not 0"),
         ({"slants": torch.zeros(5)}, r"slants must be .* \[4\], got float32 of shape \[5\]"),
         ({"slants": torch.zeros(4).half()}, r"slants must be .* got float16"),
@@ -439,7 +446,7 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         (2, [1], r"categorical_sizes must lie in \[2, 2\^24\), got 1"),
         (3, [0, 3], r"continuous_kinds must be 0 \(uniform\), .* got 3"),
         (
-            12,
+            13,
             [1.0, 1.0],
             "distance_codes, distance_weights and slant_changes must have the same length, got 1, 2",
         ),
