@@ -138,6 +138,13 @@ class UpConv(nn.ConvTranspose2d):
         return super().forward(x, output_size)
 
 
+def share_statistics(networks: nn.Module, add_up: Callable[[Tensor], None]) -> None:
+    """Have batch normalisation take the statistics of all processes' rows; see :func:`ops.batch_norm_act`."""
+    for module in networks.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.add_up = add_up  # type: ignore[assignment]
+
+
 def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int] = (), slope: float = 0.0) -> Tensor:
     """Batch normalisation, then a leaky ReLU of that slope. In training each part of the batch is normalised
     by its own statistics: real and fake images are not mixed. ``parts`` are numbers of rows."""
@@ -161,6 +168,7 @@ def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int] = (), slope: flo
         eps=norm.eps,
         momentum=norm.momentum,
         slope=slope,
+        add_up=getattr(norm, "add_up", None),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.bounds import loss_names
 from infogan_fast.objective.objective import Objective
 from infogan_fast.objective.term import Answers, Term
+from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.training.metric_sums import MetricSums
 
 
@@ -28,6 +30,8 @@ class Losses:
         terms: the objective's terms that are measured.
         dtype: float32 or float64, of the terms' state.
         device: of the networks.
+        ranks: that share each batch. Losses and gradients are those of this rank's rows, whose mean over the
+            ranks is that of the batch; consistency measures its joint over all of them.
     """
 
     def __init__(
@@ -37,8 +41,9 @@ class Losses:
         terms: Sequence[Term],
         dtype: torch.dtype,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.spec, self.device = spec, device
+        self.spec, self.device, self.ranks = spec, device, ranks
         self.fixed_log_variance = objective.fixed_log_variance
         lambdas = objective.lambdas(spec)
         through_trunk = objective.mi_gradient == "trunk"
@@ -53,7 +58,10 @@ class Losses:
                 **{term.name: term.metrics(spec) for term in terms},
             },
             device,
+            ranks,
         )
+        entries = sum(code.size**2 for code in spec.categorical_codes)
+        self._batch_joints = torch.zeros(entries, dtype=dtype, device=device)
         self._d_places = self.metrics.places("discriminator") + [-1] * len(names[2:])
         self._g_places = [-1, -1, *self.metrics.places("generator")]
 
@@ -114,9 +122,14 @@ class Losses:
         adversarial_rows: int,
         slant: Tensor | None,
         scales: tuple[Tensor | None, Tensor | None],
+        adversarial_share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The gradient of these terms with respect to Q's answers, in their dtype: at the discriminator's
-        scale, and at the generator's. See :class:`Answers` for the other arguments."""
+        scale, and at the generator's.
+
+        ``adversarial_share`` is how many adversarial copies this rank has, over the mean of all ranks. See
+        :class:`Answers` for the other arguments.
+        """
         parts = ops.Agreement()
         places: list[int] = []
         others: list[Term] = []
@@ -129,6 +142,9 @@ class Losses:
             # The operator measures consistency before distances.
             first = parts.consistency is None and stated.consistency is not None
             parts, places = stated, new + places if first else places + new
+        parts = replace(parts, smoothness=parts.smoothness * adversarial_share)
+        if self.ranks.joined and parts.consistency is not None:
+            parts = replace(parts, batch_joints=self._shared_joints(answers, adversarial_rows))
         precise = torch.promote_types(answers.dtype, torch.float32)
         agreed = ops.agreement(
             self.spec,
@@ -154,3 +170,18 @@ class Losses:
         total = gradient.values
         for_d, for_g = ((total if scale is None else total * scale).to(answers.dtype) for scale in scales)
         return for_d, for_g
+
+    def _shared_joints(self, answers: Tensor, adversarial_rows: int) -> Tensor:
+        """The joints of consistency over all ranks' answers, one after the other."""
+        sizes = [code.size for code in self.spec.categorical_codes]
+        pieces = self._batch_joints.split([size**2 for size in sizes])
+        joints = [piece.view(size, size) for piece, size in zip(pieces, sizes, strict=True)]
+        ops.agreement(
+            self.spec,
+            answers,
+            ops.Agreement(consistency=0.0, joints=joints),  # without a decay these become the batch's
+            adversarial_rows=adversarial_rows,
+            fixed_log_variance=self.fixed_log_variance,
+        )
+        self.ranks.average(self._batch_joints)
+        return self._batch_joints

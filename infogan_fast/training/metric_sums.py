@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from infogan_fast.runtime.ranks import ALONE, Ranks
+
 
 class MetricSums:
     """Sums over updates of named values; reading them is the only part that waits for the device.
@@ -14,11 +16,15 @@ class MetricSums:
     Args:
         groups: names of the values that are measured together, by the name of the group.
         device: where they are measured.
+        ranks: that measure them, each on as many images.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[str]], device: torch.device) -> None:
+    def __init__(
+        self, groups: Mapping[str, Sequence[str]], device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
         self.names = tuple(name for names in groups.values() for name in names)
         self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=device)
+        self._ranks = ranks
         self._slices: dict[str, slice] = {}
         start = 0
         for group, names in groups.items():
@@ -35,7 +41,8 @@ class MetricSums:
         self.sums[self._slices[group]] += values
 
     def means(self, updates: int) -> dict[str, float]:
-        """Means by name over so many updates. Waits for the device."""
+        """Means by name over so many updates and all ranks. Waits for the device and the other ranks."""
+        self._ranks.average(self.sums)  # in place, so that every rank saves the same
         return dict(zip(self.names, (self.sums / max(updates, 1)).tolist(), strict=True))
 
     def take_means(self, updates: int) -> dict[str, float]:

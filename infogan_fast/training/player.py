@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from infogan_fast import ops
+from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.training.saved import check_like
 
 _ALIGNMENT = 64  # elements: 128 bytes of a half type, on which matrix products load at full speed
@@ -32,6 +33,8 @@ class Player:
         full: weights that keep full precision.
         average: whether to keep a moving average of the first group's weights.
         average_decay: of that average; it follows faster at first. See :func:`ops.adam_update`.
+        ranks: that have a gradient each; the update takes their mean.
+        reduce_dtype: in which they are averaged, float32 or bfloat16; float64 for weights in float64.
     """
 
     #: A GradScaler leaves scale and overflow to :meth:`step`, on the device.
@@ -47,6 +50,8 @@ class Player:
         full: frozenset[nn.Parameter] = frozenset(),
         average: bool = False,
         average_decay: float = 0.0,
+        ranks: Ranks = ALONE,
+        reduce_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.parameters = [parameter for parameters, _ in groups for parameter in parameters]
         self.learning_rates = [lr for _, lr in groups]
@@ -72,6 +77,11 @@ class Player:
         self._weights = None if low is None else torch.zeros(end, dtype=low, device=device)
         self.average = self.masters.new_zeros(ends_first) if average else None
         self._gradients: list[tuple[int, Tensor]] = []
+        self._ranks = ranks
+        self._shared: Tensor | None = None
+        if ranks.joined:
+            in_full = dtype == torch.float64 or reduce_dtype == torch.float32
+            self._shared = self.masters.new_zeros(end, dtype=dtype if in_full else reduce_dtype)
         self._own(full)
 
     @torch.no_grad()
@@ -145,10 +155,13 @@ class Player:
         return sum(found[1:], found[0]) if found else None
 
     def update(self) -> None:
-        """Take a step of Adam with the gradients, and forget them."""
+        """Take a step of Adam with the gradients, or their mean over the ranks, and forget them."""
+        if self._shared is not None:
+            self._average_gradients(self._shared)
         if self.scaler.is_enabled():
             for parameter in self.parameters:
-                parameter.grad = self.gradient_of(parameter)  # where a GradScaler looks for overflows
+                gradient = self.gradient_of(parameter)  # a GradScaler looks for overflows in it
+                parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
             self.scaler.step(self)  # type: ignore[arg-type]
             self.scaler.update()
             for parameter in self.parameters:
@@ -156,6 +169,18 @@ class Player:
         else:
             self.step()
         self._gradients = []
+
+    def _average_gradients(self, shared: Tensor) -> None:
+        """Replace the gradients by their means over the ranks, in one collective."""
+        filled: set[int] = set()
+        for i, gradient in self._gradients:
+            place = self._view(shared, i)
+            place.add_(gradient) if i in filled else place.copy_(gradient)
+            filled.add(i)
+        self._ranks.average(shared)
+        if shared.dtype not in (self.masters.dtype, self.low):
+            shared = shared.to(self.masters.dtype)
+        self._gradients = [(i, self._view(shared, i)) for i in sorted(filled)]
 
     def step(self) -> None:
         """Adam by itself: what a GradScaler calls."""

@@ -34,13 +34,14 @@ from infogan_fast import ops
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
-from infogan_fast.networks.layers import draw_weights
+from infogan_fast.networks.layers import draw_weights, share_statistics
 from infogan_fast.objective.copies import adversarial, copy_state
 from infogan_fast.objective.objective import Objective
 from infogan_fast.objective.term import Term
 from infogan_fast.runtime.cuda_graph import capture
 from infogan_fast.runtime.device import check_matmul_precision, numerics
 from infogan_fast.runtime.profiling import phase
+from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.training.losses import Losses
 from infogan_fast.training.player import Player
 from infogan_fast.training.state import Counter, State
@@ -51,7 +52,7 @@ class Batch:
     """The tensors that one phase of an iteration passes to the next."""
 
     real: Tensor = field(init=False)
-    """[B, C, S, S] in [0, 1], as are the other images."""
+    """[B, C, S, S] in [0, 1], as are the other images; B is this rank's share of the batch."""
     copies: Tensor = field(init=False)
     """[B, C, S, S]: a transformed copy of each real image."""
     slant: Tensor | None = None
@@ -117,7 +118,7 @@ class TrainingStep:
         objective: see :class:`Objective`.
         images: uint8 [N, C, S, S], on the device; or in host memory if they do not fit, and then each
             batch is copied.
-        batch_size: B, at least 2; more than N is fine.
+        batch_size: B, at least 2; more than N is fine. Several ranks share it: a multiple of their number.
         seed: of the latents, the order of the images, their copies and Q's second head.
         amp: None for the networks' own dtype, or the half type that the networks' weights become, next to
             masters in float32: bfloat16, or float16, which brings a GradScaler for each player.
@@ -125,6 +126,10 @@ class TrainingStep:
             bits. Needs a CUDA device with the images on it.
         steps_per_replay: updates in one graph.
         matmul_precision, deterministic: see :func:`infogan_fast.runtime.device.numerics`.
+        ranks: of the job, each of which makes the step with the same arguments, and calls it as often.
+        batch_norm: ``"global"``: batch normalisation takes the statistics of all ranks' rows; ``"local"``: of
+            each rank's own.
+        reduce_dtype: of the gradients that ranks average, float32 or bfloat16.
 
     Raises:
         UserError: terms of the objective do not go with the codes, the copies or each other; or a graph is
@@ -145,11 +150,15 @@ class TrainingStep:
         steps_per_replay: int = 1,
         matmul_precision: str = "highest",
         deterministic: bool = False,
+        ranks: Ranks = ALONE,
+        batch_norm: str = "global",
+        reduce_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.spec, self.networks, self.objective, self.amp = spec, networks, objective, amp
         self.device = networks.d_head.weight.device
         self.dtype = amp or networks.d_head.weight.dtype
         self.batch_size, self.seed = batch_size, seed
+        self.ranks, self.reduce_dtype, self.rows = ranks, reduce_dtype, ranks.rows(batch_size)
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
         check_matmul_precision(matmul_precision, self.device)
         self.matmul_precision, self.deterministic = matmul_precision, deterministic
@@ -157,10 +166,13 @@ class TrainingStep:
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.terms = objective.measured_terms(spec)
         self._check_graph(images)
+        self._check_ranks(batch_norm)
+        if ranks.joined and batch_norm == "global":
+            share_statistics(networks, ranks.add_up)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._active_at_capture: tuple[Term, ...] = ()
         self._through_trunk = objective.mi_gradient == "trunk"
-        self._no_gradient = torch.zeros(batch_size, 1, dtype=self.dtype, device=self.device)
+        self._no_gradient = torch.zeros(self.rows, 1, dtype=self.dtype, device=self.device)
         self._create_state()
         self.phases = self._list_phases()
 
@@ -180,6 +192,24 @@ class TrainingStep:
             if update % count:
                 raise UserError(f"{name} is {update}; expected a multiple of {count}")
 
+    def _check_ranks(self, batch_norm: str) -> None:
+        size, count = self.ranks.size, self.batch_size
+        if count % size:
+            near = max(size, count - count % size)
+            raise UserError(
+                f"--batch-size is {count}; expected a multiple of the job's {size} processes, such as {near}"
+            )
+        least, why = 1, ""
+        if batch_norm == "local":
+            least, why = 2, "--batch-norm local"
+        if any(term.needs_adversarial_copies for term in self.terms):
+            least, why = 4, ", ".join(f"--{t.name}" for t in self.terms if t.needs_adversarial_copies)
+        if size > 1 and self.rows < least:
+            raise UserError(
+                f"--batch-size is {count} for {size} processes; with {why} each needs {least} images: give "
+                f"{least * size} or more"
+            )
+
     def _create_state(self) -> None:
         networks, objective, device = self.networks, self.objective, self.device
         self.ema: Generator | None = None
@@ -192,7 +222,7 @@ class TrainingStep:
         self.order = ops.rng_state(self.seed, device=self.images.device)
         self.copy_rng = copy_state(self.seed, device)
         precise = torch.promote_types(networks.d_head.weight.dtype, torch.float32)
-        self.losses = Losses(self.spec, objective, self.terms, precise, device)
+        self.losses = Losses(self.spec, objective, self.terms, precise, device, self.ranks)
         self.updates = Counter()  # that the metrics sum over
         self.done = Counter()
 
@@ -220,13 +250,18 @@ class TrainingStep:
         full = frozenset(parameter for norm in norms for parameter in norm.parameters())
         discriminator = [*networks.trunk.parameters(), *networks.d_head.parameters()]
         generator, q = list(networks.generator.parameters()), list(networks.q_head.parameters())
-        self.player_d = Player([(discriminator, objective.lr_d)], betas, self.device, low=self.amp, full=full)
+        common: dict[str, Any] = {
+            "low": self.amp,
+            "full": full,
+            "ranks": self.ranks,
+            "reduce_dtype": self.reduce_dtype,
+        }
+        self.player_d = Player([(discriminator, objective.lr_d)], betas, self.device, **common)
         self.player_g = Player(
             [(generator, objective.lr_g), (q, objective.lr_q)],
             betas,
             self.device,
-            low=self.amp,
-            full=full,
+            **common,
             average=self.ema is not None,
             average_decay=objective.ema,
         )
@@ -282,6 +317,11 @@ class TrainingStep:
 
     @property
     def _adversarial_rows(self) -> int:
+        """How many images this rank has an adversarial copy of."""
+        return self.ranks.rows(self._adversarial_copies)
+
+    @property
+    def _adversarial_copies(self) -> int:
         asked = any(term.needs_adversarial_copies for term in self.active_terms)
         return max(2, self.batch_size // 4) if asked else 0
 
@@ -326,12 +366,25 @@ class TrainingStep:
         return "generator gradients" if measured_with_g else "discriminator gradients"
 
     def _gather(self, batch: Batch) -> None:
-        gathered = ops.gather_images(self.order, self.images, self.batch_size, dtype=self.dtype).batch
+        gathered = ops.gather_images(
+            self.order,
+            self.images,
+            self.batch_size,
+            dtype=self.dtype,
+            sample_offset=self.ranks.rank,
+            sample_stride=self.ranks.size,
+        ).batch
         batch.real = gathered.permute(0, 3, 1, 2).to(self.device)
 
     def _transform(self, batch: Batch) -> None:
         ranges = asdict(self.objective.transformation)
-        batch.copies, batch.slant = ops.transform_images(self.copy_rng, batch.real, **ranges)
+        batch.copies, batch.slant = ops.transform_images(
+            self.copy_rng,
+            batch.real,
+            **ranges,
+            sample_offset=self.ranks.rank,
+            sample_stride=self.ranks.size,
+        )
 
     def _make_adversarial_copies(self, batch: Batch) -> None:
         networks, count = self.networks, self._adversarial_rows
@@ -344,11 +397,24 @@ class TrainingStep:
                 q: Tensor = networks.q_head(features, parts=(count, count))
             return q
 
-        real, offset = batch.real[:count], self.batch_size
-        batch.adversarial = adversarial(self.copy_rng, real, self.spec, q_of, sample_offset=offset)
+        batch.adversarial = adversarial(
+            self.copy_rng,
+            batch.real[:count],
+            self.spec,
+            q_of,
+            sample_offset=self.batch_size + self.ranks.rank,
+            sample_stride=self.ranks.size,
+        )
 
     def _sample(self, batch: Batch) -> None:
-        batch.latents = ops.sample_latents(self.rng, self.batch_size, self.spec, dtype=self.dtype)
+        batch.latents = ops.sample_latents(
+            self.rng,
+            self.rows,
+            self.spec,
+            dtype=self.dtype,
+            sample_offset=self.ranks.rank,
+            sample_stride=self.ranks.size,
+        )
 
     def _generate(self, batch: Batch) -> None:
         batch.fake = self.networks.generator(batch.latents.inputs)
@@ -357,14 +423,14 @@ class TrainingStep:
         networks, views = self.networks, self._views(batch)
         parts = [len(images) for images in views]
         images = torch.cat([*views, batch.fake.detach()])
-        features = networks.trunk(images, parts=(*parts, self.batch_size))
+        features = networks.trunk(images, parts=(*parts, self.rows))
         logits = networks.d_head(features)
         answers = networks.q_head(features[: sum(parts)], parts=parts) if self.terms else None
         q = None
         if self._through_trunk:
             with frozen(networks.q_head):
-                q = networks.q_head(features[-self.batch_size :])
-        real_logits, fake_logits = self._of_real(logits), logits[-self.batch_size :]
+                q = networks.q_head(features[-self.rows :])
+        real_logits, fake_logits = self._of_real(logits), logits[-self.rows :]
         loss = self.losses.discriminator(real_logits, fake_logits, q, batch.latents, self.player_d.scale())
         outputs, gradients = [logits], [torch.cat([*self._on_views(loss.grad_real), loss.grad_fake])]
         if q is not None:
@@ -432,18 +498,20 @@ class TrainingStep:
     def _of_real(self, logits: Tensor) -> Tensor:
         """Of the logits of all views, which one product gives, those of the real images."""
         first = self._adversarial_rows
-        return logits[first : first + self.batch_size]
+        return logits[first : first + self.rows]
 
     def _on_views(self, grad_real: Tensor) -> list[Tensor]:
         """The gradient with respect to the logits of each view: copies have none."""
-        zeros, copies = self._no_gradient, self.batch_size if self.terms else 0
+        zeros, copies = self._no_gradient, self.rows if self.terms else 0
         return [zeros[: self._adversarial_rows], grad_real, zeros[:copies]]
 
     def _term_gradients(self, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of the terms with respect to Q's answers, at the discriminator's scale and at the
         generator's."""
         scales = self.player_d.scale(), self.player_g.scale()
-        return self.losses.terms(self.active_terms, answers, self._adversarial_rows, batch.slant, scales)
+        copies, own = self._adversarial_copies, self._adversarial_rows
+        share = own * self.ranks.size / copies if copies else 0.0
+        return self.losses.terms(self.active_terms, answers, own, batch.slant, scales, share)
 
     def check_repeatable(self, updates: int = 2) -> None:
         """Run the next updates twice, compare the bits, and go back to where they began.
