@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import infogan_fast
 from infogan_fast.constants import DEVICES
-from infogan_fast.errors import RunWarning, UserError
+from infogan_fast.errors import ReportedError, RunWarning, UserError
 
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
@@ -46,6 +46,8 @@ def command(name: str) -> Callable[[Main], Main]:
             try:
                 with _warnings_in_a_line(name):
                     return run(argv)
+            except ReportedError:
+                return 2
             except UserError as error:
                 print(f"infogan_fast.{name}: {_one_line(str(error))}", file=sys.stderr)
                 return 2

@@ -26,6 +26,8 @@ from infogan_fast.runtime.files import expanded
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
 MATMUL_PRECISIONS = ("highest", "high")
+BATCH_NORMS = ("global", "local")
+REDUCE_DTYPES = ("float32", "bfloat16")
 
 Updates = tuple[int, int]
 
@@ -296,6 +298,30 @@ class Config:
         group="machine",
         resumable=True,
     )
+    # -- several processes
+    batch_norm: str = option(
+        BATCH_NORMS[0],
+        "whose statistics batch normalisation takes: all processes' or each one's own",
+        details="`global`: the result is that of one process, at the cost of a message for each layer and "
+        "pass; `local`: faster, and another result for another number of processes.",
+        group="several processes",
+        choices=BATCH_NORMS,
+    )
+    reduce_dtype: str = option(
+        REDUCE_DTYPES[0],
+        "in which gradients are averaged over the processes; bfloat16 halves what is sent",
+        group="several processes",
+        choices=REDUCE_DTYPES,
+    )
+    rank_timeout: float = option(
+        300.0,
+        "seconds without a sign of life after which a process is taken for dead",
+        details="The job then ends, the first process says which one it was, and the last checkpoint stays.",
+        group="several processes",
+        low=5,
+        metavar="SECONDS",
+        resumable=True,
+    )
     # -- output
     log_every: int = option(
         25,
@@ -519,7 +545,9 @@ def _plain(value: Any) -> Any:
 #: Every option by name, in the order of ``--help``.
 OPTIONS = _all_options()
 #: Options that runs of an earlier version do not have; their defaults are what those runs did.
-_ADDED = frozenset({"network", "matmul_precision", "deterministic"})
+_ADDED = frozenset(
+    {"network", "matmul_precision", "deterministic", "batch_norm", "reduce_dtype", "rank_timeout"}
+)
 #: Options that runs of an earlier version have, with the only value that this version reproduces.
 _REMOVED = {"compile": False}
 RESUMABLE = frozenset(name for name, declared in OPTIONS.items() if declared.resumable)

@@ -13,5 +13,9 @@ class NativeError(UserError, ImportError):
     """A compiled library is missing, broken or stale: the text names the command that builds it."""
 
 
+class ReportedError(UserError):
+    """Another process of the job says what happened, so this one need not."""
+
+
 class RunWarning(UserWarning):
     """What a command went on without, or took instead."""

@@ -28,6 +28,11 @@ class Request:
             superfluous = "--out" if self.out is not None else "--overwrite"
             raise UserError(f"--resume {self.resume} continues in its own folder; leave {superfluous} out")
 
+    def described(self) -> dict[str, Any]:
+        """By flag, what was given."""
+        own = {"--out": self.out, "--overwrite": self.overwrite, "--resume": self.resume}
+        return {f"--{name.replace('_', '-')}": value for name, value in self.given.items()} | own
+
 
 def parser() -> argparse.ArgumentParser:
     """The flags of training. What is not given is absent from the namespace."""

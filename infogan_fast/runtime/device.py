@@ -33,8 +33,12 @@ def cpu_description() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device for ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+
+    Args:
+        name: as above.
+        local_rank: of this process among those of its host, each of which takes a device of its own.
 
     Raises:
         UserError: CUDA is asked for and absent, or this package's CUDA kernels are.
@@ -50,6 +54,14 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device cuda: {why}; or train with --device cpu")
     if missing is not None:
         raise UserError(f"the CUDA kernels are missing: {missing}; or train with --device cpu")
+    if local_rank is not None:
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise UserError(
+                f"--device {name}: there are {count} CUDA devices for more processes; start at most "
+                f"--nproc-per-node={count}, or train with --device cpu"
+            )
+        torch.cuda.set_device(local_rank)
     return torch.device("cuda", torch.cuda.current_device())
 
 

@@ -34,6 +34,7 @@ from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.bounds import code_bounds
 from infogan_fast.pictures import samples, traversal
 from infogan_fast.pictures.grids import save_picture
+from infogan_fast.runtime.job import Job
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.signals import stop_signals
 from infogan_fast.training import alarms, checkpoint
@@ -57,6 +58,7 @@ class Loop:
         folder: of the run, prepared.
         done, seconds: updates and seconds of training so far.
         profiled: the updates to profile, if any.
+        job: of whose processes the first one writes, while the others only compute.
         progress: whether to report: a bar on a terminal and in a notebook, else lines.
     """
 
@@ -68,11 +70,12 @@ class Loop:
         done: int,
         seconds: float,
         profiled: ProfiledUpdates | None,
+        job: Job,
         *,
         progress: bool = True,
     ) -> None:
         self.step, self.config, self.folder, self.done = step, config, folder, done
-        self.profiled, self.progress = profiled, progress
+        self.profiled, self.job, self.progress = profiled, job, progress
         self._calibrated: tuple[int, Generator] | None = None
         self._started = time.monotonic() - seconds
         self._reported = -math.inf
@@ -81,7 +84,7 @@ class Loop:
         self._torn = False
         #: What could not be written, with the first reason.
         self.problems: dict[str, str] = {}
-        found = read_metrics(folder)
+        found = read_metrics(folder) if job.is_first else []
         self._monitor.replay(found)
         self._scores = Scores(found)
 
@@ -94,12 +97,10 @@ class Loop:
         def interrupt(number: int) -> None:
             interrupted.append(number)
             signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+            self.job.hurry()
 
-        with (
-            stop_signals(interrupt),
-            _open_metrics(self.folder) as metrics,
-            contextlib.ExitStack() as stack,
-        ):
+        with stop_signals(interrupt), contextlib.ExitStack() as stack:
+            metrics = stack.enter_context(_open_metrics(self.folder)) if self.job.is_first else None
             bar = tqdm(
                 total=config.steps,
                 initial=first,
@@ -109,10 +110,10 @@ class Loop:
                 smoothing=0.1,
             )
             stack.callback(self._close, bar)
-            while self.done < config.steps and not interrupted:
+            while self.done < config.steps and not self._stopped(interrupted):
                 self._update()
                 last = self.done == config.steps
-                row = self._measure(metrics, last) if self.done % config.log_every == 0 or last else None
+                row = self._measure(metrics) if self.done % config.log_every == 0 or last else None
                 with self._going_on("progress"):
                     bar.update(config.steps_per_replay)
                     if row is not None:
@@ -120,7 +121,7 @@ class Loop:
                 if row is not None and not bar_shown:
                     self._report(row, last)
                 # Before the checkpoint: what a killed run lacks is made again from the checkpoint before.
-                if self.done % config.sample_every == 0 or last:
+                if self.job.is_first and (self.done % config.sample_every == 0 or last):
                     with self._going_on("a picture"):
                         self._sample()
                 if self.done % config.checkpoint_every == 0 and not last:
@@ -129,17 +130,28 @@ class Loop:
             if self.profiled is not None:
                 with self._going_on("profile.json"):
                     self.profiled.close()
-            if self._saved != self.done:
+            if self.job.ranks.any(self._saved != self.done):
                 self._save()
         if self.done < config.steps:
             self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}")
             return False
         path = self.folder / "traversal.png"
+        if not self.job.is_first:
+            return True
         with self._going_on("a picture"):
             save_picture(traversal.traversal(self._generator(), self.step.spec), path)
         done = "done" if self.problems else f"done: {path} shows what each code does"
         self.say(done)
         return True
+
+    def _stopped(self, interrupted: list[int]) -> bool:
+        """Whether the processes of the job, of which each may be interrupted, stop after this update."""
+        if not self.job.ranks.joined:
+            return bool(interrupted)
+        # A GPU's updates are far behind their launch: there the processes wait for each other at rows alone.
+        if self.step.device.type == "cuda" and self.done % self.config.log_every:
+            return False
+        return self.job.ranks.any(bool(interrupted))
 
     def say(self, text: str) -> None:
         """Print a line, if progress is wanted and the output is there."""
@@ -190,9 +202,12 @@ class Loop:
             self._calibrated = self.done, generator
         return self._calibrated[1]
 
-    def _measure(self, metrics: BinaryIO, last: bool) -> dict[str, Any]:
+    def _measure(self, metrics: BinaryIO | None) -> dict[str, Any] | None:
         means, every = self.step.take_metrics(), self.config.sample_every
         self._check(means)
+        if metrics is None:
+            return None
+        last = self.done == self.config.steps
         row = self._row_head() | means | code_bounds(self.step.spec, means)
         if last or self.done // every > self._monitor.step // every:
             diversity = samples.diversity(self._generator(), self.step.spec, self.step.images)
@@ -225,8 +240,9 @@ class Loop:
             raise self._diverged(found)
 
     def _diverged(self, found: dict[str, float]) -> DivergedError:
-        with self._going_on("metrics.jsonl"), _open_metrics(self.folder) as metrics:
-            self._write_row(metrics, self._row_head() | {"alarms": ["diverged"]})
+        if self.job.is_first:
+            with self._going_on("metrics.jsonl"), _open_metrics(self.folder) as metrics:
+                self._write_row(metrics, self._row_head() | {"alarms": ["diverged"]})
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
         named = []
@@ -243,6 +259,9 @@ class Loop:
         self._check(self.step.metrics())
         if bad := self.step.state.not_finite():
             raise self._diverged(dict.fromkeys(bad, math.nan))
+        if not self.job.is_first:
+            self._saved = self.done
+            return
         folder = self.folder / "checkpoints"
         checkpoint.save(
             checkpoint.checkpoint_path(folder, self.done),

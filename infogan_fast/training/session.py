@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from infogan_fast.runtime.device import (
     prepare_deterministic,
 )
 from infogan_fast.runtime.files import expanded
+from infogan_fast.runtime.job import Job, join
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
 from infogan_fast.training import checkpoint, run_folder
@@ -84,25 +89,82 @@ def train(request: Request, images: Any = None, *, progress: bool = True) -> Out
         UserError: the request, the data, the device or the folder cannot be used, or training diverged.
     """
     tune_allocator()
+    with join() as job:
+        job.check_alike("request", request.described())
+        with _begin(request, job) as (request, config, folder, saved):
+            return _train(request, config, folder, saved, images, job, progress and job.is_first)
+
+
+_Begun = tuple[Request, Config, Path, dict[str, Any] | None]
+
+
+@contextlib.contextmanager
+def _begin(request: Request, job: Job) -> Iterator[_Begun]:
+    """The request, the configuration, the folder, and config.json of a run that continues. The first process
+    reads, and holds the folder; the others take its word, so that they need not see it."""
+    with contextlib.ExitStack() as stack:
+        begun: list[_Begun] = []
+
+        def decide() -> str:
+            begun.append(stack.enter_context(_decided(request, job.restarts)))
+            _, config, folder, saved = begun[0]
+            return json.dumps({"options": config.options(), "folder": str(folder), "saved": saved})
+
+        told = json.loads(job.from_first("begin", decide))
+        if not begun:
+            config = Config.from_options(told["options"])
+            begun.append((request, config, Path(told["folder"]), told["saved"]))
+        yield begun[0]
+
+
+@contextlib.contextmanager
+def _decided(request: Request, restarts: int) -> Iterator[_Begun]:
+    if restarts and request.resume is None:
+        request = _of_a_restart(request)
     if request.resume is not None:
         folder = request.resume
         load_config(run_folder.read_config(folder)["settings"]).resumed(request.given)
         with locked(folder):
             saved = run_folder.read_config(folder)
-            config = load_config(saved["settings"]).resumed(request.given)
-            return _train(request, config, folder, saved, images, progress)
+            yield request, load_config(saved["settings"]).resumed(request.given), folder, saved
+        return
     config = Config.from_options(request.given).checked()
-    folder = request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
+    folder = _folder_of(request, config)
     run_folder.check_free(folder, request.overwrite)
     with locked(folder):
         run_folder.check_free(folder, request.overwrite)
-        return _train(request, config, folder, None, images, progress)
+        yield request, config, folder, None
+
+
+def _folder_of(request: Request, config: Config) -> Path:
+    return request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
+
+
+def _of_a_restart(request: Request) -> Request:
+    """What a job does that torchrun starts again: it continues its run, or begins anew if that has left no
+    checkpoint. A run with other settings is somebody else's."""
+    config = Config.from_options(request.given).checked()
+    folder = _folder_of(request, config)
+    if not (folder / "config.json").is_file():
+        return request
+    saved = run_folder.read_config(folder)["settings"]
+    if load_config(saved).options() != config.options():
+        return request
+    if checkpoint.listed(folder / "checkpoints"):
+        return Request(given={}, resume=folder)
+    return replace(request, overwrite=True)
 
 
 def _train(
-    request: Request, config: Config, folder: Path, saved: dict[str, Any] | None, images: Any, progress: bool
+    request: Request,
+    config: Config,
+    folder: Path,
+    saved: dict[str, Any] | None,
+    images: Any,
+    job: Job,
+    progress: bool,
 ) -> Outcome:
-    machine = _set_up(config)
+    machine = _set_up(config, job)
     data = _load(config, images, folder if saved is not None else None)
     _check_varied(data)
     described = _described(data)
@@ -110,25 +172,59 @@ def _train(
         _check_same_data(folder, saved["data"], described, in_memory=config.data == IN_MEMORY)
     if saved is not None and config.deterministic:
         _check_same_machine(folder, saved, machine)
-    step = _make_step(config, machine, data.images)
-    done, seconds, lines = _continue(step, folder, config) if saved is not None else (0, 0.0, [])
-    profiled = _profiled(config, machine.device, folder, done)
+    if job.ranks.size > 1:
+        job.check_alike("data", _compared(data, machine))
+    job.connect(machine.device, config.rank_timeout)
+    step = _make_step(config, machine, data.images, job)
+    lines: list[str] = []
+
+    def state() -> dict[str, Any]:
+        done, seconds, found = _continue(step, folder, config) if saved is not None else (0, 0.0, [])
+        lines.extend(found)
+        return {"done": done, "seconds": seconds, "training": step.state_dict()}
+
+    begun = job.shared(state)
+    done, seconds = begun["done"], begun["seconds"]
+    if not job.is_first:
+        step.load_state_dict(begun["training"])
+    profiled = _profiled(config, machine.device, folder, done) if job.is_first else None
     if config.deterministic:
         step.check_repeatable()
 
-    run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
-    run_folder.write_config(folder, config, machine.described(), described)
-    run_folder.cut_metrics(folder, done)
-    loop = Loop(step, config, folder, done, seconds, profiled, progress=progress)
+    if job.is_first:
+        run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
+        run_folder.write_config(folder, config, machine.described(), described)
+        run_folder.cut_metrics(folder, done)
+    job.say_on_failure(lambda: _kept(folder))
+    loop = Loop(step, config, folder, done, seconds, profiled, job, progress=progress)
     for line in (*lines, *_announcement(step, config, machine, data, folder, done)):
         loop.say(line)
     complete = loop.run()
     return Outcome(folder, complete, tuple(loop.problems.values()))
 
 
-def _set_up(config: Config) -> Machine:
+def _kept(folder: Path) -> str:
+    """What to do after a process of the job has failed."""
+    found = checkpoint.listed(folder / "checkpoints")
+    if not found:
+        return f"{folder} has no checkpoint yet: start again with --overwrite"
+    return f"the last checkpoint is {found[-1]}: continue with --resume {folder}"
+
+
+def _compared(data: ImageSet, machine: Machine) -> dict[str, str]:
+    """What all processes of a job should have alike, by what it is called in an error."""
+    return {
+        "infogan_fast": infogan_fast.__version__,
+        "PyTorch": torch.__version__,
+        "the device": machine.device.type,
+        "the precision": machine.described()["precision"],
+        "the digest of the images": hashlib.sha256(data.images.numpy().data).hexdigest()[:16],
+    }
+
+
+def _set_up(config: Config, job: Job) -> Machine:
     """Choose the device and set the process up for it."""
-    device = choose_device(config.device)
+    device = choose_device(config.device, job.local_rank)
     if config.deterministic:
         prepare_deterministic(device)
     if config.linear == "onednn" and (reason := onednn_missing()) is not None:
@@ -194,7 +290,7 @@ def _check_same_machine(folder: Path, saved: dict[str, Any], machine: Machine) -
         )
 
 
-def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep:
+def _make_step(config: Config, machine: Machine, images: Tensor, job: Job) -> TrainingStep:
     channels, size = images.shape[1:3]
     networks = network_type(config.network)(
         config.latents,
@@ -218,6 +314,9 @@ def _make_step(config: Config, machine: Machine, images: Tensor) -> TrainingStep
         steps_per_replay=config.steps_per_replay,
         matmul_precision=config.matmul_precision,
         deterministic=config.deterministic,
+        ranks=job.ranks,
+        batch_norm=config.batch_norm,
+        reduce_dtype=getattr(torch, config.reduce_dtype),
     )
 
 
@@ -310,6 +409,9 @@ def _announcement(
     if config.transformation is not None:
         used = ", ".join(f"{term.name} {term.weight:g}" for term in config.objective.terms if term.weight)
         lines.append(f"copies    {config.transformation}; weights of their terms: {used}")
+    if step.ranks.size > 1:
+        norm = "" if config.batch_norm == "global" else ", batch normalisation of each by itself"
+        lines.append(f"processes {step.ranks.size}, {step.rows} images each{norm}")
     start = f", from update {done:,}" if done else ""
     lines.append(f"writes    {folder}: {config.steps:,} updates of {config.batch_size} images{start}")
     if machine.device.type == "cuda":

@@ -1,6 +1,6 @@
-"""A program, one process of several: updates of a step that they share. Prints nothing; saves what it computed.
+"""A program, one process of several: updates of a step that they share, and a file of what it computed.
 
-    python rank_program.py RANK SIZE GROUP_FILE OUT CASE ...
+python rank_program.py RANK SIZE GROUP_FILE OUT CASE ...
 """
 
 from __future__ import annotations
