@@ -13,13 +13,13 @@ constexpr int kGatherMaxBlocks = 4096;
 template <class T>
 __global__ void __launch_bounds__(kGatherThreads)
     gather_images_kernel(unsigned long long* state, const uint8_t* images, int64_t count, int64_t pixels,
-                         int64_t batch_size, int64_t rows, Samples samples, bool advance, T* batch, int64_t* indices) {
+                         int64_t batch_size, uint32_t rows, Samples samples, bool advance, T* batch, int64_t* indices) {
   SHARED(int64_t, shared_index, 1);
   const int thread = static_cast<int>(threadIdx.x);
   unsigned long long step = 0;  // the first thread's alone
   if (thread == 0) step = atomicAdd(state + 1, 0ull) & kStepMask;
 
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+  for (uint32_t row = blockIdx.x; row < rows; row += gridDim.x) {
     if (thread == 0) {
       const int64_t position = static_cast<int64_t>(step) * batch_size + samples.at(row);
       const Shuffle shuffle = make_shuffle(static_cast<int64_t>(state[0]), position / count, count);
@@ -56,8 +56,8 @@ void launch_gather_images(int64_t* state, const uint8_t* images, int64_t count, 
                           cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>(rows < kGatherMaxBlocks ? rows : kGatherMaxBlocks);
   launch(gather_images_kernel<T>, dim3(blocks), dim3(kGatherThreads), 0, stream,
-         reinterpret_cast<unsigned long long*>(state), images, count, pixels, batch_size, rows, samples, advance, batch,
-         indices);
+         reinterpret_cast<unsigned long long*>(state), images, count, pixels, batch_size, static_cast<uint32_t>(rows),
+         samples, advance, batch, indices);
 }
 
 }  // namespace infogan_fast
