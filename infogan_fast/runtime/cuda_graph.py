@@ -13,6 +13,8 @@ def capture(
     state: Sequence[Tensor],
     scalers: Sequence[torch.amp.GradScaler],
     device: torch.device,
+    *,
+    alone: bool = True,
 ) -> torch.cuda.CUDAGraph:
     """Capture ``run``; the first replay of the graph is the first run that counts.
 
@@ -24,6 +26,7 @@ def capture(
         state: the tensors.
         scalers: those that ``run`` uses; disabled ones are left alone.
         device: a CUDA device.
+        alone: False where threads of a process group look after events during the capture.
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -35,7 +38,8 @@ def capture(
         before = [tensor.detach().clone() for tensor in state]
         run()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        mode = "global" if alone else "thread_local"
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
             run()
         for tensor, value in zip(state, before, strict=True):
             tensor.detach().copy_(value)

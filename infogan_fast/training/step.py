@@ -297,7 +297,8 @@ class TrainingStep:
             scalers = (self.player_d.scaler, self.player_g.scaler)
             with phase("capture"):
                 run = functools.partial(self._iterate, self.steps_per_replay)
-                self._graph = capture(run, self.state.tensors(), scalers, self.device)
+                alone = not self.ranks.joined
+                self._graph = capture(run, self.state.tensors(), scalers, self.device, alone=alone)
         with phase("replay"):
             self._graph.replay()
         self.updates.value += self.steps_per_replay
