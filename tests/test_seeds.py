@@ -65,6 +65,53 @@ def test_finished_seeds_are_not_repeated(
     assert report(before, three_seeds) in capsys.readouterr().out
 
 
+def test_shards_share_the_seeds_and_a_report_selects(
+    seed_flags: list[str],
+    three_seeds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two jobs of an array at the same time on one folder; the report is that of one command for all."""
+    out = tmp_path / "out"
+    common = [sys.executable, "-m", "infogan_fast.seeds", "--n", "3", "--first-seed", "5", "--out", str(out)]
+    jobs = [
+        subprocess.Popen([*common, *seed_flags, "--steps", "2", "--jobs", "1", "--shard", f"{i}/2"])
+        for i in range(2)
+    ]
+    assert [job.wait(timeout=600) for job in jobs] == [0, 0]
+    assert json.loads((out / "seeds.json").read_text())["seeds"] == []
+    assert {path.name for path in out.glob("seed-*.json")} == {f"seed-{n}.json" for n in (5, 6, 7)}
+    assert seeds.main(["--report", "--out", str(out), "--device", "cpu"]) == 0
+    found, one = (json.loads((folder / "seeds.json").read_text()) for folder in (out, three_seeds))
+    assert found["selected"] == one["selected"] and found["settings"] == one["settings"]
+    assert "selected without labels" in capsys.readouterr().out
+    (out / "seed-6.json").unlink()
+    assert seeds.main(["--report", "--out", str(out)]) == 1
+    assert "seed 6 FAILED: not finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--shard", "3/3"], "--shard is '3/3'; expected I/N with I from 0 to N - 1, such as 0/8"),
+        (["--shard", "1"], "--shard is '1'; expected I/N"),
+        (["--shard", "5/6", "--n", "5"], "--shard 5/6 of --n 5 seeds has none; give at most 5 shards"),
+        (["--shard", "0/2", "--report"], "--shard trains a part of the seeds, --report reports all of them"),
+        (["--report"], "--report needs --out OUT, the folder of the seeds"),
+        (
+            ["--report", "--out", "here", "--steps", "2"],
+            "--report reads the settings in here; leave --steps out",
+        ),
+        (["--report", "--out", "nowhere"], "nowhere: there is no nowhere/seeds.json"),
+    ],
+)
+def test_shards_that_cannot_be_are_refused(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert seeds.main(flags) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_other_settings_need_another_folder(
     three_seeds: Path, grey_images: Path, seed_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

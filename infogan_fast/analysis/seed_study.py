@@ -14,6 +14,7 @@ show how well they work.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -54,6 +55,22 @@ class SeedStudy:
     steps: int
     device: str
 
+    @classmethod
+    def found(cls, folder: Path, device: str) -> SeedStudy:
+        """The study in a folder.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        path = folder / "seeds.json"
+        try:
+            settings = json.loads(path.read_text())["settings"]
+            return cls(folder, [], settings, int(settings.get("steps", 0)), device)
+        except FileNotFoundError:
+            raise UserError(f"{folder}: there is no {path}; give the folder of a seeds command") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+
     def prepare(self) -> None:
         """Create the folder, or check that it holds the same configuration.
 
@@ -79,19 +96,26 @@ class SeedStudy:
             )
 
     def _create(self) -> None:
-        folder = self.folder
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        folder, path = self.folder, self.folder / "seeds.json"
+        foreign = not folder.is_dir() or any(not each.name.endswith(".part") for each in folder.iterdir())
+        if folder.exists() and foreign:
+            if path.exists():  # another shard was faster
+                return self.prepare()
             raise UserError(f"{folder} does not belong to this command; name another folder with --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.save([])
         except OSError as error:
+            if isinstance(error, FileNotFoundError | FileExistsError) and _appears(path):
+                return self.prepare()  # another shard made it at the same time
             raise UserError(
                 f"{folder}: cannot be written ({error.strerror}); name another folder with --out"
             ) from None
 
-    def train(self, seeds: Sequence[int], pool: ProcessPool) -> dict[str, Any]:
+    def train(self, seeds: Sequence[int], pool: ProcessPool, *, shard: bool = False) -> dict[str, Any]:
         """Train and evaluate all seeds as far as they are not finished, and select one.
+
+        A shard leaves seeds.json as it is, and selects none: others train their seeds at the same time.
 
         Returns:
             The contents of seeds.json. If the pool is interrupted, the seeds that are not finished are
@@ -105,12 +129,30 @@ class SeedStudy:
                 row = future.result()
                 if not (pool.interrupted.is_set() and "failed" in row):
                     rows.append(row)
-                    result = self.save(rows)
+                    result = {"seeds": rows} if shard else self.save(rows)
                     print(progress_line(row, self.folder), flush=True)
+        return result if shard or pool.interrupted.is_set() else self._select(rows)
+
+    def collect(self) -> dict[str, Any]:
+        """The contents of seeds.json of what is in the folder; select one of the finished seeds."""
+        rows: list[Row] = []
+        for run in sorted(self.folder.glob("seed-*/")):
+            number = run.name.removeprefix("seed-")
+            if not number.lstrip("-").isdecimal():
+                continue
+            evaluation = run.with_suffix(".json")
+            try:
+                if not evaluation.exists():
+                    raise UserError("not finished")
+                rows.append(finished_row(int(number), run, evaluation))
+            except UserError as error:
+                rows.append({"seed": int(number), "failed": str(error)})
+        return self._select(rows)
+
+    def _select(self, rows: list[Row]) -> dict[str, Any]:
         finished = sorted((row for row in rows if "figures" in row), key=lambda row: row["seed"])
-        if len(finished) < MIN_RUNS or pool.interrupted.is_set():
-            return result
-        self.rank(finished)
+        if len(finished) >= MIN_RUNS:
+            self.rank(finished)
         return self.save(rows)
 
     def train_seed(self, seed: int, pool: ProcessPool) -> Row:
@@ -177,6 +219,15 @@ class SeedStudy:
         text = json.dumps(result, indent=2, allow_nan=False) + "\n"
         write_whole(self.folder / "seeds.json", lambda file: file.write(text.encode()))
         return result
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there within two seconds."""
+    for _ in range(40):
+        if path.exists():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def finished_row(seed: int, run: Path, evaluation: Path) -> Row:
