@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,8 @@ def command(name: str) -> Callable[[Main], Main]:
         @functools.wraps(run)
         def main(argv: Sequence[str] | None = None) -> int:
             try:
+                if name != "train":
+                    _refuse_several_processes(name)
                 with _warnings_in_a_line(name):
                     return run(argv)
             except ReportedError:
@@ -59,6 +62,11 @@ def command(name: str) -> Callable[[Main], Main]:
         return main
 
     return decorate
+
+
+def _refuse_several_processes(name: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError(f"{name} is a command of one process; start it without torchrun")
 
 
 def _one_line(text: str) -> str:

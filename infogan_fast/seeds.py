@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--shard",
         metavar="I/N",
-        help="train every N-th of these seeds, from number I on, counted from 0: a job of an array on one folder",
+        help="train every N-th of these seeds, from number I on, counted from 0: a job of an array",
     )
     result.add_argument(
         "--report",

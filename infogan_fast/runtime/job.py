@@ -17,6 +17,7 @@ import platform
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from infogan_fast.errors import ReportedError, UserError
 from infogan_fast.runtime.ranks import Ranks
+from infogan_fast.runtime.signals import stop_signals
 
 _BEAT = 1.0  # seconds between two signs of life
 _DEAD = 4.0  # seconds without one, once something has gone wrong
@@ -44,6 +46,8 @@ class Job:
         """How many times torchrun has started the job again."""
         self.local_rank: int | None = None
         """Of this process among those of its host; None where it is alone."""
+        self.interrupted: list[int] = []
+        """The signals that have asked this process to end."""
 
     @property
     def is_first(self) -> bool:
@@ -71,8 +75,9 @@ class Job:
     def say_on_failure(self, advice: Callable[[], str]) -> None:
         """Add this to what is printed if the job ends because of a process."""
 
-    def hurry(self) -> None:
-        """torchrun ends the job soon: take a silent process for dead earlier."""
+    def interrupt(self, number: int) -> None:
+        """Note a signal."""
+        self.interrupted.append(number)
 
 
 class _Shared(Job):
@@ -85,13 +90,42 @@ class _Shared(Job):
         self.ranks = Ranks(rank, size)
         self.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         self.local_rank = int(os.environ["LOCAL_RANK"])
-        self._group_store = PrefixStore("group", store)
-        self._store = PrefixStore("job", store)
         self._advice: Callable[[], str] = str
         self._limit = _JOIN
         self.name = f"rank {rank} on {platform.node()} (process {os.getpid()})"
-        self._store.set(f"name/{rank}", self.name)
-        self._watch = _Watch(PrefixStore("job", store.clone()), self)
+        self._store: Store = store
+        attempt = self._meet(store)
+        self._group_store = PrefixStore(f"{attempt}/group", store)
+        self._store = PrefixStore(f"{attempt}/job", store)
+        self._watch = _Watch(PrefixStore(f"{attempt}/job", store.clone()), self)
+
+    def _meet(self, store: Store) -> str:
+        """A name for this attempt, which all processes have when all are there: torchrun keeps its store when
+        it starts them again, and no number of its own is the same on all hosts."""
+        rank, size = self.ranks.rank, self.ranks.size
+        own = uuid.uuid4().hex
+        if rank > 0:
+            store.set(f"here/{rank}", own)
+            attempt = self._get(f"attempt/{own}").decode()
+            self._introduce(store, attempt)
+            return attempt
+        self._introduce(store, own)
+        missing, until = set(range(1, size)), time.monotonic() + self._limit
+        while missing:
+            for other in sorted(missing):
+                if store.check([f"here/{other}"]):  # perhaps of the attempt before
+                    store.set(f"attempt/{store.get(f'here/{other}').decode()}", own)
+            missing = {other for other in missing if not store.check([f"{own}/job/name/{other}"])}
+            if self.interrupted or time.monotonic() > until:
+                names = ", ".join(map(str, sorted(missing)))
+                raise UserError(f"no sign of rank {names} within {self._limit:g} s")
+            time.sleep(0.02)
+        return own
+
+    def _introduce(self, store: Store, attempt: str) -> None:
+        rank = self.ranks.rank
+        store.set(f"{attempt}/job/beat/{rank}", "0")
+        store.set(f"{attempt}/job/name/{rank}", self.name)
 
     def from_first(self, name: str, make: Callable[[], str]) -> str:
         if self.is_first:
@@ -103,6 +137,8 @@ class _Shared(Job):
     def _get(self, key: str) -> bytes:
         until = time.monotonic() + self._limit
         while not self._store.check([key]):
+            if self.interrupted:
+                raise UserError("interrupted before the first update")
             if time.monotonic() > until:
                 raise UserError(f"{self.name}: the first process has not come within {self._limit:g} s")
             time.sleep(0.02)
@@ -150,7 +186,9 @@ class _Shared(Job):
     def say_on_failure(self, advice: Callable[[], str]) -> None:
         self._advice = advice
 
-    def hurry(self) -> None:
+    def interrupt(self, number: int) -> None:
+        super().interrupt(number)
+        # torchrun sends this to all processes when one is gone, and ends them for good half a minute later.
         self._watch.limit = min(self._watch.limit, _DEAD)
 
     def begin(self) -> None:
@@ -218,7 +256,7 @@ class _Watch:
             try:
                 self._store.add(f"beat/{rank}", 1)
                 self._answered = time.monotonic()
-                if rank == 0 and others and self._store.check(others):
+                if rank == 0 and others:
                     self._look_at(others)
                 if self._store.check(["failed"]):
                     self._end(bytes(self._store.get("failed")).decode())
@@ -262,14 +300,12 @@ class _Watch:
 
 
 def _wait_for(store: Store, key: str, seconds: float) -> str | None:
-    """The value of a key, once it is there; None if it does not come, or the store is gone."""
+    """The value of a key, once it is there; None if it does not come."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        try:
+        with contextlib.suppress(RuntimeError):  # no answer this time
             if store.check([key]):
                 return bytes(store.get(key)).decode()
-        except RuntimeError:
-            return None
         time.sleep(0.05)
     return None
 
@@ -304,17 +340,13 @@ def join() -> Iterator[Job]:
         return
     job = _Shared()
     job.begin()
-    try:
-        yield job
-    except BaseException as error:
-        raised = job.failed(error)
-        if raised is error:
-            raise
-        raise raised from error
-    job.leave()
-
-
-def refuse(command: str) -> None:
-    """Raise a UserError if torchrun has started several processes for a command of one."""
-    if distributed.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(f"{command} is a command of one process; start it without torchrun")
+    # Whatever it was that failed, this process is to say so before a signal ends it.
+    with stop_signals(job.interrupt):
+        try:
+            yield job
+        except BaseException as error:
+            raised = job.failed(error)
+            if raised is error:
+                raise
+            raise raised from error
+        job.leave()

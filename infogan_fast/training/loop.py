@@ -92,12 +92,10 @@ class Loop:
         """Train to the end or to an interruption; returns whether the run is complete."""
         config, first = self.config, self.done
         bar_shown = self.progress and (sys.stderr.isatty() or _in_notebook())
-        interrupted: list[int] = []
 
         def interrupt(number: int) -> None:
-            interrupted.append(number)
+            self.job.interrupt(number)
             signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-            self.job.hurry()
 
         with stop_signals(interrupt), contextlib.ExitStack() as stack:
             metrics = stack.enter_context(_open_metrics(self.folder)) if self.job.is_first else None
@@ -110,7 +108,7 @@ class Loop:
                 smoothing=0.1,
             )
             stack.callback(self._close, bar)
-            while self.done < config.steps and not self._stopped(interrupted):
+            while self.done < config.steps and not self._stopped():
                 self._update()
                 last = self.done == config.steps
                 row = self._measure(metrics) if self.done % config.log_every == 0 or last else None
@@ -144,14 +142,15 @@ class Loop:
         self.say(done)
         return True
 
-    def _stopped(self, interrupted: list[int]) -> bool:
+    def _stopped(self) -> bool:
         """Whether the processes of the job, of which each may be interrupted, stop after this update."""
+        interrupted = bool(self.job.interrupted)
         if not self.job.ranks.joined:
-            return bool(interrupted)
+            return interrupted
         # A GPU's updates are far behind their launch: there the processes wait for each other at rows alone.
         if self.step.device.type == "cuda" and self.done % self.config.log_every:
             return False
-        return self.job.ranks.any(bool(interrupted))
+        return self.job.ranks.any(interrupted)
 
     def say(self, text: str) -> None:
         """Print a line, if progress is wanted and the output is there."""

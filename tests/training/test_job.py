@@ -1,0 +1,258 @@
+"""Jobs of torchrun: one result, resumption by another number of processes, and what becomes of a job when one
+of its processes fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from training.runs import rows, weights
+
+from infogan_fast.training import checkpoint
+
+SMALL = [
+    "--image-size",
+    "16",
+    "--latents",
+    "noise=4,cat=3,uniform=1",
+    "--batch-size",
+    "12",
+    "--device",
+    "cpu",
+]
+FLAGS = [*SMALL, "--images", "60", "--log-every", "2", "--sample-every", "1000", "--rank-timeout", "10"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+TRAIN = ["-m", "infogan_fast.train"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@contextmanager
+def job(size: int, *flags: str, options: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """A job while it runs, in a process group that is ended with the block."""
+    command = [*TORCHRUN, f"--nproc-per-node={size}", *options, *TRAIN, *FLAGS, *flags]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        for each in _family(process.pid):
+            os.kill(each, signal.SIGKILL)
+        process.wait()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(each for child in children for each in _family(int(child)))]
+
+
+def run(size: int, *flags: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Exit status and output."""
+    with job(size, *flags, options=options) as process:
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+
+def rank_of(pid: int) -> int | None:
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    found = [each for each in environment if each.startswith(b"RANK=")]
+    return int(found[0].removeprefix(b"RANK=")) if found else None
+
+
+def wait_for_row(out: Path, step: int) -> None:
+    for _ in range(1200):
+        if (out / "metrics.jsonl").is_file() and any(row["step"] >= step for row in rows(out)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{out} has no row of update {step}")
+
+
+def process_of(process: subprocess.Popen[str], rank: int) -> int:
+    (found,) = (pid for pid in _family(process.pid) if rank_of(pid) == rank)
+    return found
+
+
+def message(output: str) -> str:
+    """What the first process said last."""
+    found = re.findall(r"^infogan_fast\.train: (.*)$", output, re.MULTILINE)
+    assert len(found) == 1, output
+    return str(found[0])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight updates of one process."""
+    out = tmp_path_factory.mktemp("job") / "alone"
+    command = [sys.executable, *TRAIN, *FLAGS, "--steps", "8", "--out", str(out)]
+    subprocess.run(command, check=True, env=ENVIRONMENT)
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty updates of two processes."""
+    out = tmp_path_factory.mktemp("job") / "undisturbed"
+    status, output = run(2, "--steps", "60", "--checkpoint-every", "2", "--out", str(out))
+    assert status == 0, output
+    return out
+
+
+def test_a_job_is_resumed_by_another_number_of_processes(alone: Path, tmp_path: Path) -> None:
+    """By two, by one, then by three: the run of one process, but for the order of sums."""
+    out = tmp_path / "run"
+    status, output = run(2, "--steps", "4", "--out", str(out))
+    assert status == 0 and "processes 2, 6 images each" in output
+    one = [sys.executable, *TRAIN, "--resume", str(out), "--steps", "6"]
+    subprocess.run(one, check=True, env=ENVIRONMENT)
+    resume = [*TORCHRUN, "--nproc-per-node=3", *TRAIN, "--resume", str(out), "--steps", "8"]
+    subprocess.run(resume, check=True, env=ENVIRONMENT)
+    assert [row["step"] for row in rows(out)] == [2, 4, 6, 8]
+    # Not the weights: the sums' order decides the sign of what Adam makes of tiny gradients.
+    for row, right in zip(rows(out), rows(alone), strict=True):
+        assert row["nll_c1"] == pytest.approx(right["nll_c1"], abs=0.05)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png"}
+
+
+def test_a_killed_process_ends_the_job_and_is_named(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with job(2, "--steps", "100000", "--checkpoint-every", "2", "--out", str(out)) as process:
+        wait_for_row(out, 4)
+        pid = process_of(process, 1)
+        os.kill(pid, signal.SIGKILL)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    found = message(output)
+    assert re.match(rf"rank 1 on \S+ \(process {pid}\) has not been heard of for \d+ s", found), output
+    kept = checkpoint.listed(out / "checkpoints")
+    assert f"the last checkpoint is {kept[-1]}: continue with --resume {out}" in found
+    assert checkpoint.load_last(out / "checkpoints")[1]["step"] >= 4
+
+
+def test_a_process_that_hangs_ends_the_job_in_time(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with job(2, "--steps", "100000", "--checkpoint-every", "2", "--out", str(out)) as process:
+        wait_for_row(out, 4)
+        pid = process_of(process, 1)
+        first = process_of(process, 0)
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(600):  # the time limit of 10 seconds, and the order of threads
+            if first not in _family(process.pid):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("the first process waits on")
+        os.kill(pid, signal.SIGKILL)  # torchrun would wait 30 seconds
+        output, _ = process.communicate(timeout=60)
+    assert f"(process {pid}) has not been heard of" in message(output)
+
+
+def test_an_interrupted_process_stops_all_at_the_same_update(tmp_path: Path) -> None:
+    """The signal that Slurm sends before a job's time is over, to one of the processes."""
+    out = tmp_path / "run"
+    with job(2, "--steps", "100000", "--out", str(out)) as process:
+        wait_for_row(out, 4)
+        os.kill(process_of(process, 1), signal.SIGUSR1)
+        output, _ = process.communicate(timeout=60)
+    (saved,) = re.findall(r"stopped after update ([\d,]+), saved; continue with --resume", output)
+    assert checkpoint.load_last(out / "checkpoints")[1]["step"] == int(saved.replace(",", ""))
+
+
+def test_torchrun_starts_a_failed_job_again_and_it_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ("--max-restarts=1",)
+    with job(2, "--steps", "60", "--checkpoint-every", "2", "--out", str(out), options=options) as process:
+        wait_for_row(out, 6)
+        os.kill(process_of(process, 1), signal.SIGKILL)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert re.search(r"60 updates of 12 images, from update \d+", output), output
+    assert [row["step"] for row in rows(out)] == [*range(2, 61, 2)]
+    final = weights(undisturbed)
+    for name, tensor in weights(out).items():
+        assert torch.equal(tensor, final[name]), name
+
+
+def different(tmp_path: Path, size: int, shell: str) -> str:
+    """The message of a job whose processes run a shell's line, in which R is the rank."""
+    script = f'R=$RANK; exec "{sys.executable}" {" ".join(TRAIN)} {" ".join(FLAGS)} --steps 4 {shell}'
+    command = [*TORCHRUN, f"--nproc-per-node={size}", "--no-python", "bash", "-c", script]
+    process = subprocess.run(
+        command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, timeout=120
+    )
+    assert process.returncode != 0
+    return message(process.stderr)
+
+
+def test_flags_that_differ_are_named(tmp_path: Path) -> None:
+    found = different(tmp_path, 3, "--out run --lr-g 0.00$((R == 2 ? 2 : 1))")
+    assert re.match(
+        r"rank 2 on \S+ \(process \d+\): --lr-g is 0.002 in this process and 0.001 in the first; start all",
+        found,
+    )
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_images_that_differ_are_named(tmp_path: Path, grey_images: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"images{number}").symlink_to(grey_images)
+    other = tmp_path / "other"
+    other.mkdir()
+    for picture in list(grey_images.rglob("*.png"))[1:]:
+        (other / picture.name).symlink_to(picture)
+    # The same path, with other contents on another host.
+    found = different(
+        tmp_path,
+        2,
+        "--out run --data here/images $(mkdir -p $R/here; "
+        f"ln -sfn $([ $R = 0 ] && echo {grey_images} || echo {other}) $R/here/images; cd $R) ",
+    )
+    assert "digest of the images" in found or "here" in found
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (
+            ["--batch-size", "13"],
+            "--batch-size is 13; expected a multiple of the job's 2 processes, such as 12",
+        ),
+        (["--steps", "0"], "--steps is 0; expected at least 1"),
+    ],
+)
+def test_bad_requests_are_reported_once(flags: list[str], expected: str, tmp_path: Path) -> None:
+    status, output = run(2, "--steps", "4", *flags, "--out", str(tmp_path / "run"))
+    assert status != 0
+    assert expected in message(output)
+
+
+def test_a_run_that_is_there_is_not_replaced(alone: Path) -> None:
+    status, output = run(2, "--steps", "8", "--out", str(alone))
+    assert status != 0 and "holds a run: continue it with --resume" in message(output)
+    assert json.loads((alone / "config.json").read_text())["settings"]["steps"] == 8
+
+
+def test_other_commands_are_of_one_process(alone: Path) -> None:
+    command = [*TORCHRUN, "--nproc-per-node=2", "-m", "infogan_fast.evaluate", str(alone)]
+    process = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    assert process.returncode != 0
+    assert "infogan_fast.evaluate: evaluate is a command of one process; start it without" in process.stderr
