@@ -24,6 +24,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.runtime.device import amp_dtype, choose_device
+from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.runtime.threads import tune_allocator
 from infogan_fast.training.step import TrainingStep
 
@@ -166,6 +167,9 @@ def make_step(
     matmul_precision: str = "highest",
     linear: str | None = None,
     steps_per_replay: int = 1,
+    ranks: Ranks = ALONE,
+    batch_norm: str = "global",
+    reduce_dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> TrainingStep:
     """The trainer's step.
@@ -174,6 +178,7 @@ def make_step(
         images: uint8 [N, C, S, S].
         amp: dtype of autocast.
         linear: the library of float32 linear layers; by default the faster one.
+        ranks, batch_norm, reduce_dtype: see :class:`TrainingStep`.
         options: of the objective and the latents, by name, on top of the recipe for MNIST.
     """
     config = Config.from_options({"data": "mnist", **options}).checked()
@@ -193,6 +198,9 @@ def make_step(
         cuda_graph=cuda_graph,
         steps_per_replay=steps_per_replay,
         matmul_precision=matmul_precision,
+        ranks=ranks,
+        batch_norm=batch_norm,
+        reduce_dtype=reduce_dtype,
     )
 
 

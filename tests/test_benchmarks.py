@@ -17,6 +17,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import baselines
+import bench_ranks
 import harness
 import profile_step
 
@@ -156,3 +157,17 @@ def test_an_update_computes_few_operators(capsys: pytest.CaptureFixture[str]) ->
     assert totals.keys() == most.keys()
     assert all(totals[title] <= most[title] for title in most), totals
     assert "infogan_fast.transform_images" in capsys.readouterr().out
+
+
+def test_the_page_of_several_processes_has_the_model_s_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_ranks.print_model()
+    page = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text().splitlines()
+    for line in capsys.readouterr().out.splitlines():
+        assert line in page, line
+
+
+def test_the_model_of_a_collective() -> None:
+    link = bench_ranks.Link("a link", latency=1e-6, bandwidth=1e9)
+    assert bench_ranks.seconds([10**6], 1, link) == 0
+    assert bench_ranks.seconds([10**6, 10**6], 4, link) == pytest.approx(2 * (6e-6 + 1.5e-3))  # rings
+    assert bench_ranks.seconds([8], 1024, link) == pytest.approx(20e-6 + 16e-9)  # a tree

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import infogan_fast
+import infogan_fast.ops
 from infogan_fast import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,6 +160,14 @@ def test_python_snippets(page: Path) -> None:
                     assert node.attr in known, f"{page.name}: run.{node.attr}"
         if page.name == "operators.md":
             exec(compile(tree, str(page), "exec"), {})
+
+
+def test_the_operators_page_has_every_schema() -> None:
+    text = " ".join((ROOT / "docs" / "operators.md").read_text().split())
+    operators = torch.ops.infogan_fast
+    for name in dir(operators):
+        if not name.startswith("_") and name != "name":
+            assert str(getattr(operators, name).default._schema) in text, name
 
 
 def test_pre_commit_has_the_versions_of_the_dev_extra() -> None:

@@ -117,6 +117,13 @@ def workers() -> dict[int, int]:
     return found
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def said(folder: Path) -> str:
     """What the first process says last, wherever it was."""
     text = Path(f"{folder}.a").read_text() + Path(f"{folder}.b").read_text()
@@ -153,13 +160,19 @@ def main() -> None:
         ends: dict[int, float] = {}
         while len(ends) < 2 and time.monotonic() < cut + 120:
             for rank, pid in processes.items():
-                if rank not in ends and not Path(f"/proc/{pid}").exists():
+                if rank not in ends and not _lives(pid):
                     ends[rank] = time.monotonic() - cut
             time.sleep(0.05)
         print(f"link cut: {said(run)}", flush=True)
         print("  processes ended after", ", ".join(f"{ends[r]:.1f} s (rank {r})" for r in sorted(ends)))
-        wait(started)
-        print(f"  torchrun ended after {time.monotonic() - cut:.1f} s on both hosts", flush=True)
+        for process, host in zip(started, HOSTS, strict=True):
+            try:
+                process.wait(timeout=max(0.0, 150 - (time.monotonic() - cut)))
+                print(f"  torchrun on {host} ended within {time.monotonic() - cut:.1f} s", flush=True)
+            except subprocess.TimeoutExpired:  # it waits for a rendezvous that it cannot reach
+                print(f"  torchrun on {host} still waits for the other host after 150 s; killed", flush=True)
+                process.kill()
+                process.wait()
         ip("-n", HOSTS[0], "link", "set", "cable-a", "up")
         assert wait(start(run, "--resume", str(run))) == [0, 0], said(run)
         assert same(whole, run), "the resumed run differs from the undisturbed one"
