@@ -315,8 +315,9 @@ class Config:
     )
     rank_timeout: float = option(
         300.0,
-        "seconds without a sign of life after which a process is taken for dead",
-        details="The job then ends, the first process says which one it was, and the last checkpoint stays.",
+        "seconds without a sign of life, or of progress, after which a process is taken for dead",
+        details="The job then ends, the first process says which one it was, and the last checkpoint stays. "
+        "While the first process writes files, the others wait for it ten times as long.",
         group="several processes",
         low=5,
         metavar="SECONDS",

@@ -13,6 +13,10 @@ class NativeError(UserError, ImportError):
     """A compiled library is missing, broken or stale: the text names the command that builds it."""
 
 
+class CommonError(UserError):
+    """If several processes train together, all of them have it; the first one says so."""
+
+
 class ReportedError(UserError):
     """Another process of the job says what happened, so this one need not."""
 

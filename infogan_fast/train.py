@@ -38,7 +38,8 @@ def train(
     """Train an InfoGAN on images, without labels, and load the run.
 
     An interruption (Ctrl-C, or a notebook's stop button) ends training after the current update; the run is
-    saved, loaded and returned, and ``resume`` continues it.
+    saved, loaded and returned, and ``resume`` continues it. In a script that torchrun has started, the
+    processes that do not see the run's folder return None.
 
     Args:
         data: the name of a built-in data set (``strokes``, ``mnist``, ``fashion-mnist``); the path of a
@@ -70,6 +71,8 @@ def train(
     outcome = session.train(request, images, progress=progress)
     for problem in outcome.problems:
         warnings.warn(problem, RunWarning, stacklevel=2)
+    if not outcome.is_first and not (outcome.folder / "config.json").is_file():
+        return None  # type: ignore[return-value]
     return load_run(outcome.folder, device=given.get("device") or "auto", images=images)
 
 

@@ -97,8 +97,10 @@ class SeedStudy:
 
     def _create(self) -> None:
         folder, path = self.folder, self.folder / "seeds.json"
-        foreign = not folder.is_dir() or any(not each.name.endswith(".part") for each in folder.iterdir())
-        if folder.exists() and foreign:
+        foreign = folder.exists() and (
+            not folder.is_dir() or any(not each.name.endswith(".part") for each in folder.iterdir())
+        )
+        if foreign:
             if path.exists():  # another shard was faster
                 return self.prepare()
             raise UserError(f"{folder} does not belong to this command; name another folder with --out")

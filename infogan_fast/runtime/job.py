@@ -1,10 +1,10 @@
 """The processes of a job that torchrun has started: what they have in common, and what becomes of all of them
 if one fails, dies, hangs or loses its link.
 
-They talk through torchrun's store, whose address comes from torchrun alone. Every second each process counts
-up a number of its own there, which the first process reads. A process that fails leaves the reason; one whose
-number stands still for the time limit is taken for dead. In both cases the first process prints the reason as
-its last line, and all of them end.
+They talk through torchrun's store, whose address comes from torchrun alone. Every second each process writes
+there how far it is, which the first process reads. A process that fails leaves the reason. One that has not
+written for the time limit is taken for dead, and one that the others wait for that long is taken to hang.
+Then the first process prints the reason as its last line, and all of them end.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import platform
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -27,13 +28,15 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from infogan_fast.errors import ReportedError, UserError
+from infogan_fast.errors import CommonError, ReportedError, UserError
 from infogan_fast.runtime.ranks import Ranks
 from infogan_fast.runtime.signals import stop_signals
 
 _BEAT = 1.0  # seconds between two signs of life
-_DEAD = 4.0  # seconds without one, once something has gone wrong
+_DEAD = 4.0  # seconds without one, once a message has failed
+_ENDING = 15.0  # the same once a signal asks to end: torchrun kills what is left after 30
 _JOIN = 300.0  # seconds for all processes to come, until the run's time limit is known
+_WRITING = 10  # times the limit for the first process while it reads or writes files
 _FAILED = 1  # the exit status of processes that end because of another one
 
 
@@ -42,12 +45,12 @@ class Job:
 
     def __init__(self) -> None:
         self.ranks = Ranks()
-        self.restarts = 0
-        """How many times torchrun has started the job again."""
         self.local_rank: int | None = None
         """Of this process among those of its host; None where it is alone."""
         self.interrupted: list[int] = []
         """The signals that have asked this process to end."""
+        self.update = 0
+        """How many updates this process has behind it."""
 
     @property
     def is_first(self) -> bool:
@@ -79,29 +82,44 @@ class Job:
         """Note a signal."""
         self.interrupted.append(number)
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within the block, the first process reads or writes files, for which the others wait."""
+        yield
+
+    def note(self, name: str, text: str) -> None:
+        """Leave a text for the job's next attempt, should torchrun start it again."""
+
+    def noted(self, name: str) -> str | None:
+        """What an earlier attempt of this job has left."""
+        return None
+
 
 class _Shared(Job):
     """A job of processes that torchrun has started."""
 
-    def __init__(self) -> None:
+    def __init__(self, interrupted: list[int]) -> None:
         super().__init__()
+        self.interrupted = interrupted
         limit = timedelta(seconds=_JOIN)
         store, rank, size = next(rendezvous("env://", timeout=limit))
         self.ranks = Ranks(rank, size)
-        self.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         self.local_rank = int(os.environ["LOCAL_RANK"])
+        self.failing = False
+        self.is_writing = False
         self._advice: Callable[[], str] = str
         self._limit = _JOIN
         self.name = f"rank {rank} on {platform.node()} (process {os.getpid()})"
         self._store: Store = store
         attempt = self._meet(store)
+        self._attempts = store  # torchrun keeps it when it starts the job again
         self._group_store = PrefixStore(f"{attempt}/group", store)
         self._store = PrefixStore(f"{attempt}/job", store)
         self._watch = _Watch(PrefixStore(f"{attempt}/job", store.clone()), self)
 
     def _meet(self, store: Store) -> str:
-        """A name for this attempt, which all processes have when all are there: torchrun keeps its store when
-        it starts them again, and no number of its own is the same on all hosts."""
+        """A name for this attempt, which all processes have when all are there. torchrun has no number of
+        attempts that is the same on all hosts."""
         rank, size = self.ranks.rank, self.ranks.size
         own = uuid.uuid4().hex
         if rank > 0:
@@ -118,13 +136,13 @@ class _Shared(Job):
             missing = {other for other in missing if not store.check([f"{own}/job/name/{other}"])}
             if self.interrupted or time.monotonic() > until:
                 names = ", ".join(map(str, sorted(missing)))
-                raise UserError(f"no sign of rank {names} within {self._limit:g} s")
+                raise UserError(f"rank {names} has not come within {self._limit:g} s")
             time.sleep(0.02)
         return own
 
     def _introduce(self, store: Store, attempt: str) -> None:
         rank = self.ranks.rank
-        store.set(f"{attempt}/job/beat/{rank}", "0")
+        store.set(f"{attempt}/job/beat/{rank}", "")
         store.set(f"{attempt}/job/name/{rank}", self.name)
 
     def from_first(self, name: str, make: Callable[[], str]) -> str:
@@ -135,21 +153,22 @@ class _Shared(Job):
         return self._get(f"told/{name}").decode()
 
     def _get(self, key: str) -> bytes:
-        until = time.monotonic() + self._limit
+        limit = _WRITING * self._limit
+        until = time.monotonic() + limit
         while not self._store.check([key]):
             if self.interrupted:
                 raise UserError("interrupted before the first update")
             if time.monotonic() > until:
-                raise UserError(f"{self.name}: the first process has not come within {self._limit:g} s")
+                raise UserError(f"the first process has not come as far within {limit:g} s")
             time.sleep(0.02)
         found: bytes = self._store.get(key)
         return found
 
     def check_alike(self, name: str, own: Mapping[str, Any]) -> None:
-        mine = {key: _plain(value) for key, value in own.items()}
+        mine = {key: str(value) for key, value in own.items()}
         first = json.loads(self.from_first(f"alike/{name}", lambda: json.dumps(mine)))
         for key in [*first, *(key for key in mine if key not in first)]:
-            theirs, ours = (values.get(key, "nothing") for values in (first, mine))
+            theirs, ours = (values.get(key, "not given") for values in (first, mine))
             if theirs != ours:
                 raise UserError(
                     f"{key} is {ours} in this process and {theirs} in the first; start all of them alike"
@@ -165,21 +184,24 @@ class _Shared(Job):
             store=self._group_store,
             rank=self.ranks.rank,
             world_size=self.ranks.size,
-            timeout=timedelta(seconds=timeout),
+            # The watch is the first to end what hangs, and says why; the first process may be writing.
+            timeout=timedelta(seconds=2 * _WRITING * timeout),
         )
         self.ranks = Ranks(self.ranks.rank, self.ranks.size, joined=True)
         distributed.barrier()
-        self._watch.limit = timeout
+        self._watch.limit, self._watch.connected = timeout, True
 
     def shared(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if not self.is_first:
             content = torch.empty(int(self._get("size").decode()), dtype=torch.uint8)
             distributed.broadcast(content, 0)
-            found: dict[str, Any] = torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+            file = io.BytesIO(content.numpy().tobytes())
+            found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
             return found
-        made, file = make(), io.BytesIO()
-        torch.save(made, file)
-        self._store.set("size", str(file.tell()))
+        with self.writing():
+            made, file = make(), io.BytesIO()
+            torch.save(made, file)
+            self._store.set("size", str(file.tell()))
         distributed.broadcast(torch.frombuffer(file.getbuffer(), dtype=torch.uint8), 0)
         return made
 
@@ -188,8 +210,24 @@ class _Shared(Job):
 
     def interrupt(self, number: int) -> None:
         super().interrupt(number)
-        # torchrun sends this to all processes when one is gone, and ends them for good half a minute later.
-        self._watch.limit = min(self._watch.limit, _DEAD)
+        # torchrun sends this to all processes when one is gone.
+        self._watch.limit = min(self._watch.limit, _ENDING)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        self.is_writing = True
+        try:
+            yield
+        finally:
+            self.is_writing = False
+
+    def note(self, name: str, text: str) -> None:
+        if self.is_first:
+            self._attempts.set(f"noted/{name}", text)
+
+    def noted(self, name: str) -> str | None:
+        key = f"noted/{name}"
+        return self._attempts.get(key).decode() if self._attempts.check([key]) else None
 
     def begin(self) -> None:
         self._watch.start()
@@ -207,40 +245,57 @@ class _Shared(Job):
 
     def failed(self, error: BaseException) -> BaseException:
         """The error to raise, after the job's other processes know of it."""
-        found = None
+        self.failing = True
+        if isinstance(error, CommonError) and not self.is_first:
+            return self._after_the_first(error)  # which has the same one
+        reason = None
         if _is_consequence(error):  # of what befell another process
             self._watch.limit = _DEAD
-            found = _wait_for(self._store, "failed", 3 * _DEAD)
-            if found is None:
-                found = f"{self.name} lost its link to another process ({_first_line(error)})"
-        reason = f"{self.name}: {_first_line(error)}" if found is None else found
-        with contextlib.suppress(RuntimeError):
-            reason = self._store.compare_set("failed", "", reason).decode()
-        own = reason.startswith(self.name)
-        if self.is_first:
-            self._watch.stop()
-            result = error if own and found is None else UserError(f"{reason}{self.advice()}")
+            reason = _wait_for(self._store, "failed", 3 * _DEAD)
+        elif not isinstance(error, UserError) and not self.is_first:
+            traceback.print_exception(error)
+        own = reason is None
+        if reason is None:
+            what = f"lost its link to another process ({_first_line(error)})"
+            text = f"{self.name} {what}" if _is_consequence(error) else f"{self.name}: {_first_line(error)}"
+            reason = _reason(text, advise=not isinstance(error, UserError))
             with contextlib.suppress(RuntimeError):
-                self._store.set("reported", "")
-            return result
-        if _wait_for(self._store, "reported", 2 * _DEAD) is not None:
-            return ReportedError(reason)
-        return UserError(reason)
+                reason = self._store.compare_set("failed", "", reason).decode()
+        if not self.is_first:
+            return self._after_the_first(UserError(json.loads(reason)["text"]))
+        self._watch.stop()
+        result = error if own and not _is_consequence(error) else UserError(self.in_words(reason))
+        with contextlib.suppress(RuntimeError):
+            self._store.set("reported", "")
+        return result
 
-    def advice(self) -> str:
-        """What to do after a failure, to be appended to the reason."""
-        text = self._advice()
-        return f"; {text}" if text else ""
+    def _after_the_first(self, error: UserError) -> UserError:
+        """The error to raise when the first process has said what happened, or cannot."""
+        if _wait_for(self._store, "reported", 2 * _DEAD) is not None:
+            return ReportedError(str(error))
+        return error
+
+    def in_words(self, reason: str) -> str:
+        """A reason that a process left, with what to do about it."""
+        found = json.loads(reason)
+        advice = self._advice() if found["advise"] else ""
+        return f"{found['text']}; {advice}" if advice else str(found["text"])
+
+
+def _reason(text: str, *, advise: bool) -> str:
+    return json.dumps({"text": text, "advise": advise})
 
 
 class _Watch:
     """Signs of life of this process, and those of the others on the first one."""
 
     def __init__(self, store: Store, job: _Shared) -> None:
-        self._store, self._job, self.limit = store, job, _JOIN
+        self._store, self._job, self.limit, self.connected = store, job, _JOIN, False
         self._stopped = threading.Event()
         self._answered = time.monotonic()
-        self._seen: dict[int, tuple[bytes, float]] = {}
+        self._beats = 0
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._moved: dict[int, tuple[list[int], float]] = {}
 
     def start(self) -> None:
         for run in (self._beat, self._await_answers):
@@ -251,51 +306,66 @@ class _Watch:
 
     def _beat(self) -> None:
         rank, size = self._job.ranks.rank, self._job.ranks.size
-        others = [f"beat/{other}" for other in range(size) if other != rank]
+        keys = [f"beat/{each}" for each in range(size)]
         while not self._stopped.wait(_BEAT):
             try:
-                self._store.add(f"beat/{rank}", 1)
+                self._beats += 1
+                position = [self._job.update, self._job.ranks.calls[0]]
+                self._store.set(f"beat/{rank}", json.dumps([self._beats, position]))
+                failed = self._store.check(["failed"])  # an answer, where set has none
                 self._answered = time.monotonic()
-                if rank == 0 and others:
-                    self._look_at(others)
-                if self._store.check(["failed"]):
-                    self._end(bytes(self._store.get("failed")).decode())
+                if failed:
+                    self._end(self._store.get("failed").decode())
+                elif rank == 0:
+                    self._look_at([value.decode() for value in self._store.multi_get(keys)])
             except RuntimeError:  # no answer; the other thread counts the seconds
                 continue
 
-    def _look_at(self, others: list[str]) -> None:
+    def _look_at(self, beats: list[str]) -> None:
         now = time.monotonic()
-        for key, value in zip(others, self._store.multi_get(others), strict=True):
-            other = int(key.removeprefix("beat/"))
-            if other not in self._seen or self._seen[other][0] != value:
-                self._seen[other] = value, now
-            silent = now - self._seen[other][1]
+        for rank, beat in enumerate(beats):
+            if rank not in self._seen or self._seen[rank][0] != beat:
+                self._seen[rank] = beat, now
+            position = json.loads(beat)[1] if beat else [0, 0]
+            if rank not in self._moved or self._moved[rank][0] != position:
+                self._moved[rank] = position, now
+            silent = now - self._seen[rank][1]
             if silent > self.limit:
-                name = bytes(self._store.get(f"name/{other}")).decode()
-                text = f"{name} has not been heard of for {silent:.0f} s: it is dead, hangs or has no link"
-                self._store.compare_set("failed", "", text)
+                self._declare(rank, f"has not been heard of for {silent:.0f} s: it is dead or has no link")
+                return
+        limit = self.limit * (_WRITING if self._job.is_writing else 1)
+        still = now - max(when for _, when in self._moved.values())
+        if self.connected and still > limit:
+            # The others wait in a later message, or in an update that it has not begun.
+            rank = min(self._moved, key=lambda each: (self._moved[each][0], each))
+            self._declare(
+                rank, f"hangs after update {self._moved[rank][0][0]:,}: no progress for {still:.0f} s"
+            )
+
+    def _declare(self, rank: int, text: str) -> None:
+        name = self._store.get(f"name/{rank}").decode()
+        self._store.compare_set("failed", "", _reason(f"{name} {text}", advise=True))
 
     def _end(self, reason: str) -> None:
         """End this process: the main thread may wait for another one for ever."""
-        if self._stopped.wait(0.5 * _BEAT):  # the main thread does it
-            return
+        if self._job.failing or self._stopped.wait(0.5 * _BEAT) or self._job.failing:
+            return  # the main thread does it
         if self._job.is_first:
-            print(f"infogan_fast.train: {reason}{self._job.advice()}", file=sys.stderr, flush=True)
+            print(f"infogan_fast.train: {self._job.in_words(reason)}", file=sys.stderr, flush=True)
             with contextlib.suppress(RuntimeError):
                 self._store.set("reported", "")
-        elif not reason.startswith(self._job.name):
+        else:
             # torchrun ends the first process as soon as this one is gone.
             _wait_for(self._store, "reported", 2 * _DEAD)
-        else:
-            return
         os._exit(_FAILED)
 
     def _await_answers(self) -> None:
         while not self._stopped.wait(_BEAT):
             silent = time.monotonic() - self._answered
             if silent > self.limit:
-                text = f"{self._job.name}: no answer from the first process's host for {silent:.0f} s"
-                print(f"infogan_fast.train: {text}{self._job.advice()}", file=sys.stderr, flush=True)
+                text = f"{self._job.name} has had no answer from torchrun's store for {silent:.0f} s"
+                reason = self._job.in_words(_reason(text, advise=True))
+                print(f"infogan_fast.train: {reason}", file=sys.stderr, flush=True)
                 os._exit(_FAILED)
 
 
@@ -308,10 +378,6 @@ def _wait_for(store: Store, key: str, seconds: float) -> str | None:
                 return bytes(store.get(key)).decode()
         time.sleep(0.05)
     return None
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def _first_line(error: BaseException) -> str:
@@ -338,10 +404,23 @@ def join() -> Iterator[Job]:
     if not distributed.is_torchelastic_launched():
         yield Job()
         return
-    job = _Shared()
-    job.begin()
+    interrupted: list[int] = []
+    started: list[_Shared] = []
+
+    def interrupt(number: int) -> None:
+        if started:
+            started[0].interrupt(number)
+        else:
+            interrupted.append(number)
+
     # Whatever it was that failed, this process is to say so before a signal ends it.
-    with stop_signals(job.interrupt):
+    with stop_signals(interrupt):
+        try:
+            job = _Shared(interrupted)
+        except (distributed.DistError, OSError) as error:
+            raise UserError(f"torchrun's store does not answer ({_first_line(error)})") from None
+        started.append(job)
+        job.begin()
         try:
             yield job
         except BaseException as error:

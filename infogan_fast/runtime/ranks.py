@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed
@@ -18,11 +18,13 @@ class Ranks:
     rank: 0 to size - 1.
     size: N; 1 for a process that is alone.
     joined: whether there is a process group. Without one the methods do nothing.
+    calls: how many messages this process has begun, in the one entry.
     """
 
     rank: int = 0
     size: int = 1
     joined: bool = False
+    calls: list[int] = field(default_factory=lambda: [0], compare=False)
 
     def rows(self, count: int) -> int:
         """How many of the first ``count`` images of a batch this rank has."""
@@ -31,12 +33,14 @@ class Ranks:
     def add_up(self, tensor: Tensor) -> None:
         """Sum over the ranks, in place."""
         if self.joined:
+            self.calls[0] += 1
             distributed.all_reduce(tensor)
 
     def average(self, tensor: Tensor) -> None:
         """Mean over the ranks, in place."""
         if not self.joined:
             return
+        self.calls[0] += 1
         if tensor.is_cuda:
             distributed.all_reduce(tensor, distributed.ReduceOp.AVG)
         else:  # gloo has no means
@@ -47,6 +51,7 @@ class Ranks:
         """Whether the flag is set on any rank; waits for all of them."""
         if not self.joined:
             return flag
+        self.calls[0] += 1
         found = torch.tensor(int(flag))
         distributed.all_reduce(found, distributed.ReduceOp.MAX)
         return bool(found)

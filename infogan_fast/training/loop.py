@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 from tqdm.auto import tqdm
 
 from infogan_fast.config import Config
-from infogan_fast.errors import UserError
+from infogan_fast.errors import CommonError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator
 from infogan_fast.networks.statistics import calibrated
@@ -45,7 +45,7 @@ from infogan_fast.training.step import TrainingStep
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class DivergedError(UserError):
+class DivergedError(CommonError):
     """A loss is too large to come back from, or a loss or a weight is no longer finite."""
 
 
@@ -95,7 +95,8 @@ class Loop:
 
         def interrupt(number: int) -> None:
             self.job.interrupt(number)
-            signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+            if not self.job.ranks.joined:  # torchrun may send it once more, and kills what is left
+                signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
 
         with stop_signals(interrupt), contextlib.ExitStack() as stack:
             metrics = stack.enter_context(_open_metrics(self.folder)) if self.job.is_first else None
@@ -120,7 +121,7 @@ class Loop:
                     self._report(row, last)
                 # Before the checkpoint: what a killed run lacks is made again from the checkpoint before.
                 if self.job.is_first and (self.done % config.sample_every == 0 or last):
-                    with self._going_on("a picture"):
+                    with self._going_on("a picture"), self.job.writing():
                         self._sample()
                 if self.done % config.checkpoint_every == 0 and not last:
                     with self._going_on("a checkpoint"):
@@ -136,7 +137,7 @@ class Loop:
         path = self.folder / "traversal.png"
         if not self.job.is_first:
             return True
-        with self._going_on("a picture"):
+        with self._going_on("a picture"), self.job.writing():
             save_picture(traversal.traversal(self._generator(), self.step.spec), path)
         done = "done" if self.problems else f"done: {path} shows what each code does"
         self.say(done)
@@ -188,12 +189,15 @@ class Loop:
         count = self.config.steps_per_replay
         if self.profiled is not None:
             self.profiled.advance(self.done)
-        if self.profiled is not None and self.config.profile_phases and self.profiled.covers(self.done):
+        start, stop = self.config.profile or (0, 0)
+        # All processes of a job, whose messages a capture would repeat.
+        if self.config.profile_phases and start <= self.done < stop:
             for _ in range(count):
                 self.step.run_phases()
         else:
             self.step()
         self.done += count
+        self.job.update = self.done
 
     def _generator(self) -> Generator:
         if self._calibrated is None or self._calibrated[0] != self.done:
@@ -261,7 +265,11 @@ class Loop:
         if not self.job.is_first:
             self._saved = self.done
             return
-        folder = self.folder / "checkpoints"
+        with self.job.writing():
+            self._write_checkpoint(self.folder / "checkpoints")
+        self._saved = self.done
+
+    def _write_checkpoint(self, folder: Path) -> None:
         checkpoint.save(
             checkpoint.checkpoint_path(folder, self.done),
             {
@@ -273,7 +281,6 @@ class Loop:
         )
         best = self._scores.best(checkpoint.listed(folder))
         checkpoint.prune(folder, self.config.keep_checkpoints, best)
-        self._saved = self.done
 
     def _sample(self) -> None:
         grid = samples.sample_grid(self._generator(), self.step.spec)

@@ -50,6 +50,8 @@ class Outcome:
     """False if the run was interrupted; it is saved then."""
     problems: tuple[str, ...]
     """What could not be written on the way."""
+    is_first: bool = True
+    """Whether this process wrote it; False on the others of a job."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Machine:
     matmul_precision: str
     linear: str
     """The library of float32 linear layers on a CPU."""
+    processes: int = 1
 
     def described(self) -> dict[str, str]:
         """For config.json."""
@@ -74,6 +77,7 @@ class Machine:
             "hardware": describe(self.device),
             "precision": precision,
             "linear": self.linear if uses_linear else "PyTorch's choice",
+            "processes": str(self.processes),
         }
 
 
@@ -91,8 +95,14 @@ def train(request: Request, images: Any = None, *, progress: bool = True) -> Out
     tune_allocator()
     with join() as job:
         job.check_alike("request", request.described())
+        if ended := job.from_first("ended", lambda: job.noted("ended") or ""):
+            # To torchrun a run that was stopped has failed, but it need not be trained again.
+            folder, complete, problems = json.loads(ended)
+            return Outcome(Path(folder), complete, tuple(problems), job.is_first)
         with _begin(request, job) as (request, config, folder, saved):
-            return _train(request, config, folder, saved, images, job, progress and job.is_first)
+            outcome = _train(request, config, folder, saved, images, job, progress and job.is_first)
+        job.note("ended", json.dumps([str(folder), outcome.complete, outcome.problems]))
+        return outcome
 
 
 _Begun = tuple[Request, Config, Path, dict[str, Any] | None]
@@ -106,7 +116,7 @@ def _begin(request: Request, job: Job) -> Iterator[_Begun]:
         begun: list[_Begun] = []
 
         def decide() -> str:
-            begun.append(stack.enter_context(_decided(request, job.restarts)))
+            begun.append(stack.enter_context(_decided(request, job.noted("folder"))))
             _, config, folder, saved = begun[0]
             return json.dumps({"options": config.options(), "folder": str(folder), "saved": saved})
 
@@ -118,9 +128,10 @@ def _begin(request: Request, job: Job) -> Iterator[_Begun]:
 
 
 @contextlib.contextmanager
-def _decided(request: Request, restarts: int) -> Iterator[_Begun]:
-    if restarts and request.resume is None:
-        request = _of_a_restart(request)
+def _decided(request: Request, own: str | None) -> Iterator[_Begun]:
+    """``own`` is the folder that an earlier attempt of this job writes to."""
+    if own is not None and request.resume is None:
+        request = _of_a_restart(request, Path(own))
     if request.resume is not None:
         folder = request.resume
         load_config(run_folder.read_config(folder)["settings"]).resumed(request.given)
@@ -129,27 +140,16 @@ def _decided(request: Request, restarts: int) -> Iterator[_Begun]:
             yield request, load_config(saved["settings"]).resumed(request.given), folder, saved
         return
     config = Config.from_options(request.given).checked()
-    folder = _folder_of(request, config)
+    folder = request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
     run_folder.check_free(folder, request.overwrite)
     with locked(folder):
         run_folder.check_free(folder, request.overwrite)
         yield request, config, folder, None
 
 
-def _folder_of(request: Request, config: Config) -> Path:
-    return request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
-
-
-def _of_a_restart(request: Request) -> Request:
+def _of_a_restart(request: Request, folder: Path) -> Request:
     """What a job does that torchrun starts again: it continues its run, or begins anew if that has left no
-    checkpoint. A run with other settings is somebody else's."""
-    config = Config.from_options(request.given).checked()
-    folder = _folder_of(request, config)
-    if not (folder / "config.json").is_file():
-        return request
-    saved = run_folder.read_config(folder)["settings"]
-    if load_config(saved).options() != config.options():
-        return request
+    checkpoint."""
     if checkpoint.listed(folder / "checkpoints"):
         return Request(given={}, resume=folder)
     return replace(request, overwrite=True)
@@ -195,12 +195,13 @@ def _train(
         run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
         run_folder.write_config(folder, config, machine.described(), described)
         run_folder.cut_metrics(folder, done)
+        job.note("folder", str(folder.resolve()))
     job.say_on_failure(lambda: _kept(folder))
     loop = Loop(step, config, folder, done, seconds, profiled, job, progress=progress)
     for line in (*lines, *_announcement(step, config, machine, data, folder, done)):
         loop.say(line)
     complete = loop.run()
-    return Outcome(folder, complete, tuple(loop.problems.values()))
+    return Outcome(folder, complete, tuple(loop.problems.values()), job.is_first)
 
 
 def _kept(folder: Path) -> str:
@@ -236,7 +237,7 @@ def _set_up(config: Config, job: Job) -> Machine:
     torch.set_num_threads(config.threads or usable_threads())
     check_matmul_precision(config.matmul_precision, device)
     linear = faster_linear() if config.linear == "auto" else config.linear
-    return Machine(device, amp, config.matmul_precision, linear)
+    return Machine(device, amp, config.matmul_precision, linear, job.ranks.size)
 
 
 def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
@@ -279,7 +280,7 @@ def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any],
 
 def _check_same_machine(folder: Path, saved: dict[str, Any], machine: Machine) -> None:
     """Check that a deterministic run goes on where its bits are the same."""
-    before, now = dict(saved["machine"]), machine.described()
+    before, now = {"processes": "1", **saved["machine"]}, machine.described()
     for name, version in (("infogan_fast", infogan_fast.__version__), ("torch", torch.__version__)):
         before[name], now[name] = saved["versions"][name], version
     if other := [name for name in now if before.get(name) != now[name]]:
@@ -301,7 +302,7 @@ def _make_step(config: Config, machine: Machine, images: Tensor, job: Job) -> Tr
         seed=config.seed,
     ).to(machine.device)
     set_linear(networks, machine.linear)
-    placed = _placed(images, machine.device)
+    placed = _placed(images, machine.device, job)
     return TrainingStep(
         config.latents,
         networks,
@@ -320,11 +321,13 @@ def _make_step(config: Config, machine: Machine, images: Tensor, job: Job) -> Tr
     )
 
 
-def _placed(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device if they take at most half of its free memory, else as they are."""
+def _placed(images: Tensor, device: torch.device, job: Job) -> Tensor:
+    """The images on the device if they take at most half of its free memory, on every process of the job;
+    else as they are."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        if images.numel() < free // 2:
+        # Together: with a graph here and none there, messages would not match.
+        if not job.ranks.any(images.numel() >= free // 2):
             return images.to(device)
     return images
 

@@ -199,15 +199,14 @@ class TrainingStep:
             raise UserError(
                 f"--batch-size is {count}; expected a multiple of the job's {size} processes, such as {near}"
             )
-        least, why = 1, ""
-        if batch_norm == "local":
-            least, why = 2, "--batch-norm local"
-        if any(term.needs_adversarial_copies for term in self.terms):
-            least, why = 4, ", ".join(f"--{t.name}" for t in self.terms if t.needs_adversarial_copies)
+        local = ["--batch-norm local"] if batch_norm == "local" else []
+        terms = [f"--{term.name}" for term in self.terms if term.needs_adversarial_copies]
+        # A quarter of the images has adversarial copies, and local statistics take two rows of each part.
+        least = (2 if local else 1) * (4 if terms else 1)
         if size > 1 and self.rows < least:
             raise UserError(
-                f"--batch-size is {count} for {size} processes; with {why} each needs {least} images: give "
-                f"{least * size} or more"
+                f"--batch-size is {count} for {size} processes; with {' and '.join(local + terms)} each "
+                f"needs {least} images: give {least * size} or more"
             )
 
     def _create_state(self) -> None:

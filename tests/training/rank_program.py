@@ -42,6 +42,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "smoothness": (F64, WITH_SMOOTHNESS),
     "bfloat16": (LOW, WITH_SMOOTHNESS),
     "local": (F64 | {"batch_norm": "local"}, {}),
+    "local, smoothness": (F64 | {"batch_norm": "local"}, WITH_SMOOTHNESS),
     "reduced in bfloat16": ({"reduce_dtype": torch.bfloat16}, {}),
 }
 UPDATES = 20

@@ -72,6 +72,16 @@ def run(size: int, *flags: str, options: tuple[str, ...] = ()) -> tuple[int, str
         return process.returncode, output
 
 
+def disturbed(what: str, tmp_path: Path, *flags: str) -> tuple[int, str]:
+    """Exit status and output of a job of two in which something is wrong."""
+    program = str(Path(__file__).with_name("disturbed.py"))
+    command = [*TORCHRUN, "--nproc-per-node=2", program, what, *FLAGS, "--out", str(tmp_path / "run"), *flags]
+    process = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, timeout=120
+    )
+    return process.returncode, process.stdout
+
+
 def rank_of(pid: int) -> int | None:
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     found = [each for each in environment if each.startswith(b"RANK=")]
@@ -166,12 +176,45 @@ def test_a_process_that_hangs_ends_the_job_in_time(tmp_path: Path) -> None:
     assert f"(process {pid}) has not been heard of" in message(output)
 
 
+def test_a_process_whose_main_thread_hangs_is_named(tmp_path: Path) -> None:
+    """It is alive, and the other one, which waits for it, is not at fault."""
+    status, output = disturbed("hangs", tmp_path, "--steps", "100", "--rank-timeout", "5")
+    assert status != 0
+    assert re.match(
+        r"rank 1 on \S+ \(process \d+\) hangs after update 6: no progress for \d s", message(output)
+    )
+
+
+def test_an_error_is_shown_where_it_happens_and_named(tmp_path: Path) -> None:
+    status, output = disturbed("fails", tmp_path, "--steps", "100", "--checkpoint-every", "2")
+    assert status != 0
+    assert re.search(r"disturbed.py.*in disturbed\n.*\n.*KeyError: 'a planted error'", output), output
+    assert re.match(
+        r"rank 1 on \S+ \(process \d+\): KeyError: 'a planted error'; the last ch", message(output)
+    )
+
+
+def test_divergence_is_reported_once_with_its_own_remedy(tmp_path: Path) -> None:
+    status, output = disturbed("diverges", tmp_path, "--steps", "100")
+    assert status != 0
+    found = message(output)
+    assert found.startswith("training diverged by update 2: g is 1.0e+06") and "continue with" not in found
+
+
+def test_nobody_is_taken_for_dead_while_the_first_process_writes(tmp_path: Path) -> None:
+    status, output = disturbed("writes slowly", tmp_path, "--steps", "8", "--rank-timeout", "5")
+    assert status == 0, output
+
+
 def test_an_interrupted_process_stops_all_at_the_same_update(tmp_path: Path) -> None:
     """The signal that Slurm sends before a job's time is over, to one of the processes."""
     out = tmp_path / "run"
-    with job(2, "--steps", "100000", "--out", str(out)) as process:
+    options = ("--max-restarts=1",)  # which has nothing more to do
+    with job(2, "--steps", "100000", "--out", str(out), options=options) as process:
         wait_for_row(out, 4)
-        os.kill(process_of(process, 1), signal.SIGUSR1)
+        pid = process_of(process, 1)
+        os.kill(pid, signal.SIGUSR1)
+        os.kill(pid, signal.SIGUSR1)  # schedulers and torchrun may both send one
         output, _ = process.communicate(timeout=60)
     (saved,) = re.findall(r"stopped after update ([\d,]+), saved; continue with --resume", output)
     assert checkpoint.load_last(out / "checkpoints")[1]["step"] == int(saved.replace(",", ""))
@@ -246,8 +289,11 @@ def test_bad_requests_are_reported_once(flags: list[str], expected: str, tmp_pat
 
 
 def test_a_run_that_is_there_is_not_replaced(alone: Path) -> None:
-    status, output = run(2, "--steps", "8", "--out", str(alone))
-    assert status != 0 and "holds a run: continue it with --resume" in message(output)
+    """Nor continued when torchrun starts the refused job once more."""
+    before = (alone / "metrics.jsonl").read_bytes()
+    status, output = run(2, "--steps", "8", "--out", str(alone), options=("--max-restarts=1",))
+    assert status != 0 and output.count("holds a run: continue it with --resume") == 2
+    assert (alone / "metrics.jsonl").read_bytes() == before
     assert json.loads((alone / "config.json").read_text())["settings"]["steps"] == 8
 
 
