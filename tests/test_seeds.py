@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,28 +68,41 @@ def test_finished_seeds_are_not_repeated(
 
 
 def test_shards_share_the_seeds_and_a_report_selects(
-    seed_flags: list[str],
-    three_seeds: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    seed_flags: list[str], three_seeds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two jobs of an array at the same time on one folder; the report is that of one command for all."""
     out = tmp_path / "out"
+    shutil.copytree(three_seeds, out)
+    before = json.loads((out / "seeds.json").read_text())
+    for seed in (6, 7):
+        (out / f"seed-{seed}.json").unlink()
+    assert seeds.main(["--report", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert "seed 6 FAILED: not finished" in printed and "none selected" in printed
     common = [sys.executable, "-m", "infogan_fast.seeds", "--n", "3", "--first-seed", "5", "--out", str(out)]
     jobs = [
-        subprocess.Popen([*common, *seed_flags, "--steps", "2", "--jobs", "1", "--shard", f"{i}/2"])
+        subprocess.Popen(
+            [*common, *seed_flags, "--steps", "2", "--jobs", "1", "--shard", f"{i}/2"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for i in range(2)
     ]
-    assert [job.wait(timeout=600) for job in jobs] == [0, 0]
-    assert json.loads((out / "seeds.json").read_text())["seeds"] == []
-    assert {path.name for path in out.glob("seed-*.json")} == {f"seed-{n}.json" for n in (5, 6, 7)}
+    outputs = [job.communicate(timeout=600)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert "seed 5 " in outputs[0] and "seed 7 " in outputs[0] and "seed 6 " not in outputs[0]
+    assert "seed 6 " in outputs[1] and f"shard 1/2 ends; --report --out {out} reports all" in outputs[1]
     assert seeds.main(["--report", "--out", str(out), "--device", "cpu"]) == 0
-    found, one = (json.loads((folder / "seeds.json").read_text()) for folder in (out, three_seeds))
-    assert found["selected"] == one["selected"] and found["settings"] == one["settings"]
     assert "selected without labels" in capsys.readouterr().out
-    (out / "seed-6.json").unlink()
-    assert seeds.main(["--report", "--out", str(out)]) == 1
-    assert "seed 6 FAILED: not finished" in capsys.readouterr().out
+    after = json.loads((out / "seeds.json").read_text())
+    assert after["selected"] == before["selected"] and after["settings"] == before["settings"]
+
+
+def test_shards_may_begin_at_the_same_time(tmp_path: Path) -> None:
+    studies = [SeedStudy(tmp_path / "out", [], {"steps": 2}, 2, "cpu") for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(SeedStudy.prepare, studies))
+    assert json.loads((tmp_path / "out" / "seeds.json").read_text())["settings"] == {"steps": 2}
 
 
 @pytest.mark.parametrize(

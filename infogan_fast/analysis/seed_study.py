@@ -14,7 +14,8 @@ show how well they work.
 from __future__ import annotations
 
 import json
-import time
+import os
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -106,13 +107,34 @@ class SeedStudy:
             raise UserError(f"{folder} does not belong to this command; name another folder with --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.save([])
+            self._write_new(path)
+        except FileExistsError:
+            return self.prepare()  # another shard was faster
         except OSError as error:
-            if isinstance(error, FileNotFoundError | FileExistsError) and _appears(path):
-                return self.prepare()  # another shard made it at the same time
             raise UserError(
                 f"{folder}: cannot be written ({error.strerror}); name another folder with --out"
             ) from None
+
+    def _write_new(self, path: Path) -> None:
+        """Write seeds.json, whole, if there is none; of several processes that do it at once, one does.
+
+        Raises:
+            FileExistsError: there is one.
+            OSError: it cannot be written.
+        """
+        part = path.with_name(f".seeds-{uuid.uuid4().hex}.part")
+        try:
+            part.write_text(_as_text(self._contents([])))
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links
+                if path.exists():
+                    raise FileExistsError(path) from None
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def train(self, seeds: Sequence[int], pool: ProcessPool, *, shard: bool = False) -> dict[str, Any]:
         """Train and evaluate all seeds as far as they are not finished, and select one.
@@ -208,28 +230,26 @@ class SeedStudy:
 
     def save(self, rows: list[Row]) -> dict[str, Any]:
         """Write seeds.json, completely or not at all, and return its contents."""
+        result = self._contents(rows)
+        text = _as_text(result)
+        write_whole(self.folder / "seeds.json", lambda file: file.write(text.encode()))
+        return result
+
+    def _contents(self, rows: list[Row]) -> dict[str, Any]:
         ordered = sorted(rows, key=lambda row: row["seed"])
         finished = [row for row in ordered if "figures" in row]
         ranked = [row for row in finished if "agreement" in row]
-        result = {
+        return {
             "format": _FORMAT,
             "settings": {k: v for k, v in self.options.items() if k == "steps" or k not in RESUMABLE},
             "seeds": ordered,
             "summary": summary(finished),
             "selected": max(ranked, key=lambda row: row["agreement"])["seed"] if ranked else None,
         }
-        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-        write_whole(self.folder / "seeds.json", lambda file: file.write(text.encode()))
-        return result
 
 
-def _appears(path: Path) -> bool:
-    """Whether a file is there within two seconds."""
-    for _ in range(40):
-        if path.exists():
-            return True
-        time.sleep(0.05)
-    return False
+def _as_text(contents: dict[str, Any]) -> str:
+    return json.dumps(contents, indent=2, allow_nan=False) + "\n"
 
 
 def finished_row(seed: int, run: Path, evaluation: Path) -> Row:

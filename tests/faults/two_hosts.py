@@ -65,7 +65,7 @@ def two_hosts() -> Iterator[None]:
             ip("netns", "del", host)
 
 
-def start(folder: Path, *flags: str) -> list[subprocess.Popen[bytes]]:
+def start(folder: Path, *flags: str, restarts: int = 0) -> list[subprocess.Popen[bytes]]:
     """torchrun on both hosts, one process each; output goes to FOLDER.a and FOLDER.b."""
     started = []
     for number, (host, cable) in enumerate(zip(HOSTS, ("cable-a", "cable-b"), strict=True)):
@@ -73,7 +73,7 @@ def start(folder: Path, *flags: str) -> list[subprocess.Popen[bytes]]:
         command += ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=two-hosts"]
         command += [f"--rdzv-endpoint={ADDRESSES[0]}:29400", f"--local-addr={ADDRESSES[number]}"]
         command += [f"--rdzv-conf=is_host={1 - number}"]  # it finds that out by name, and they have one name
-        command += ["-m", "infogan_fast.train", *FLAGS, *flags]
+        command += [f"--max-restarts={restarts}", "-m", "infogan_fast.train", *FLAGS, *flags]
         network = {"GLOO_SOCKET_IFNAME": cable, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         with open(f"{folder}.{'ab'[number]}", "wb") as log:
             process = subprocess.Popen(
@@ -177,6 +177,15 @@ def main() -> None:
         assert wait(start(run, "--resume", str(run))) == [0, 0], said(run)
         assert same(whole, run), "the resumed run differs from the undisturbed one"
         print("  resumed: the same bits as undisturbed", flush=True)
+
+        for rank in range(2):
+            run = base / f"restart-{rank}"
+            started = start(run, "--out", str(run), restarts=3)
+            wait_for_row(run, 20)
+            os.kill(workers()[rank], signal.SIGKILL)
+            assert wait(started) == [0, 0], said(run)
+            assert same(whole, run), f"the run that was started again after a kill of rank {rank} differs"
+            print(f"rank {rank} killed: torchrun started the job again, to the same bits", flush=True)
 
         for number in range(args.kills):
             run, rank, step = base / f"kill-{number}", moments.randrange(2), moments.randrange(2, 40)

@@ -272,19 +272,10 @@ def test_images_that_differ_are_named(tmp_path: Path, grey_images: Path) -> None
     assert "digest of the images" in found or "here" in found
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (
-            ["--batch-size", "13"],
-            "--batch-size is 13; expected a multiple of the job's 2 processes, such as 12",
-        ),
-        (["--steps", "0"], "--steps is 0; expected at least 1"),
-    ],
-)
-def test_bad_requests_are_reported_once(flags: list[str], expected: str, tmp_path: Path) -> None:
-    status, output = run(2, "--steps", "4", *flags, "--out", str(tmp_path / "run"))
+def test_a_bad_request_is_reported_once(tmp_path: Path) -> None:
+    status, output = run(2, "--steps", "4", "--batch-size", "13", "--out", str(tmp_path / "run"))
     assert status != 0
+    expected = "--batch-size is 13; expected a multiple of the job's 2 processes, such as 12"
     assert expected in message(output)
 
 

@@ -846,7 +846,7 @@ def test_a_graph_is_captured_anew_when_smoothness_ends(
     captures: list[int] = []
 
     class Replay:
-        def __init__(self, run: Callable[[], None], *_: Any) -> None:
+        def __init__(self, run: Callable[[], None], *_: Any, **__: Any) -> None:
             self.run, self.smooth = run, bool([t for t in step.active_terms if t.name == "smoothness"])
             captures.append(step.done.value)
 
