@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import operator
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from infogan_fast.data.folder import as_eight_bits, is_grey
 from infogan_fast.data.image_set import Files, require_memory
+from infogan_fast.data.labels import as_labels, without
 from infogan_fast.errors import MissingSplitError, UserError
 
 _FLOAT_CHUNK = 1024
@@ -27,10 +27,12 @@ def load_array(path: Path, split: str) -> Files:
     """Images uint8 [N, H, W] or [N, C, H, W], and labels, from a .npy file or from the arrays of a .npz file.
 
     A .npz file names its arrays ``images`` or ``x`` and ``labels`` or ``y``, or by split: ``train_images``
-    and ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Floating-point and 0/1 images
+    and ``train_labels``, ``x_test`` and ``y_test``. Nothing is unpickled. Labels may have any form that
+    :func:`as_labels` reads. Floating-point and 0/1 images
     are refused: their values do not show whether they run from 0 or from -1.
     """
-    labels = None
+    labels: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
     try:
         if path.suffix.lower() == ".npy":
             if split == "test":
@@ -58,7 +60,7 @@ def load_array(path: Path, split: str) -> Files:
                 images = _read_member(members, key, path, _check_array)
                 label_key = _key(archive.files, split, ("labels", "y", "label", "targets"))
                 if label_key is not None:
-                    labels = _read_member(members, label_key, path)
+                    labels, names = _labels_of(members, label_key, path, len(images))
     except UserError:
         raise
     except MemoryError:
@@ -72,14 +74,18 @@ def load_array(path: Path, split: str) -> Files:
         raise UserError(f"{path}: not a readable NumPy file ({reason[:160]}); save it again") from None
     if images.max() <= 1:
         raise UserError(f"{path}: every pixel is 0 or 1, expected 0 to 255; save images * 255 as uint8")
-    if labels is not None:
-        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise UserError(
-                f"{path}: labels are {labels.dtype} of shape {labels.shape}, expected one integer for "
-                f"each of the {len(images):,} images"
-            )
-        labels = labels.astype(np.int64)
-    return Files(_channels_first(images), labels)
+    return Files(_channels_first(images), labels, names)
+
+
+def _labels_of(
+    members: zipfile.ZipFile, key: str, path: Path, count: int
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    try:
+        values = _read_member(members, key, path)
+    except Exception as error:  # as for images, but labels that cannot be read stop nothing
+        without(str(path), f"array {key} cannot be read ({' '.join(str(error).split())[:160]})")
+        return None, ()
+    return as_labels(values, count, str(path))
 
 
 def _read_member(
@@ -120,7 +126,7 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
         data: an array or tensor of images, uint8 in 0 to 255 or floating-point in 0 to 1, [N, H, W],
             [N, H, W, C] or [N, C, H, W] with C = 1 or 3, channels last where both fit; or a dataset, an
             object with a length whose items are images of one size (arrays, tensors or Pillow's) or tuples
-            of an image, an integer label and whatever else.
+            of an image, a label (see :func:`as_labels`) and whatever else.
         split: ``train``; there is no test split.
 
     Raises:
@@ -129,13 +135,14 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
     """
     if split == "test":
         raise MissingSplitError("images in memory have no test split; evaluate on other images, with data=")
-    labels = None
+    labels: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
     if isinstance(data, Tensor):
         images = _from_tensor(data)
     elif isinstance(data, np.ndarray):
         images = data
     else:
-        images, labels = _from_dataset(data)
+        images, labels, names = _from_dataset(data)
     floating = images.dtype.kind == "f"
     if floating:
         _check_shape(images.shape, "data")
@@ -156,18 +163,18 @@ def load_memory(data: Any, split: str) -> tuple[Files, str]:
     images = np.array(images, order="C")  # never the caller's own memory
     digest = hashlib.sha256(str(images.shape).encode())
     digest.update(images.data)
-    return Files(images, labels), f"in memory, sha256 {digest.hexdigest()}"
+    return Files(images, labels, names), f"in memory, sha256 {digest.hexdigest()}"
 
 
-def _from_dataset(data: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-    """The images and labels of a dataset."""
+def _from_dataset(data: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None, tuple[str, ...]]:
+    """The images and labels of a dataset, and the labels' names."""
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, (bytes, dict)):
         raise UserError(
             f"data is a {type(data).__name__}; expected a name, a path, an array, a tensor, or a dataset "
             "with a length"
         )
     images: list[NDArray[Any]] = []
-    labels: list[int] = []
+    labels: list[Any] = []
     for index in range(len(data)):
         item = data[index]
         image, label = (*item, None)[:2] if isinstance(item, tuple) and item else (item, None)
@@ -178,12 +185,19 @@ def _from_dataset(data: Any) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
                 f"{images[0].dtype} of shape {images[0].shape}; give all images one size and type"
             )
         if label is not None:
-            labels.append(_as_label(label, index))
+            labels.append(_as_label(label))
     if not images:
         raise UserError("data: holds no images")
     if labels and len(labels) != len(images):
-        raise UserError(f"data: {len(labels)} of {len(images)} images have a label; give all of them one")
-    return np.stack(images), np.array(labels, np.int64) if labels else None
+        without("data", f"{len(labels)} of {len(images)} images have a label")
+        labels = []
+    if not labels:
+        return np.stack(images), None, ()
+    try:
+        values = np.array(labels)
+    except ValueError:  # of several shapes
+        values = np.empty(0)
+    return np.stack(images), *as_labels(values, len(images), "data")
 
 
 def _from_tensor(images: Tensor) -> NDArray[Any]:
@@ -215,14 +229,8 @@ def _as_array(image: Any, index: int) -> NDArray[Any]:
     )
 
 
-def _as_label(label: Any, index: int) -> int:
-    try:
-        number: Any = label.item() if isinstance(label, (Tensor, np.generic)) else label
-        return int(np.int64(operator.index(number)))
-    except (TypeError, RuntimeError, ValueError, OverflowError):
-        raise UserError(
-            f"data: the label of image {index} is {label!r}; expected an integer of 64 bits, or no label"
-        ) from None
+def _as_label(label: Any) -> Any:
+    return label.detach().cpu().numpy() if isinstance(label, Tensor) else label
 
 
 def _from_floats(images: NDArray[Any]) -> NDArray[np.uint8]:

@@ -21,7 +21,10 @@ from infogan_fast.constants import MIN_SIZE
 from infogan_fast.data.image_set import ImageSet, Selection, require_memory, spread
 from infogan_fast.errors import MissingSplitError, UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
+    *(".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 
 _SPLIT_FOLDERS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
 _FLOATING = "holds floating-point values; save it with 8 or 16 bits a channel"
@@ -93,7 +96,7 @@ def _pictures_of(path: Path, split: str) -> tuple[Path, list[Path]]:
             if part is not other and part.resolve().is_relative_to(other.resolve()):
                 raise UserError(f"{part} leads into {other}; give each split pictures of its own")
     if split == "test":
-        return parts["test"][0], _find(parts["test"][0])
+        return parts["test"][0], _find(parts["test"][0], of_others=parts["train"])
     if not parts["train"]:
         return path, _find(path, without=parts["test"])
     root = parts["train"][0]
@@ -102,12 +105,22 @@ def _pictures_of(path: Path, split: str) -> tuple[Path, list[Path]]:
             f"{path}: {len(outside):,} pictures, such as {outside[0].relative_to(path)}, are in no split; "
             f"move them into {root} or away"
         )
-    return root, _find(root)
+    return root, _find(root, of_others=parts["test"])
 
 
-def _find(root: Path, without: Sequence[Path] = (), *, optional: bool = False) -> list[Path]:
-    """The pictures under a folder, sorted; without hidden files and folders, and those named."""
+def _find(
+    root: Path, without: Sequence[Path] = (), *, of_others: Sequence[Path] = (), optional: bool = False
+) -> list[Path]:
+    """The pictures under a folder, sorted; without hidden files and folders, and those named. Links to
+    folders are followed.
+
+    Raises:
+        UserError: a link leads to a folder whose pictures are there already, or into one ``of_others``; or
+            there are no pictures.
+    """
     files = []
+    left_out = {folder.resolve() for folder in without}
+    seen: dict[Path, Path] = {}
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
@@ -115,9 +128,20 @@ def _find(root: Path, without: Sequence[Path] = (), *, optional: bool = False) -
             f"{error.filename}: cannot be read ({error.strerror}); change its permissions or move it away"
         )
 
-    for folder, subfolders, names in os.walk(root, onerror=unreadable):
+    for folder, subfolders, names in os.walk(root, onerror=unreadable, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            raise UserError(
+                f"{folder}: leads to {seen[real]}, whose pictures are there already; remove one of the two"
+            )
+        for other in of_others:
+            if real.is_relative_to(other.resolve()):
+                raise UserError(f"{folder} leads into {other}; give each split pictures of its own")
+        seen[real] = Path(folder)
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and Path(folder, name) not in without
+            name
+            for name in subfolders
+            if not name.startswith(".") and Path(folder, name).resolve() not in left_out
         )
         for name in names:
             suffix = Path(name).suffix.lower()

@@ -180,8 +180,23 @@ def find_idx(folder: Path) -> dict[tuple[str, str], list[Path]]:
     return found
 
 
+def folder_of_idx(path: Path) -> Path | None:
+    """The folder that holds IDX files of images: this one, or the one called ``raw`` in it or in a folder of
+    it, where torchvision puts them. None without any.
+
+    Raises:
+        UserError: there are several.
+    """
+    places = [path, path / "raw", *sorted(path.glob("*/raw"))]
+    found = [place for place in places if any(kind == "images" for _, kind in find_idx(place))]
+    if len(found) > 1 and found[0] != path:
+        raise UserError(f"{path}: holds several data sets ({', '.join(map(str, found))}); name one of them")
+    return found[0] if found else None
+
+
 def read_pair(folder: Path, split: str) -> IdxPair:
-    """Images and, if present, labels of one split from a folder of IDX files named as MNIST's are."""
+    """Images and, if present, labels of one split from a folder of IDX files named as MNIST's are. Those of
+    EMNIST, which are transposed, are turned upright."""
     found = find_idx(folder)
     for kind in ("images", "labels"):
         if len(found.get((split, kind), ())) > 1:
@@ -196,6 +211,8 @@ def read_pair(folder: Path, split: str) -> IdxPair:
         )
     path = found[split, "images"][0]
     images, owner = read_idx(path)
+    if path.name.startswith("emnist-"):  # whose images lie on their side
+        images = images.swapaxes(-1, -2)
     if images.ndim != 3:
         raise UserError(f"{path}: has {images.ndim} dimensions, expected 3 (count x height x width)")
     if len(images) == 0:

@@ -130,6 +130,7 @@ def fitted(files: Files, name: str, source: str, selection: Selection) -> ImageS
         {},
         name,
         f"{name}: {n:,} images {source}",
+        files.label_names,
     )
 
 

@@ -65,13 +65,13 @@ def _from_path(name: str, selection: Selection) -> ImageSet:
     path = expanded(name)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
-        is_idx = is_folder and any(kind == "images" for _, kind in idx.find_idx(path))
-        if is_folder and not is_idx:
+        of_idx = idx.folder_of_idx(path) if is_folder else None
+        if is_folder and of_idx is None:
             return folder.load(path, selection)
     except OSError as error:
         raise UserError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
-    if is_idx:
-        return fitted(idx.read_pair(path, selection.split), path.name, f"from {path}", selection)
+    if of_idx is not None:
+        return fitted(idx.read_pair(of_idx, selection.split), path.name, f"from {of_idx}", selection)
     if is_file and path.suffix.lower() in (".npy", ".npz"):
         return fitted(arrays.load_array(path, selection.split), path.name, f"from {path}", selection)
     if is_file:

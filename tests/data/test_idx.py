@@ -171,6 +171,37 @@ def test_folder_of_idx_files(tmp_path: Path) -> None:
     assert found.images.shape == (5, 3, 20, 20) and found.labels is None and found.name == "letters"
 
 
+@pytest.mark.parametrize("where", ["raw", "MNIST/raw", "Letters/raw"])
+def test_a_folder_as_torchvision_lays_it_out(tmp_path: Path, where: str) -> None:
+    write_set(tmp_path / where, train=20)
+    found = load_images(str(tmp_path))
+    assert np.array_equal(found.images[:, 0], images(20)) and str(tmp_path / where) in found.source
+    assert len(load_images(str(tmp_path), split="test").images) == 5
+
+
+def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:
+    for name in ("KMNIST", "MNIST"):
+        write_set(tmp_path / name / "raw")
+    with pytest.raises(UserError, match=r"holds several data sets \(\S+KMNIST/raw, \S+MNIST/raw\); name one"):
+        load_images(str(tmp_path))
+
+
+def test_images_of_emnist_are_turned_upright(tmp_path: Path) -> None:
+    """Its files hold each image transposed (Cohen et al. 2017, arXiv 1702.05373)."""
+    (tmp_path / "emnist-letters-train-images-idx3-ubyte").write_bytes(encode(images(7).swapaxes(1, 2)))
+    (tmp_path / "emnist-letters-train-labels-idx1-ubyte").write_bytes(encode(np.arange(7, dtype=np.uint8)))
+    found = load_images(str(tmp_path))
+    assert np.array_equal(found.images[:, 0], images(7))
+    assert found.labels is not None and found.labels.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("name", ["train-images.idx3-ubyte", "qmnist-train-images-idx3-ubyte.gz"])
+def test_other_names_of_idx_files(name: str, tmp_path: Path) -> None:
+    content = encode(images(7))
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert np.array_equal(load_images(str(tmp_path)).images[:, 0], images(7))
+
+
 def test_count_is_spread_over_the_set(tmp_path: Path) -> None:
     write_set(tmp_path / "mnist", train=12)
     found = load_images("mnist", data_dir=tmp_path, count=4)

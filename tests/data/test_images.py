@@ -18,7 +18,7 @@ from PIL import Image
 from infogan_fast.data import arrays, folder, load_images
 from infogan_fast.data.image_set import Split
 from infogan_fast.data.registry import SOURCES
-from infogan_fast.errors import UserError
+from infogan_fast.errors import RunWarning, UserError
 
 Bytes = NDArray[np.uint8]
 
@@ -163,6 +163,44 @@ def test_subfolders_are_labels_and_hidden_files_are_passed_over(tmp_path: Path) 
     save(tmp_path / "loose.png", noise(16, 16))
     mixed = load_images(str(tmp_path))
     assert mixed.labels is None and mixed.label_names == ()
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    """Classes that lie elsewhere, as in sets that are put together of links."""
+    for i, name in enumerate(["ant", "bee", "cat"]):
+        save(tmp_path / "elsewhere" / name / "0.png", np.full((16, 16), i, np.uint8))
+    mine = tmp_path / "mine"
+    save(mine / "ant" / "0.png", np.full((16, 16), 7, np.uint8))
+    for name in ("bee", "cat"):
+        (mine / name).symlink_to(tmp_path / "elsewhere" / name)
+    found = load_images(str(mine))
+    assert found.label_names == ("ant", "bee", "cat") and found.images[:, 0, 0, 0].tolist() == [7, 1, 2]
+
+
+@pytest.mark.parametrize("target", [".", "../ant", ".."])
+def test_a_link_to_what_is_there_already_is_refused(target: str, tmp_path: Path) -> None:
+    save(tmp_path / "ant" / "0.png", noise(16, 16))
+    save(tmp_path / "bee" / "0.png", noise(16, 16, seed=1))
+    (tmp_path / "bee" / "link").symlink_to(target)
+    refused(tmp_path, r"bee.link: leads to \S+, whose pictures are there already; remove one of the two")
+
+
+def test_a_linked_class_of_the_other_split_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "a" / "0.png", noise(16, 16))
+    save(tmp_path / "test" / "a" / "1.png", noise(16, 16, seed=1))
+    (tmp_path / "train" / "b").symlink_to(tmp_path / "test" / "a")
+    refused(tmp_path, r"train.b leads into \S+test; give each split pictures of its own")
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jp2", "ppm", "pgm", "pnm", "avif"])
+def test_less_usual_formats_are_read(suffix: str, tmp_path: Path) -> None:
+    kind = {"jfif": "JPEG", "jp2": "JPEG2000", "avif": "AVIF"}.get(suffix, "PPM")
+    if kind not in {**Image.SAVE} and not (Image.init() or kind in Image.SAVE):
+        pytest.skip(f"this Pillow writes no {kind}")
+    smooth = np.tile(np.linspace(40, 200, 32).astype(np.uint8), (32, 1))
+    save(tmp_path / f"a.{suffix}", Image.fromarray(smooth), format=kind)
+    found = load_images(str(tmp_path)).images[0].float().mean(0).numpy()
+    assert np.abs(found - smooth).max() < 12
 
 
 def test_train_and_test_folders(tmp_path: Path) -> None:
@@ -388,16 +426,51 @@ def test_wrong_arrays(tmp_path: Path, pixels: NDArray[Any], says: str, suffix: s
     refused(path, f"a{suffix}.*{says}")
 
 
+LABELS: dict[str, tuple[Any, list[int], tuple[str, ...]]] = {
+    "int8": (np.array([3, 0, 3, 1], np.int8), [3, 0, 3, 1], ()),
+    "a column": (np.array([[3], [0], [3], [1]]), [3, 0, 3, 1], ()),
+    "whole floats": (np.array([3.0, 0.0, 3.0, -1.0], np.float32), [3, 0, 3, -1], ()),
+    "truth values": (np.array([True, False, True, True]), [1, 0, 1, 1], ()),
+    "one-hot": (np.eye(4, dtype=np.float32)[[3, 0, 3, 1]], [3, 0, 3, 1], ()),
+    "texts": (np.array(["cat", "ant", "cat", "bee"]), [2, 0, 2, 1], ("ant", "bee", "cat")),
+    "bytes": (np.array([b"cat", b"ant", b"cat", b"bee"]), [2, 0, 2, 1], ("ant", "bee", "cat")),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_in_the_forms_that_sets_have(form: str, tmp_path: Path) -> None:
+    values, expected, names = LABELS[form]
+    path = tmp_path / "a.npz"
+    np.savez(path, images=noise(4, 16, 16), labels=values)
+    found = load_images(str(path))
+    assert found.labels is not None and found.labels.tolist() == expected and found.label_names == names
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.arange(5), r"labels are int64 of shape \(5,\); expected one label for each of 4 images"),
+        (np.linspace(0, 1, 4), "labels are float64"),
+        (np.array([1.0, np.nan, 1.0, 1.0]), "labels are float64"),
+        (np.array([1, 2, 3, 2**64 - 1], np.uint64), "labels are uint64"),
+        (np.ones((4, 3)), r"of shape \(4, 3\)"),
+        (np.array([1, None, 2, "x"], object), "array labels cannot be read"),
+    ],
+)
+def test_labels_that_are_none_stop_nothing(values: Any, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, images=noise(4, 16, 16), labels=values)
+    with pytest.warns(RunWarning, match=f"{reason}.*; training reads no labels and goes on without them"):
+        found = load_images(str(path))
+    assert found.labels is None and found.label_names == () and len(found.images) == 4
+
+
 def test_wrong_npz_contents(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, foo=noise(4, 16, 16), bar=np.arange(4))
     refused(path, "expected an array named images, x, train_images or x_train; it holds foo, bar")
     np.savez(path, images=noise(4, 16, 16))
     refused(path, "no test split; expected an array named test_images or x_test", split="test")
-    np.savez(path, images=noise(4, 16, 16), labels=np.arange(5))
-    refused(path, r"labels are int64 of shape \(5,\), expected one integer for each of the 4 images")
-    np.savez(path, images=noise(4, 16, 16), labels=np.linspace(0, 1, 4))
-    refused(path, "labels are float64")
     np.savez(path, images=np.array([{"a": 1}], dtype=object))
     refused(path, "holds Python objects, which are not loaded")
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object))
