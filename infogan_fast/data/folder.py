@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -175,9 +176,15 @@ def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -
     with (
         ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool,
         tqdm(
-            total=len(files), desc=title, unit="img", leave=False, disable=len(files) < _PROGRESS_FROM
+            total=len(files),
+            desc=title,
+            unit="img",
+            leave=False,
+            disable=True if len(files) < _PROGRESS_FROM else None,  # None: where it is no terminal
         ) as bar,
     ):
+        if bar.disable and len(files) >= _PROGRESS_FROM:
+            print(f"{title}: {len(files):,} files", file=sys.stderr, flush=True)
         for file, outcome in zip(files, pool.map(attempt, range(len(files))), strict=True):
             bar.update()
             if isinstance(outcome, _Failure):

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import re
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,10 +263,14 @@ def _download(name: str, split: str, folder: Path) -> None:
     pooch.get_logger().setLevel("WARNING")  # its line about the address would tear the progress bar
     for file in wanted:
         failures = []
+        if not sys.stderr.isatty():  # where there is no bar
+            print(f"{name}: {file}: downloading", file=sys.stderr, flush=True)
         for mirror in data.mirrors:
             try:
                 # pooch tests the bar's truth, which a bar without a total refuses, and sets the real total.
-                with tqdm(total=1, desc=f"{name}: {file}", unit="B", unit_scale=True, leave=False) as bar:
+                with tqdm(
+                    total=1, desc=f"{name}: {file}", unit="B", unit_scale=True, leave=False, disable=None
+                ) as bar:
                     # pooch writes to a temporary file, checks the digest and only then renames.
                     pooch.retrieve(
                         mirror + file,

@@ -78,7 +78,9 @@ def _panel(panel: Panel, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, sca
     labels = max((font.getbbox(text)[2] for text in panel.row_labels), default=0)
     left, line = int(labels) + 6, 16
     image = Image.new(
-        "RGB", (max(left + grid.width, int(font.getbbox(panel.title)[2])), 2 * line + 4 + grid.height), _PAPER
+        "RGB",
+        (left + max(grid.width, int(font.getbbox(panel.title)[2])), 2 * line + 4 + grid.height),
+        _PAPER,
     )
     image.paste(grid, (left, 2 * line + 4))
     draw = ImageDraw.Draw(image)

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from infogan_fast import ops
 from infogan_fast.constants import PICTURE_SEED
-from infogan_fast.latents import LatentSpec
+from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.pictures import grids
 
 _BATCH = 256
+#: Rows of a picture, so that one of many categories can still be looked at.
+MOST_ROWS = 40
 
 
 def with_codes(inputs: Tensor, spec: LatentSpec, values: Mapping[str, Tensor]) -> Tensor:
@@ -60,17 +62,24 @@ def draw_inputs(generator: nn.Module, spec: LatentSpec, count: int, seed: int = 
     return ops.sample_latents(rng, count, spec).inputs
 
 
+def shown_categories(code: Code) -> Tensor:
+    """The values of a categorical code that a picture has a row for, int64: all, or 40 evenly spaced ones."""
+    rows = min(code.size, MOST_ROWS)
+    return torch.arange(rows) * code.size // rows
+
+
 def sample_grid(generator: nn.Module, spec: LatentSpec) -> Image.Image:
-    """Ten columns of samples; each row is a category of c1, or without a categorical code there are ten rows.
+    """Ten columns of samples; each row is one of the :func:`shown_categories` of c1, or without a categorical
+    code there are ten rows.
 
     Args:
         generator: in evaluation mode, see :func:`infogan_fast.networks.statistics.calibrated`.
     """
     code = spec.categorical_codes[0] if spec.categorical_codes else None
-    rows = code.size if code else 10
-    inputs = draw_inputs(generator, spec, rows * 10)
+    shown = shown_categories(code) if code else torch.arange(10)
+    inputs = draw_inputs(generator, spec, len(shown) * 10)
     if code:
-        inputs = with_codes(inputs, spec, {code.name: torch.arange(rows).repeat_interleave(10)})
+        inputs = with_codes(inputs, spec, {code.name: shown.repeat_interleave(10)})
     images = make_images(generator, inputs)
     return grids.image_grid(images, 10, scale=grids.scale_for(images.shape[-1]))
 

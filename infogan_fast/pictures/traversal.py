@@ -12,11 +12,18 @@ from torch import Tensor, nn
 
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
-from infogan_fast.latents import LatentSpec
+from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.pictures import grids
-from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
+from infogan_fast.pictures.samples import (
+    MOST_ROWS,
+    draw_inputs,
+    make_images,
+    shown_categories,
+    with_codes,
+)
 
 _ROWS = 10
+_MOST_PANELS = 16
 _ANIMATED_COLUMNS = 4
 _FRAME_MS = 80
 
@@ -26,21 +33,35 @@ def _base(
 ) -> tuple[Tensor, Sequence[str]]:
     """Inputs [rows * columns, latent_dim], row by row, that sweeps start from, and the rows' labels.
 
-    A row is a category of c1, or without one just another noise vector; a column another noise vector.
-    Continuous codes are 0, further categorical ones their first category.
+    A row is a category of c1, of more than 40 as many evenly spaced ones, or without one just another noise
+    vector; a column another noise vector. Continuous codes are 0, further categorical ones their first
+    category.
     """
     first = spec.categorical_codes[0] if spec.categorical_codes else None
-    rows = first.size if first else _ROWS
     if first:
-        row_labels = row_labels or [f"{first.name} = {i}" for i in range(rows)]
-        base = draw_inputs(generator, spec, columns, seed).repeat(rows, 1)
-        base = with_codes(base, spec, {first.name: torch.arange(rows).repeat_interleave(columns)})
+        shown = shown_categories(first)
+        row_labels = row_labels or [f"{first.name} = {i}" for i in range(first.size)]
+        row_labels = [row_labels[i] for i in shown.tolist()]
+        base = draw_inputs(generator, spec, columns, seed).repeat(len(shown), 1)
+        base = with_codes(base, spec, {first.name: shown.repeat_interleave(columns)})
     else:
-        row_labels = row_labels or [f"z{i}" for i in range(rows)]
-        base = draw_inputs(generator, spec, rows * columns, seed)
+        row_labels = row_labels or [f"z{i}" for i in range(_ROWS)]
+        base = draw_inputs(generator, spec, _ROWS * columns, seed)
     rest = [code for code in spec.codes if code is not first]
     still = {code.name: torch.zeros(len(base), dtype=torch.int64) for code in rest}
     return with_codes(base, spec, still), row_labels
+
+
+def _swept(spec: LatentSpec) -> tuple[Sequence[Code], str]:
+    """The continuous codes that are shown, and what to say of what is not."""
+    left_out = []
+    if spec.categorical_codes and spec.categorical_codes[0].size > MOST_ROWS:
+        first = spec.categorical_codes[0]
+        left_out.append(f"{MOST_ROWS} of {first.size} values of {first.name}")
+    codes = spec.continuous_codes
+    if len(codes) > _MOST_PANELS:
+        left_out.append(f"{_MOST_PANELS} of {len(codes)} codes")
+    return codes[:_MOST_PANELS], f"; {', '.join(left_out)}" if left_out else ""
 
 
 def traversal(
@@ -56,9 +77,10 @@ def traversal(
     reach.
 
     Within a panel all cells share their noise and their other codes (continuous ones 0, further categorical
-    ones their first category), so that only what the labels say changes. A Bernoulli code has the columns 0
-    and 1. Without a categorical code each row is another noise vector; without a continuous one each column
-    is.
+    ones their first category), so that only what the labels say changes. Of more than 40 categories evenly
+    spaced ones are shown, of more than 16 continuous codes the first ones; the first title says so. A
+    Bernoulli code has the columns 0 and 1. Without a categorical code each row is another noise vector;
+    without a continuous one each column is.
 
     Args:
         generator: in evaluation mode, see :func:`infogan_fast.networks.statistics.calibrated`.
@@ -70,20 +92,21 @@ def traversal(
     """
     base, row_labels = _base(generator, spec, 1, seed, row_labels)
     rows = len(base)
-    panels = []
-    for code in spec.continuous_codes:
+    codes, left_out = _swept(spec)
+    panels: list[grids.Panel] = []
+    for code in codes:
         values = torch.linspace(-reach, reach, columns) if code.is_ordered else torch.tensor([0.0, 1.0])
         inputs = with_codes(base.repeat_interleave(len(values), 0), spec, {code.name: values.repeat(rows)})
         # linspace leaves -3e-8 where 0 is meant
         labels = [f"{round(value, 3) or 0.0:g}" for value in values.tolist()]
-        title = f"{code.name} ({code.kind})"
+        title = f"{code.name} ({code.kind})" + ("" if panels else left_out)
         panels.append(grids.Panel(title, make_images(generator, inputs), row_labels, labels))
     if not panels:
         noise = draw_inputs(generator, spec, columns, seed)[:, : spec.noise_dim]
         inputs = base.repeat_interleave(columns, 0)
         inputs[:, : spec.noise_dim] = noise.repeat(rows, 1)
         labels = [f"z{i}" for i in range(columns)]
-        panels.append(grids.Panel("noise", make_images(generator, inputs), row_labels, labels))
+        panels.append(grids.Panel(f"noise{left_out}", make_images(generator, inputs), row_labels, labels))
     return grids.panels_figure(panels, scale=grids.scale_for(panels[0].images.shape[-1]))
 
 
@@ -99,7 +122,7 @@ def animation(
     """The traversal in time: 2 * steps frames, in which the code of each panel goes from -reach to reach and
     back.
 
-    Rows are those of :func:`traversal`; the four columns are noise vectors. A Bernoulli code is 1
+    Rows and panels are those of :func:`traversal`; the four columns are noise vectors. A Bernoulli code is 1
     where the others are at least 0.
 
     Args:
@@ -112,14 +135,15 @@ def animation(
         raise UserError(f"latents {spec} have no continuous code to sweep; make a PNG")
     base, row_labels = _base(generator, spec, _ANIMATED_COLUMNS, seed, row_labels)
     values = torch.linspace(-reach, reach, steps + 1).tolist()
+    codes, left_out = _swept(spec)
     frames = []
     for value in values + values[-2:0:-1]:
-        panels = []
-        for code in spec.continuous_codes:
+        panels: list[grids.Panel] = []
+        for code in codes:
             shown = value if code.is_ordered else float(value >= 0)
             inputs = with_codes(base, spec, {code.name: torch.full((len(base),), shown)})
             labels = [f"z{i}" for i in range(_ANIMATED_COLUMNS)]
-            title = f"{code.name} = {round(shown, 3) or 0.0:+.3f}"
+            title = f"{code.name} = {round(shown, 3) or 0.0:+.3f}" + ("" if panels else left_out)
             panels.append(grids.Panel(title, make_images(generator, inputs), row_labels, labels))
         frames.append(grids.panels_figure(panels, scale=grids.scale_for(panels[0].images.shape[-1])))
     return frames

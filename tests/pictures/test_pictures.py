@@ -114,3 +114,18 @@ def test_set_codes_leave_the_rest() -> None:
         [0, 1, 2, 3, 1, 0, 0, 7, 0.25],
     ]
     assert torch.equal(before, torch.arange(9.0).repeat(2, 1))
+
+
+def test_a_picture_of_many_categories_and_codes_can_be_looked_at() -> None:
+    """300 categories and 100 codes would be 19,000 pixels tall and 20 times as wide."""
+    inputs, spec, size = record("noise=4,cat=300,uniform=100")
+    assert size[0] < 8000 and size[1] < 3000
+    assert len(inputs) == 16 and all(len(each) == 40 * 5 for each in inputs)
+    categories = inputs[0][::5, 4:304].argmax(1).tolist()
+    assert categories == [i * 300 // 40 for i in range(40)]
+    recorder = Recorder()
+    assert samples.sample_grid(recorder, spec).height < 3000 and len(recorder.inputs[-1]) == 400 - 256
+    codes, text = traversal._swept(spec)
+    assert [code.name for code in codes] == [f"c{i}" for i in range(2, 18)]
+    assert text == "; 40 of 300 values of c1, 16 of 100 codes"
+    assert traversal._swept(LatentSpec()) == (LatentSpec().continuous_codes, "")
