@@ -55,8 +55,10 @@ class Config:
     data: str = option(
         next(iter(SOURCES)),
         f"built-in images ({', '.join(SOURCES)}), a folder of pictures or IDX files, a .npy or .npz file",
+        details="A resumed run may find the same images at another place.",
         group="data",
         metavar="NAME|PATH",
+        resumable=True,
     )
     data_dir: str | None = option(
         None,

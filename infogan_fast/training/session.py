@@ -169,11 +169,12 @@ def _train(
     _check_varied(data)
     described = _described(data)
     if saved is not None:
-        _check_same_data(folder, saved["data"], described, in_memory=config.data == IN_MEMORY)
+        moved = load_config(saved["settings"]).data != config.data
+        _check_same_data(folder, saved["data"], described, config.data, moved=moved)
     if saved is not None and config.deterministic:
         _check_same_machine(folder, saved, machine)
     if job.ranks.size > 1:
-        job.check_alike("data", _compared(data, machine))
+        job.check_alike("data", _compared(described, machine))
     job.connect(machine.device, config.rank_timeout)
     step = _make_step(config, machine, data.images, job)
     lines: list[str] = []
@@ -212,14 +213,14 @@ def _kept(folder: Path) -> str:
     return f"the last checkpoint is {found[-1]}: continue with --resume {folder}"
 
 
-def _compared(data: ImageSet, machine: Machine) -> dict[str, str]:
+def _compared(described: dict[str, Any], machine: Machine) -> dict[str, str]:
     """What all processes of a job should have alike, by what it is called in an error."""
     return {
         "infogan_fast": infogan_fast.__version__,
         "PyTorch": torch.__version__,
         "the device": machine.device.type,
         "the precision": machine.described()["precision"],
-        "the digest of the images": hashlib.sha256(data.images.numpy().data).hexdigest()[:16],
+        "the digest of the images": described["digest"],
     }
 
 
@@ -268,14 +269,33 @@ def _check_varied(data: ImageSet) -> None:
 def _described(data: ImageSet) -> dict[str, Any]:
     """For config.json."""
     channels, size = data.images.shape[1:3]
-    return {"source": data.source, "images": len(data.images), "image_size": size, "channels": channels}
+    return {
+        "source": data.source,
+        "images": len(data.images),
+        "image_size": size,
+        "channels": channels,
+        "digest": hashlib.sha256(data.images.numpy().data).hexdigest()[:16],
+    }
 
 
-def _check_same_data(folder: Path, saved: dict[str, Any], found: dict[str, Any], *, in_memory: bool) -> None:
-    # Files may have moved; the digest of images in memory has to stay.
-    ignored = {} if in_memory else {"source": ""}
-    if saved | ignored != found | ignored:
-        raise UserError(f"{folder} was trained on {saved['source']}, and this is {found['source']}")
+def _check_same_data(
+    folder: Path, saved: dict[str, Any], found: dict[str, Any], name: str, *, moved: bool
+) -> None:
+    """Check that a run continues on its images, which ``--data`` may name at another place if ``moved``."""
+    # Files may have moved with their folder; the digest of images in memory is in their source.
+    ignored = set() if name == IN_MEMORY else {"source"}
+    if not moved:
+        ignored.add("digest")  # another processor may draw or decode images with other roundings
+    elif "digest" not in saved:
+        raise UserError(
+            f"--data {name}: {folder} is of an earlier version, which kept no digest of its images; put them "
+            "where they were, and leave --data out"
+        )
+    if any(saved[key] != found[key] for key in saved if key in found and key not in ignored):
+        raise UserError(
+            f"{folder} was trained on {saved['source']}, and this is {found['source']}"
+            + (", with other pixels" if saved["images"] == found["images"] else "")
+        )
 
 
 def _check_same_machine(folder: Path, saved: dict[str, Any], machine: Machine) -> None:

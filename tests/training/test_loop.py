@@ -52,6 +52,7 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
     config = json.loads((out / "config.json").read_text())
     assert load_config(config["settings"]).steps == 5
+    assert re.fullmatch("[0-9a-f]{16}", config["data"].pop("digest"))
     assert config["data"] == {
         "source": "strokes: 40 images drawn from seed 0",
         "images": 40,

@@ -196,6 +196,37 @@ def test_files_may_move_between_parts_of_a_run(tmp_path: Path) -> None:
     assert train_main(flags) == 0
 
 
+def test_images_may_move_if_they_stay_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
+    for name, images in (
+        ("first", pixels),
+        ("moved", pixels),
+        ("other", pixels[::-1]),
+        ("fewer", pixels[1:]),
+    ):
+        np.save(tmp_path / f"{name}.npy", images)
+    out = tmp_path / "run"
+    flags = ["--batch-size", "4", "--latents", "noise=4,cat=3", "--device", "cpu", "--steps", "1"]
+    assert train_main(["--data", str(tmp_path / "first.npy"), *flags, "--out", str(out)]) == 0
+    (tmp_path / "first.npy").unlink()
+
+    def resume(name: str) -> int:
+        return train_main(["--resume", str(out), "--data", str(tmp_path / f"{name}.npy"), "--steps", "2"])
+
+    assert resume("other") == 2
+    error = capsys.readouterr().err
+    assert "was trained on first.npy: 12 images" in error and "other.npy, with other pixels" in error
+    assert resume("fewer") == 2 and "this is fewer.npy: 11 images" in capsys.readouterr().err
+    assert resume("moved") == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["data"] == str(tmp_path / "moved.npy")
+    del config["data"]["digest"]
+    (out / "config.json").write_text(json.dumps(config))
+    (tmp_path / "moved.npy").rename(tmp_path / "first.npy")
+    assert resume("first") == 2
+    assert "is of an earlier version, which kept no digest of its images" in capsys.readouterr().err
+
+
 def test_a_run_of_an_earlier_version_is_continued_and_loaded(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
