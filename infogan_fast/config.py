@@ -89,6 +89,12 @@ class Config:
         "cut the middle square out of pictures instead of stretching them",
         group="data",
     )
+    skip_damaged: bool = option(
+        False,
+        "leave out pictures that cannot be read",
+        details="Their names and the reasons are in the run's `left-out.txt`.",
+        group="data",
+    )
     # -- latents and networks
     latents: LatentSpec = option(
         LatentSpec(),
@@ -549,7 +555,10 @@ def _plain(value: Any) -> Any:
 OPTIONS = _all_options()
 #: Options that runs of an earlier version do not have; their defaults are what those runs did.
 _ADDED = frozenset(
-    {"network", "matmul_precision", "deterministic", "batch_norm", "reduce_dtype", "rank_timeout"}
+    {
+        *("network", "matmul_precision", "deterministic", "batch_norm", "reduce_dtype", "rank_timeout"),
+        "skip_damaged",
+    }
 )
 #: Options that runs of an earlier version have, with the only value that this version reproduces.
 _REMOVED = {"compile": False}

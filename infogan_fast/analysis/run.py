@@ -184,6 +184,7 @@ class Run:
             image_size=self.image_size,
             channels=self.channels,
             crop=self.config.crop,
+            skip_damaged=self.config.skip_damaged,
             seed=self.config.seed,
             count=count,
         )

@@ -62,16 +62,21 @@ def load(path: Path, selection: Selection) -> ImageSet:
     with warnings.catch_warnings():
         # Pillow warns of decompression bombs, which are refused by name below, and of damaged metadata.
         warnings.simplefilter("ignore")
-        found = _in_threads(files, lambda i: _inspect(files[i]), f"inspecting {root.name}")
+        left_out: list[str] = []
+        inspected = _in_threads(files, lambda i: _inspect(files[i]), f"inspecting {root.name}")
+        files, found = _sifted(files, inspected, left_out, selection)
         colour = selection.channels or (1 if all(grey for _, grey in found) else 3)
         size = selection.image_size or _common_size(files, [shape for shape, _ in found])
         require_memory(len(files) * colour * size**2, f"{root}: {len(files):,} images of {size} x {size}")
         images = np.empty((len(files), colour, size, size), np.uint8)
 
-        def decode(i: int) -> None:
+        def decode(i: int) -> int:
             images[i] = _decode(files[i], size, colour, crop)
+            return i
 
-        _in_threads(files, decode, f"decoding {root.name}")
+        decoded = _in_threads(files, decode, f"decoding {root.name}")
+        files, kept = _sifted(files, decoded, left_out, selection)
+        images = images if len(kept) == len(images) else images[kept]
 
     relative = [file.relative_to(root).parts for file in files]
     names: tuple[str, ...] = ()
@@ -81,7 +86,9 @@ def load(path: Path, selection: Selection) -> ImageSet:
         number = {name: i for i, name in enumerate(names)}
         labels = torch.tensor([number[parts[0]] for parts in relative])
     source = f"{path.name}: {len(images):,} {split} images from {path}"
-    return ImageSet(torch.from_numpy(images), labels, {}, path.name, source, names)
+    if left_out:
+        source += f", without {len(left_out):,} that cannot be read"
+    return ImageSet(torch.from_numpy(images), labels, {}, path.name, source, names, tuple(left_out))
 
 
 def _pictures_of(path: Path, split: str) -> tuple[Path, list[Path]]:
@@ -160,10 +167,27 @@ def _find(
     return sorted(files)
 
 
-def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -> list[_Result]:
-    """Run ``work(i)`` for every file on a pool of threads; raise UserError naming the files that failed."""
-    results: list[_Result] = []
-    failures: list[str] = []
+def _sifted(
+    files: list[Path], outcomes: list[_Result | _Failure], left_out: list[str], selection: Selection
+) -> tuple[list[Path], list[_Result]]:
+    """The files without those that failed, which are added to ``left_out``, and what came of them.
+
+    Raises:
+        UserError: all have failed, or some and they should not be skipped.
+    """
+    failures = [f"{f}: {o.reason}" for f, o in zip(files, outcomes, strict=True) if isinstance(o, _Failure)]
+    if failures and not (selection.skip_damaged and len(failures) < len(files)):
+        more = f" (and {len(failures) - 1} more files)" if len(failures) > 1 else ""
+        skip = "" if selection.skip_damaged else ", or leave it out with --skip-damaged"
+        raise UserError(f"{failures[0]}{more}; repair, convert or remove what cannot be read{skip}")
+    left_out += failures
+    kept = [(f, o) for f, o in zip(files, outcomes, strict=True) if not isinstance(o, _Failure)]
+    return [file for file, _ in kept], [outcome for _, outcome in kept]
+
+
+def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -> list[_Result | _Failure]:
+    """``work(i)`` for every file, on a pool of threads."""
+    results: list[_Result | _Failure] = []
 
     def attempt(i: int) -> _Result | _Failure:
         try:
@@ -185,15 +209,9 @@ def _in_threads(files: list[Path], work: Callable[[int], _Result], title: str) -
     ):
         if bar.disable and len(files) >= _PROGRESS_FROM:
             print(f"{title}: {len(files):,} files", file=sys.stderr, flush=True)
-        for file, outcome in zip(files, pool.map(attempt, range(len(files))), strict=True):
+        for outcome in pool.map(attempt, range(len(files))):
             bar.update()
-            if isinstance(outcome, _Failure):
-                failures.append(f"{file}: {outcome.reason}")
-            else:
-                results.append(outcome)
-    if failures:
-        more = f" (and {len(failures) - 1} more files)" if len(failures) > 1 else ""
-        raise UserError(f"{failures[0]}{more}; repair, convert or remove what cannot be read")
+            results.append(outcome)
     return results
 
 

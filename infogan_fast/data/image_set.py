@@ -30,6 +30,7 @@ class ImageSet:
         anticlockwise), ``width`` float32 pixels. Empty for other data.
     label_names: the labels' names where subfolders gave them.
     source: one line for people, such as "strokes: 60,000 images drawn from seed 0".
+    left_out: of files that cannot be read, the name and the reason, where these were to be skipped.
     """
 
     images: Tensor
@@ -38,6 +39,7 @@ class ImageSet:
     name: str
     source: str
     label_names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Selection:
     crop: bool = True
     seed: int = 0
     count: int | None = None
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "test"):

@@ -24,6 +24,7 @@ def load_images(
     crop: bool = True,
     seed: int = 0,
     count: int | None = None,
+    skip_damaged: bool = False,
 ) -> ImageSet:
     """Load training or test images.
 
@@ -40,13 +41,14 @@ def load_images(
         seed: of drawings. The training and test drawings of a seed are different ones.
         count: this many images: the first drawings (60,000 and 10,000 by default), evenly spaced ones of
             other data.
+        skip_damaged: leave out pictures of a folder that cannot be read, instead of raising a UserError.
 
     Raises:
         MissingSplitError: the data has no such split.
         UserError: an argument is out of range, or the images cannot be loaded; the text names the file or the
             option, and the remedy.
     """
-    selection = Selection(split, data_dir, image_size, channels, crop, seed, count)
+    selection = Selection(split, data_dir, image_size, channels, crop, seed, count, skip_damaged)
     if not isinstance(data, (str, PathLike)):
         files, source = arrays.load_memory(data, split)
         return fitted(files, IN_MEMORY, source, selection)

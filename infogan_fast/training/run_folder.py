@@ -5,6 +5,7 @@ RUN/metrics.jsonl    a row every --log-every updates; see :mod:`infogan_fast.tra
 RUN/samples/         a grid every --sample-every updates, always of the same latents
 RUN/checkpoints/     the last --keep-checkpoints, and the best; see :mod:`infogan_fast.training.scores`
 RUN/traversal.png    at the end, what each code does
+RUN/left-out.txt     with --skip-damaged, the files that could not be read, and why
 RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 RUN/.lock            while a training holds the folder
 """
@@ -15,6 +16,7 @@ import contextlib
 import json
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from infogan_fast.runtime.files import write_whole
 CONFIG_FORMAT = 3
 #: config.json comes last: a folder that holds it is known as a run until all else is removed.
 _WRITTEN_BY_TRAINING = (
-    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json", "config.json"),
+    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json", "left-out.txt"),
+    "config.json",
 )
 _WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png")
 
@@ -146,6 +149,16 @@ def write_config(folder: Path, config: Config, machine: dict[str, str], data: di
     }
     text = json.dumps(saved, indent=2) + "\n"
     write_whole(folder / "config.json", lambda file: file.write(text.encode()))
+
+
+def write_left_out(folder: Path, left_out: Sequence[str]) -> None:
+    """Write left-out.txt, or remove one where nothing is left out any more."""
+    path = folder / "left-out.txt"
+    if left_out:
+        text = "".join(f"{line}\n" for line in left_out)
+        write_whole(path, lambda file: file.write(text.encode(errors="surrogateescape")))
+    elif path.exists():
+        path.unlink()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

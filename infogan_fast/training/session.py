@@ -195,6 +195,7 @@ def _train(
     if job.is_first:
         run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
         run_folder.write_config(folder, config, machine.described(), described)
+        run_folder.write_left_out(folder, data.left_out)
         run_folder.cut_metrics(folder, done)
         job.note("folder", str(folder.resolve()))
     job.say_on_failure(lambda: _kept(folder))
@@ -253,6 +254,7 @@ def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
         image_size=config.image_size,
         channels=config.channels,
         crop=config.crop,
+        skip_damaged=config.skip_damaged,
         seed=config.seed,
         count=config.images,
     )
@@ -429,6 +431,8 @@ def _announcement(
         f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}",
         f"latents   {config.latents}; networks of {weights / 1e6:.1f} million weights",
     ]
+    if data.left_out:
+        lines.append(f"left out  {len(data.left_out):,} files; {folder / 'left-out.txt'} names them")
     if config.transformation is not None:
         used = ", ".join(f"{term.name} {term.weight:g}" for term in config.objective.terms if term.weight)
         lines.append(f"copies    {config.transformation}; weights of their terms: {used}")

@@ -259,6 +259,26 @@ def test_many_files_show_progress(
     assert shown == f"inspecting {tmp_path.name}: 30 files\ndecoding {tmp_path.name}: 30 files\n"
 
 
+def test_damaged_pictures_can_be_left_out(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "ab"[i % 2] / f"{i:02}.png", np.full((16, 16), i, np.uint8))
+    names = [tmp_path / "a" / "04.png", tmp_path / "b" / "07.png", tmp_path / "a" / "00.png"]
+    names[0].write_bytes(truncated(names[0].read_bytes()))  # found when it is decoded
+    names[1].write_bytes(b"not a picture")
+    names[2].write_bytes(b"")
+    refused(tmp_path, r"a.00.png: is empty \(and 2 more files\); .*, or leave it out with --skip-damaged")
+    found = load_images(str(tmp_path), skip_damaged=True)
+    assert found.images[:, 0, 0, 0].tolist() == [2, 6, 8, 10, 1, 3, 5, 9, 11]
+    assert found.labels is not None and found.labels.tolist() == [0] * 4 + [1] * 5
+    assert found.source.endswith(", without 3 that cannot be read")
+    assert [line.split(": ")[0] for line in found.left_out] == [str(names[i]) for i in (2, 1, 0)]
+    for picture in tmp_path.rglob("*.png"):
+        picture.write_bytes(b"x")
+    refused(
+        tmp_path, r"and 11 more files\); repair, convert or remove what cannot be read$", skip_damaged=True
+    )
+
+
 def truncated(data: bytes) -> bytes:
     return data[: len(data) * 2 // 3]
 

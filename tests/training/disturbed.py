@@ -29,7 +29,7 @@ def main() -> int:
     def slow(self: Loop) -> None:
         if what == "writes slowly" and not second:
             with self.job.writing():
-                time.sleep(8)
+                time.sleep(12)
         save(self)
 
     def diverged(self: MetricSums, updates: int) -> dict[str, float]:

@@ -99,7 +99,7 @@ def main() -> None:
             init_method=f"file://{group}",
             rank=int(rank),
             world_size=int(size),
-            timeout=timedelta(seconds=120),
+            timeout=timedelta(seconds=600),
         )
         ranks = Ranks(int(rank), int(size), joined=True)
     torch.save({case: run(case, ranks, int(rows)) for case in cases}, Path(out) / f"{rank}.pt")

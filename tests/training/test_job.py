@@ -30,7 +30,7 @@ SMALL = [
     "--device",
     "cpu",
 ]
-FLAGS = [*SMALL, "--images", "60", "--log-every", "2", "--sample-every", "1000", "--rank-timeout", "10"]
+FLAGS = [*SMALL, "--images", "60", "--log-every", "2", "--sample-every", "1000", "--rank-timeout", "60"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 TRAIN = ["-m", "infogan_fast.train"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -77,7 +77,7 @@ def disturbed(what: str, tmp_path: Path, *flags: str) -> tuple[int, str]:
     program = str(Path(__file__).with_name("disturbed.py"))
     command = [*TORCHRUN, "--nproc-per-node=2", program, what, *FLAGS, "--out", str(tmp_path / "run"), *flags]
     process = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, timeout=120
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, timeout=300
     )
     return process.returncode, process.stdout
 
@@ -89,7 +89,7 @@ def rank_of(pid: int) -> int | None:
 
 
 def wait_for_row(out: Path, step: int) -> None:
-    for _ in range(1200):
+    for _ in range(3600):
         if (out / "metrics.jsonl").is_file() and any(row["step"] >= step for row in rows(out)):
             return
         time.sleep(0.05)
@@ -149,7 +149,7 @@ def test_a_killed_process_ends_the_job_and_is_named(alone: Path, tmp_path: Path)
         wait_for_row(out, 4)
         pid = process_of(process, 1)
         os.kill(pid, signal.SIGKILL)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
     assert process.returncode != 0
     found = message(output)
     assert re.match(rf"rank 1 on \S+ \(process {pid}\) has not been heard of for \d+ s", found), output
@@ -160,28 +160,29 @@ def test_a_killed_process_ends_the_job_and_is_named(alone: Path, tmp_path: Path)
 
 def test_a_process_that_hangs_ends_the_job_in_time(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with job(2, "--steps", "100000", "--checkpoint-every", "2", "--out", str(out)) as process:
+    flags = ("--checkpoint-every", "2", "--rank-timeout", "10")
+    with job(2, "--steps", "100000", *flags, "--out", str(out)) as process:
         wait_for_row(out, 4)
         pid = process_of(process, 1)
         first = process_of(process, 0)
         os.kill(pid, signal.SIGSTOP)
-        for _ in range(600):  # the time limit of 10 seconds, and the order of threads
+        for _ in range(1200):  # the time limit of 10 seconds, and a slow machine
             if first not in _family(process.pid):
                 break
             time.sleep(0.05)
         else:
             raise AssertionError("the first process waits on")
         os.kill(pid, signal.SIGKILL)  # torchrun would wait 30 seconds
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
     assert f"(process {pid}) has not been heard of" in message(output)
 
 
 def test_a_process_whose_main_thread_hangs_is_named(tmp_path: Path) -> None:
     """It is alive, and the other one, which waits for it, is not at fault."""
-    status, output = disturbed("hangs", tmp_path, "--steps", "100", "--rank-timeout", "5")
+    status, output = disturbed("hangs", tmp_path, "--steps", "100", "--rank-timeout", "10")
     assert status != 0
     assert re.match(
-        r"rank 1 on \S+ \(process \d+\) hangs after update 6: no progress for \d s", message(output)
+        r"rank 1 on \S+ \(process \d+\) hangs after update 6: no progress for \d+ s", message(output)
     )
 
 
@@ -202,7 +203,7 @@ def test_divergence_is_reported_once_with_its_own_remedy(tmp_path: Path) -> None
 
 
 def test_nobody_is_taken_for_dead_while_the_first_process_writes(tmp_path: Path) -> None:
-    status, output = disturbed("writes slowly", tmp_path, "--steps", "8", "--rank-timeout", "5")
+    status, output = disturbed("writes slowly", tmp_path, "--steps", "8", "--rank-timeout", "8")
     assert status == 0, output
 
 
@@ -215,7 +216,7 @@ def test_an_interrupted_process_stops_all_at_the_same_update(tmp_path: Path) -> 
         pid = process_of(process, 1)
         os.kill(pid, signal.SIGUSR1)
         os.kill(pid, signal.SIGUSR1)  # schedulers and torchrun may both send one
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
     (saved,) = re.findall(r"stopped after update ([\d,]+), saved; continue with --resume", output)
     assert checkpoint.load_last(out / "checkpoints")[1]["step"] == int(saved.replace(",", ""))
 
@@ -226,7 +227,7 @@ def test_torchrun_starts_a_failed_job_again_and_it_goes_on(undisturbed: Path, tm
     with job(2, "--steps", "60", "--checkpoint-every", "2", "--out", str(out), options=options) as process:
         wait_for_row(out, 6)
         os.kill(process_of(process, 1), signal.SIGKILL)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert re.search(r"60 updates of 12 images, from update \d+", output), output
     assert [row["step"] for row in rows(out)] == [*range(2, 61, 2)]
@@ -240,7 +241,7 @@ def different(tmp_path: Path, size: int, shell: str) -> str:
     script = f'R=$RANK; exec "{sys.executable}" {" ".join(TRAIN)} {" ".join(FLAGS)} --steps 4 {shell}'
     command = [*TORCHRUN, f"--nproc-per-node={size}", "--no-python", "bash", "-c", script]
     process = subprocess.run(
-        command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, timeout=120
+        command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, timeout=300
     )
     assert process.returncode != 0
     return message(process.stderr)
@@ -290,6 +291,6 @@ def test_a_run_that_is_there_is_not_replaced(alone: Path) -> None:
 
 def test_other_commands_are_of_one_process(alone: Path) -> None:
     command = [*TORCHRUN, "--nproc-per-node=2", "-m", "infogan_fast.evaluate", str(alone)]
-    process = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    process = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert process.returncode != 0
     assert "infogan_fast.evaluate: evaluate is a command of one process; start it without" in process.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from training.runs import SMALL, copy_of, rows, run, signalling, weights
 
 import infogan_fast
@@ -194,6 +195,25 @@ def test_files_may_move_between_parts_of_a_run(tmp_path: Path) -> None:
     before.rename(after)
     flags = ["--resume", str(tmp_path / "run"), "--data-dir", str(after), "--steps", "2"]
     assert train_main(flags) == 0
+
+
+def test_damaged_pictures_are_named_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    for i in range(9):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / f"{i}.png")
+    (tmp_path / "data" / "4.png").write_bytes(b"not a picture")
+    flags = ["--data", str(tmp_path / "data"), "--batch-size", "4", "--latents", "noise=4,cat=3"]
+    flags += ["--device", "cpu", "--steps", "1", "--out", str(tmp_path / "run")]
+    assert train_main(flags) == 2 and "or leave it out with --skip-damaged" in capsys.readouterr().err
+    assert train_main([*flags, "--skip-damaged"]) == 0
+    assert f"left out  1 files; {tmp_path / 'run' / 'left-out.txt'} names them" in capsys.readouterr().out
+    listed = (tmp_path / "run" / "left-out.txt").read_text()
+    assert listed == f"{tmp_path / 'data' / '4.png'}: not a picture that Pillow can read, or damaged\n"
+    assert train_main(["--resume", str(tmp_path / "run"), "--steps", "2"]) == 0
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "data" / "4.png")
+    assert train_main([*flags, "--skip-damaged", "--overwrite"]) == 0
+    assert not (tmp_path / "run" / "left-out.txt").exists()
 
 
 def test_images_may_move_if_they_stay_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
