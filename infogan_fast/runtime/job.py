@@ -189,7 +189,7 @@ class _Shared(Job):
         )
         self.ranks = Ranks(self.ranks.rank, self.ranks.size, joined=True)
         distributed.barrier()
-        self._watch.limit, self._watch.connected = timeout, True
+        self._watch.limit, self._watch.connected = timeout, time.monotonic()
 
     def shared(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if not self.is_first:
@@ -290,7 +290,8 @@ class _Watch:
     """Signs of life of this process, and those of the others on the first one."""
 
     def __init__(self, store: Store, job: _Shared) -> None:
-        self._store, self._job, self.limit, self.connected = store, job, _JOIN, False
+        self._store, self._job, self.limit = store, job, _JOIN
+        self.connected: float | None = None  # when; what came before, such as loading images, is no stall
         self._stopped = threading.Event()
         self._answered = time.monotonic()
         self._beats = 0
@@ -334,8 +335,10 @@ class _Watch:
                 self._declare(rank, f"has not been heard of for {silent:.0f} s: it is dead or has no link")
                 return
         limit = self.limit * (_WRITING if self._job.is_writing else 1)
-        still = now - max(when for _, when in self._moved.values())
-        if self.connected and still > limit:
+        if self.connected is None:
+            return
+        still = now - max(self.connected, *(when for _, when in self._moved.values()))
+        if still > limit:
             # The others wait in a later message, or in an update that it has not begun.
             rank = min(self._moved, key=lambda each: (self._moved[each][0], each))
             self._declare(

@@ -13,11 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from training.runs import rows, weights
 
+from infogan_fast.runtime.job import _Watch
 from infogan_fast.training import checkpoint
 
 SMALL = [
@@ -184,6 +187,20 @@ def test_a_process_whose_main_thread_hangs_is_named(tmp_path: Path) -> None:
     assert re.match(
         r"rank 1 on \S+ \(process \d+\) hangs after update 6: no progress for \d+ s", message(output)
     )
+
+
+def test_what_came_before_the_first_message_is_no_stall() -> None:
+    """Images may take longer to load than the time limit."""
+    found: list[str] = []
+    store: Any = SimpleNamespace(get=lambda _: b"rank", compare_set=lambda *given: found.append(given[2]))
+    watch = _Watch(store, cast(Any, SimpleNamespace(is_writing=False)))
+    now, position = time.monotonic(), [0, 0]
+    watch.limit = 10.0
+    for connected, stalled in ((None, False), (now - 1, False), (now - 20, True)):
+        watch._moved = dict.fromkeys(range(2), (position, now - 60))
+        watch.connected = connected
+        watch._look_at([f"[{rank}, [0, 0]]" for rank in range(2)])
+        assert bool(found) == stalled
 
 
 def test_an_error_is_shown_where_it_happens_and_named(tmp_path: Path) -> None:
