@@ -133,6 +133,10 @@ def test_other_settings_need_another_folder(
     flags = ["--n", "3", "--out", str(three_seeds), *seed_flags]
     assert seeds.main([*flags, "--steps", "2", "--lr-g", "0.1"]) == 2
     assert "has other settings (lr_g differ)" in capsys.readouterr().err
+    elsewhere = [str(grey_images.with_name("other.npz")) if f == str(grey_images) else f for f in flags]
+    assert elsewhere != flags
+    assert seeds.main([*elsewhere, "--steps", "2"]) == 2  # even if a single run would resume with it
+    assert "has other settings (data differ)" in capsys.readouterr().err
     assert seeds.main(["--out", str(grey_images.parent)]) == 2
     assert "does not belong to this command; name another folder with --out" in capsys.readouterr().err
 

@@ -36,6 +36,7 @@ from infogan_fast.training import checkpoint
 from infogan_fast.training.run_folder import read_config, read_metrics
 
 _FORMAT = 1
+_NO_SETTINGS = RESUMABLE - {"data"}  # what may differ between the seeds of a study
 _MIN_INFORMATION = 0.01
 """Nats; codes with less are left out of the selection, as in Duan et al. 2020, section 4."""
 
@@ -84,11 +85,11 @@ class SeedStudy:
             return
         try:
             found = json.loads(path.read_text())
-            theirs = {k: v for k, v in found["settings"].items() if k not in RESUMABLE}
+            theirs = {k: v for k, v in found["settings"].items() if k not in _NO_SETTINGS}
             same_format = found["format"] == _FORMAT
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); name another folder with --out") from None
-        ours = {k: v for k, v in self.options.items() if k not in RESUMABLE}
+        ours = {k: v for k, v in self.options.items() if k not in _NO_SETTINGS}
         if not same_format or theirs != ours:
             differ = sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k))
             raise UserError(
@@ -241,7 +242,7 @@ class SeedStudy:
         ranked = [row for row in finished if "agreement" in row]
         return {
             "format": _FORMAT,
-            "settings": {k: v for k, v in self.options.items() if k == "steps" or k not in RESUMABLE},
+            "settings": {k: v for k, v in self.options.items() if k == "steps" or k not in _NO_SETTINGS},
             "seeds": ordered,
             "summary": summary(finished),
             "selected": max(ranked, key=lambda row: row["agreement"])["seed"] if ranked else None,

@@ -88,7 +88,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
     source = f"{path.name}: {len(images):,} {split} images from {path}"
     if left_out:
         source += f", without {len(left_out):,} that cannot be read"
-    return ImageSet(torch.from_numpy(images), labels, {}, path.name, source, names, tuple(left_out))
+    return ImageSet(torch.from_numpy(images), labels, {}, path.name, source, names, tuple(sorted(left_out)))
 
 
 def _pictures_of(path: Path, split: str) -> tuple[Path, list[Path]]:

@@ -271,7 +271,7 @@ def test_damaged_pictures_can_be_left_out(tmp_path: Path) -> None:
     assert found.images[:, 0, 0, 0].tolist() == [2, 6, 8, 10, 1, 3, 5, 9, 11]
     assert found.labels is not None and found.labels.tolist() == [0] * 4 + [1] * 5
     assert found.source.endswith(", without 3 that cannot be read")
-    assert [line.split(": ")[0] for line in found.left_out] == [str(names[i]) for i in (2, 1, 0)]
+    assert [line.split(": ")[0] for line in found.left_out] == [str(names[i]) for i in (2, 0, 1)]
     for picture in tmp_path.rglob("*.png"):
         picture.write_bytes(b"x")
     refused(
