@@ -119,12 +119,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --data and --data-dir, the arguments of :meth:`infogan_fast.analysis.run.Run.load_images`."""
+    """Add --data and --data-dir, the arguments of :meth:`infogan_fast.analysis.run.Run.load_images`, and what
+    :func:`infogan_fast.analysis.run.load_run` is told of these images."""
     parser.add_argument(
         "--data", metavar="NAME|PATH", help="other real images than those the run was trained on"
     )
     parser.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="folder of the MNIST files (default: the run's)"
+        "--data-dir", metavar="DIR", type=Path, help="folder of published files (default: the run's)"
+    )
+    parser.add_argument(
+        "--pixel-range", metavar="LOW..HIGH", help="black and white in these arrays (default: the run's)"
+    )
+    parser.add_argument(
+        "--label", metavar="NAME", help="which of several labels to take (default: the run's)"
     )
 
 

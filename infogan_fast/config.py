@@ -13,14 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infogan_fast.constants import DEVICES, MIN_SIZE
+from infogan_fast.data.background import parse_background
+from infogan_fast.data.pixel_range import PixelRange
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.registry import NETWORKS
+from infogan_fast.networks.architecture import (
+    AUTO,
+    NETWORKS,
+    Architecture,
+    architecture,
+    parse_network,
+)
+from infogan_fast.objective.code_weights import CodeWeights
 from infogan_fast.objective.objective import MI_GRADIENTS, SCHEDULES, Objective
 from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import Option, markdown, option, options_of
+from infogan_fast.presets import PRESETS
 from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 from infogan_fast.runtime.files import expanded
 
@@ -54,7 +64,7 @@ class Config:
     # -- data
     data: str = option(
         next(iter(SOURCES)),
-        f"built-in images ({', '.join(SOURCES)}), a folder of pictures or IDX files, a .npy or .npz file",
+        f"images by name ({', '.join(SOURCES)}), or a folder, archive or file of them, see docs/data.md",
         details="A resumed run may find the same images at another place.",
         group="data",
         metavar="NAME|PATH",
@@ -62,7 +72,7 @@ class Config:
     )
     data_dir: str | None = option(
         None,
-        "folder of the MNIST files",
+        "folder of the files of MNIST and other published images",
         group="data",
         kind=str,
         shown="the cache folder, downloading",
@@ -84,10 +94,39 @@ class Config:
     channels: int | None = option(
         None, "1: grey, 3: colour", group="data", kind=int, shown="as they are", choices=(1, 3)
     )
+    pixel_range: PixelRange | None = option(
+        None,
+        "values of black and white in arrays, such as 0..1, -1..1 or 0..65535",
+        details="Without it the range of floating-point and 16-bit arrays is found where it is beyond doubt. "
+        "Values outside of a given range are an error. A negative LOW needs `--pixel-range=-1..1`.",
+        group="data",
+        kind=PixelRange,
+        shown="0..255 of uint8, else as found",
+        parse=PixelRange.parse,
+        metavar="LOW..HIGH",
+    )
+    label: str | None = option(
+        None,
+        "which labels to take of data that has several, for evaluation",
+        details="An array, a column, a factor or an attribute, such as `coarse` of CIFAR-100.",
+        group="data",
+        kind=str,
+        shown="the first",
+        metavar="NAME",
+        resumable=True,
+    )
     crop: bool = option(
         True,
         "cut the middle square out of pictures instead of stretching them",
         group="data",
+    )
+    background: str = option(
+        "white",
+        "what transparent pictures are laid on: white, black, a grey from 0 to 255, or #rrggbb",
+        details="Runs of versions without this option keep black.",
+        group="data",
+        parse=parse_background,
+        metavar="COLOUR",
     )
     skip_damaged: bool = option(
         False,
@@ -96,6 +135,16 @@ class Config:
         group="data",
     )
     # -- latents and networks
+    preset: str | None = option(
+        None,
+        "settings of the paper's experiment on these images, where they are not given",
+        details="Network, codes, weights, learning rates, size of the images and, where they are known by "
+        "name, the images. `infogan_fast/presets.py` has the tables.",
+        group="latents and networks",
+        kind=str,
+        shown="none",
+        choices=tuple(PRESETS),
+    )
     latents: LatentSpec = option(
         LatentSpec(),
         "noise and codes: noise=N[:uniform], cat=K (may repeat), uniform=N, normal=N, bernoulli=N",
@@ -106,10 +155,14 @@ class Config:
         metavar="SPEC",
     )
     network: str = option(
-        next(iter(NETWORKS)),
-        "architecture; infogan: the paper's, for square images of any size",
+        AUTO,
+        f"{AUTO}: the paper's for MNIST, fitted to the size of the images; {', '.join(NETWORKS)}: the "
+        "paper's for these; or a table of layers",
+        details="A table such as `D: conv 64 s2, conv 128 s2 bn, fc 1024 bn; Q: fc 128 bn; G: fc 1024 bn, fc "
+        "7x7x128 bn, up 64 s2 bn, up 1 s2 sigmoid`; `infogan_fast/networks/architecture.py` explains it.",
         group="latents and networks",
-        choices=tuple(NETWORKS),
+        parse=parse_network,
+        metavar="NAME|TABLE",
     )
     leaky_slope: float = option(
         0.1, "slope of the discriminator's leaky units", group="latents and networks", low=0, metavar="X"
@@ -138,6 +191,15 @@ class Config:
         group="objective",
         low=0,
         metavar="X",
+    )
+    lambda_: CodeWeights = option(
+        CodeWeights(),
+        "weights of the mutual information by code, such as c1=1,c2=0.1",
+        details="Codes that are not named have that of their kind. In Python it is called `lambda_`.",
+        group="objective",
+        shown="by kind",
+        parse=CodeWeights.parse,
+        metavar="CODE=X,...",
     )
     fixed_sigma: float | None = option(
         None,
@@ -388,6 +450,15 @@ class Config:
                 suggestion = f"; did you mean {close[0]}?" if close else ""
                 raise UserError(f"there is no option {name!r}{suggestion}")
         values = {name: OPTIONS[name].convert(v) for name, v in given.items() if v is not None}
+        preset = values.get("preset")
+        if preset is not None:
+            OPTIONS["preset"].check(preset)
+            if "data" not in {*PRESETS[preset], *values}:
+                raise UserError(
+                    f"--preset {preset}: the paper's images are not known by name; give yours: --data PATH"
+                )
+            known = {name: OPTIONS[name].convert(value) for name, value in PRESETS[preset].items()}
+            values = {**known, **values}
         terms = {name: values.pop(name) for name in list(values) if name in term_options()}
         return cls(**values, terms=terms)
 
@@ -431,6 +502,7 @@ class Config:
         for name, declared in OPTIONS.items():
             declared.check(self.get(name))
         self._check_codes()
+        self._check_network()
         result = self._by_recipe()
         result._check_updates()
         result._check_copies()
@@ -442,6 +514,14 @@ class Config:
                 f"--latents {self.latents}: InfoGAN needs at least one code, "
                 f"for example {self.latents},cat=10"
             )
+
+        self.lambda_.check(self.latents)
+
+    def _check_network(self) -> None:
+        """Check that the network is for images of the size asked for, as far as it is known."""
+        if self.network != AUTO:
+            own = Architecture.of(self.network)
+            architecture(self.network, self.image_size or own.image_size, self.channels or own.channels)
 
     def _by_recipe(self) -> Config:
         """With the recipe's values where options are not given, and the default copies if any."""
@@ -502,7 +582,7 @@ class Config:
         Raises:
             UserError: an option contradicts the run.
         """
-        asked = Config.from_options(given)
+        asked = Config.from_options({"data": self.data, **given})
         # A profile belongs to one session, and may be of updates that are done.
         kept = dataclasses.replace(self, profile=None, profile_phases=False)
         given = {name: asked.get(name) for name in given if asked.get(name) is not None}
@@ -548,7 +628,7 @@ def _plain(value: Any) -> Any:
     """A value of an option as JSON has it."""
     if isinstance(value, tuple):
         return ":".join(map(str, value))
-    return str(value) if isinstance(value, (LatentSpec, Transformation)) else value
+    return str(value) if isinstance(value, (LatentSpec, Transformation, CodeWeights, PixelRange)) else value
 
 
 #: Every option by name, in the order of ``--help``.
@@ -557,9 +637,13 @@ OPTIONS = _all_options()
 _ADDED = frozenset(
     {
         *("network", "matmul_precision", "deterministic", "batch_norm", "reduce_dtype", "rank_timeout"),
-        "skip_damaged",
+        *("skip_damaged", "preset", "lambda_", "pixel_range", "label"),
     }
 )
+#: Options that runs of an earlier version do not have, with what those runs did.
+_BEFORE = {"background": "black"}
+#: What ``--network auto`` was called in runs of an earlier version.
+_OLD_AUTO = "infogan"
 #: Options that runs of an earlier version have, with the only value that this version reproduces.
 _REMOVED = {"compile": False}
 RESUMABLE = frozenset(name for name, declared in OPTIONS.items() if declared.resumable)
@@ -571,7 +655,10 @@ def load_config(saved: Mapping[str, Any]) -> Config:
     Raises:
         UserError: it is of another version.
     """
-    kept = {name: value for name, value in saved.items() if (name, value) not in _REMOVED.items()}
+    kept = {**_BEFORE, **saved}
+    kept = {name: value for name, value in kept.items() if (name, value) not in _REMOVED.items()}
+    if kept.get("network") == _OLD_AUTO:
+        kept["network"] = AUTO
     if differing := sorted((set(kept) ^ set(OPTIONS)) - _ADDED):
         raise UserError(f"config.json is of another version of infogan_fast: {', '.join(differing)} differ")
     return Config.from_options(kept)

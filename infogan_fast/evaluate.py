@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         "--images",
         metavar="N",
         type=int,
-        help="number of real images to read (default: all; 15,000 for strokes)",
+        help="number of real images to read (default: all; 15,000 for images with known factors)",
     )
     result.add_argument(
         "--seed",
@@ -61,7 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from infogan_fast.analysis.report import report
     from infogan_fast.analysis.run import load_run
 
-    run = load_run(args.run, checkpoint_file=args.checkpoint, device=args.device)
+    run = load_run(
+        args.run,
+        checkpoint_file=args.checkpoint,
+        device=args.device,
+        pixel_range=args.pixel_range,
+        label=args.label,
+    )
     result = evaluation.evaluate(
         run,
         data=args.data,

@@ -59,7 +59,7 @@ class Option:
     @property
     def flag(self) -> str:
         """Its flag on the command line."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.rstrip("_").replace("_", "-")
 
     def convert(self, value: Any) -> Any:
         """A value from Python, JSON or the command line as the option's type; None stays None.
@@ -70,6 +70,8 @@ class Option:
         if value is None:
             return None
         if self.parse is not None:
+            if isinstance(value, Mapping):  # of the parts of a text such as rotation=15,scale=0.1
+                value = ",".join(f"{part}={number}" for part, number in value.items())
             return self.parse(value) if isinstance(value, str) else self._instance(value)
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if self.kind is int and whole:
@@ -162,11 +164,11 @@ def add_flags(parser: argparse.ArgumentParser, options: Iterable[Option]) -> dic
     for declared in options:
         if declared.group not in groups:
             groups[declared.group] = parser.add_argument_group(declared.group)
-        arguments: dict[str, Any] = {"metavar": declared.metavar}
+        arguments: dict[str, Any] = {"metavar": declared.metavar, "dest": declared.name}
         if declared.kind is bool:
-            arguments = {"action": argparse.BooleanOptionalAction}
+            arguments = {"action": argparse.BooleanOptionalAction, "dest": declared.name}
         elif declared.choices:
-            arguments = {"choices": declared.choices, "type": declared.kind}
+            arguments = {"choices": declared.choices, "type": declared.kind, "dest": declared.name}
         elif declared.kind in (int, float):
             arguments["type"] = declared.kind
         text = f"{declared.help} (default: {declared.default_in_words})".replace("%", "%%")

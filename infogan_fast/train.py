@@ -42,9 +42,9 @@ def train(
     processes that do not see the run's folder return None.
 
     Args:
-        data: the name of a built-in data set (``strokes``, ``mnist``, ``fashion-mnist``); the path of a
-            folder of pictures or IDX files, or of a .npy or .npz file; an array or a tensor, uint8 in 0 to
-            255 or floating-point in 0 to 1, [N, H, W], [N, H, W, C] or [N, C, H, W]; or a torch Dataset of
+        data: the name of a data set, such as ``strokes``, ``sprites`` or ``mnist``; the path of a folder or
+            an archive of pictures, or of a file of images, see docs/data.md; an array or a tensor, uint8 in 0
+            to 255 or floating-point in 0 to 1, [N, H, W], [N, H, W, C] or [N, C, H, W]; or a torch Dataset of
             images, with or without labels. By default ``strokes``, or the resumed run's.
         out: folder of the run; by default runs/DATA-seedS.
         resume: folder of a run to continue with its settings.

@@ -90,7 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from infogan_fast.analysis.run import load_run
     from infogan_fast.pictures.traversal import save_animation
 
-    run = load_run(args.run, checkpoint_file=args.checkpoint, device=args.device)
+    run = load_run(
+        args.run,
+        checkpoint_file=args.checkpoint,
+        device=args.device,
+        pixel_range=args.pixel_range,
+        label=args.label,
+    )
     labels = row_labels(run, args.data, args.data_dir)
     try:
         if path.suffix.lower() == ".png":

@@ -15,6 +15,7 @@ from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.transformation import Transformation
+from infogan_fast.presets import PRESETS
 from infogan_fast.request import parse, parser
 from infogan_fast.train import main as train_main
 
@@ -179,6 +180,64 @@ def test_flags_arrive_in_the_objective() -> None:
         "transformation": Transformation(1, 0, 0, 0, 0.5),
     }
     assert {name: found[name] for name in expected} == expected
+
+
+def test_weights_of_single_codes() -> None:
+    config = given("--lambda", "c1=2, c3=0.05", "--lambda-categorical", "4").checked()
+    assert config.objective.lambdas(config.latents) == (2.0, 0.1, 0.05)
+    again = load_config(saved(config))
+    assert again.objective.lambdas(config.latents) == (2.0, 0.1, 0.05)
+    assert Config.from_options({"lambda_": {"c2": 1}}).checked().objective.lambdas(LatentSpec())[1] == 1.0
+    assert given().checked().objective.lambdas(LatentSpec()) == (0.3, 0.1, 0.1)
+    for text, message in (
+        ("c4=1", r"--lambda names c4; --latents .* has c1 \(categorical\), c2"),
+        ("c1", "expected weights by code"),
+        ("c1=much", "expected weights by code"),
+        ("=1", "expected weights by code"),
+        ("c1=-1", "--lambda is -1 for c1"),
+        ("c1=nan", "--lambda is nan for c1"),
+        ("c1=inf", "--lambda is inf for c1"),
+        ("c1=1,c1=2", "gives c1 twice"),
+    ):
+        with pytest.raises(UserError, match=message):
+            given("--lambda", text).checked()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_gives_what_is_not_given(name: str) -> None:
+    flags = [] if "data" in PRESETS[name] else ["--data", "pictures"]
+    config = given("--preset", name, *flags).checked()
+    for option, value in PRESETS[name].items():
+        assert config.get(option) == OPTIONS[option].convert(value), option
+    assert config.get("consistency") == 0.0
+    assert (config.lambda_categorical, config.lr_q) == (1.0, 2e-4)
+    assert load_config(saved(config)) == config
+    assert load_config(saved(config)).resumed({"steps": 9000, "preset": name}).steps == 9000
+    own = given("--preset", name, "--data", "mine", "--lr-g", "0.5", "--latents", "cat=3").checked()
+    assert (own.data, own.lr_g, str(own.latents)) == ("mine", 0.5, "noise=0,cat=3")
+    assert own.network == name
+    with pytest.raises(UserError, match=rf"--network {name} is for"):
+        given("--preset", name, *flags, "--image-size", "48").checked()
+    assert (
+        given("--preset", name, *flags, "--image-size", "48", "--network", "auto").checked().image_size == 48
+    )
+
+
+def test_presets_that_are_not_there_or_lack_images() -> None:
+    with pytest.raises(
+        UserError, match="--preset faces: the paper's images are not known by name; give yours"
+    ):
+        given("--preset", "faces")
+    with pytest.raises(UserError, match="--preset is 'cars'; expected one of mnist"):
+        Config.from_options({"preset": "cars"})
+
+
+def test_runs_of_an_earlier_version_have_the_network_that_fits() -> None:
+    options = saved(given().checked())
+    assert options["network"] == "auto"
+    assert load_config({**options, "network": "infogan"}) == load_config(options)
+    del options["lambda_"], options["preset"], options["network"]
+    assert load_config(options) == given().checked()
 
 
 def test_the_page_of_options_is_that_of_the_code() -> None:

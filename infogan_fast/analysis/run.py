@@ -25,12 +25,12 @@ from infogan_fast.analysis.codes import read_codes
 from infogan_fast.config import Config, differing, load_config
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.data import ImageSet, Split, load_images
+from infogan_fast.data.pixel_range import PixelRange
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import MissingSplitError, RunWarning, UserError
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
-from infogan_fast.networks.registry import network_type
 from infogan_fast.networks.statistics import calibrated, with_statistics
 from infogan_fast.pictures import traversal
 from infogan_fast.pictures.samples import draw_inputs, render, with_codes
@@ -61,6 +61,7 @@ class Run:
     networks: in training mode, as the checkpoint has them.
     device: of the networks.
     memory: the images that the run was trained on, where they were given in memory.
+    pixel_range, label: of the images to load, instead of the run's own; see :func:`load_images`.
     """
 
     folder: Path
@@ -73,6 +74,8 @@ class Run:
     networks: InfoGAN
     device: torch.device
     memory: Any = None
+    pixel_range: PixelRange | str | None = None
+    label: str | None = None
 
     @property
     def spec(self) -> LatentSpec:
@@ -168,6 +171,7 @@ class Run:
             MissingSplitError: the data has no such split.
             UserError: it cannot be loaded.
         """
+        own = data is None or (isinstance(data, str) and data == self.config.data)
         if data is None:
             data = self.config.data if self.memory is None else self.memory
         if isinstance(data, str) and data == IN_MEMORY:
@@ -185,6 +189,9 @@ class Run:
             channels=self.channels,
             crop=self.config.crop,
             skip_damaged=self.config.skip_damaged,
+            background=self.config.background,
+            pixel_range=self.pixel_range or (self.config.pixel_range if own else None),
+            label=self.label or (self.config.label if own else None),
             seed=self.config.seed,
             count=count,
         )
@@ -200,14 +207,26 @@ class Run:
     def held_out(
         self, *, data: Any = None, data_dir: Path | None = None, count: int | None = None
     ) -> tuple[ImageSet, str | None]:
-        """The test images, and None; of data without any the training images, and the reason.
+        """The test images, and None; of data without any the training images, and the reason. Test images of
+        which training has seen some have a reason, too.
 
         Args and errors as :meth:`load_images`.
         """
         try:
-            return self.load_images("test", data=data, data_dir=data_dir, count=count), None
+            images = self.load_images("test", data=data, data_dir=data_dir, count=count)
+            return images, self._overlap(len(images.images), self.config.data if data is None else data)
         except MissingSplitError as error:
             return self.load_images("train", data=data, data_dir=data_dir, count=count), str(error)
+
+    def _overlap(self, count: int, data: Any) -> str | None:
+        """How many of this many test drawings the run was trained on, in words; None if on none."""
+        if not (isinstance(data, str) and data == self.config.data and data in SOURCES):
+            return None
+        total = SOURCES[data].total
+        seen = 0 if total is None else self.train_images + count - total
+        if seen <= 0:
+            return None
+        return f"{min(seen, count):,} of them: training drew {self.train_images:,} of the {total:,} {data}"
 
     @cached_property
     def encoder(self) -> nn.Sequential:
@@ -310,6 +329,8 @@ def load_run(
     checkpoint_file: str | PathLike[str] | None = None,
     device: str = "auto",
     images: Any = None,
+    pixel_range: PixelRange | str | None = None,
+    label: str | None = None,
 ) -> Run:
     """Load a trained run.
 
@@ -319,6 +340,8 @@ def load_run(
             :mod:`infogan_fast.training.scores`; by default the last.
         device: ``auto``, ``cpu`` or ``cuda``.
         images: the images that the run was trained on, where they were given in memory.
+        pixel_range, label: of the images that the run is evaluated on, as for
+            :func:`infogan_fast.data.load_images`; by default the run's, for the images it was trained on.
 
     Raises:
         UserError: the folder is not a run's, or of another version; the checkpoint is missing, damaged or
@@ -348,10 +371,11 @@ def load_run(
     where = choose_device(device)
     try:
         image_size, channels = config["data"]["image_size"], config["data"]["channels"]
-        networks = network_type(run_config.network)(
+        networks = InfoGAN(
             run_config.latents,
             image_size,
             channels,
+            network=run_config.network,
             learned_variance=run_config.fixed_sigma is None,
             slope=run_config.leaky_slope,
         )
@@ -383,4 +407,6 @@ def load_run(
         networks,
         where,
         images,
+        pixel_range,
+        label,
     )

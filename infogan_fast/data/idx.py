@@ -8,8 +8,10 @@ import os
 import re
 import sys
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,9 @@ from infogan_fast.runtime.files import expanded
 CACHE_VARIABLE = "INFOGAN_FAST_CACHE"
 
 _CHUNK = 1 << 22
+_BYTE, _WORD = 0x08, 0x0C
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
-_NAME = re.compile(r"(?:.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
+_NAME = re.compile(r"(?:.*-)?(train|t10k|test)-(images|labels)[-.]idx(?:[13]-ubyte|2-int)(?:\.gz)?")
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,8 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("infogan_fast"))
 
 
-def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
-    """Read one IDX file of unsigned bytes, gzipped or not, of one to four dimensions.
+def read_idx(path: Path) -> tuple[NDArray[Any], str | None]:
+    """Read one IDX file of unsigned bytes or labels of 32 bits, gzipped or not, of one to four dimensions.
 
     Layout: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
     integer, the data in C order (Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database, "The IDX
@@ -132,7 +135,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
                     f"{path}: not an IDX file (it begins with {magic.hex(' ')}, expected 00 00 08 01 or "
                     f"00 00 08 03); get this file again"
                 )
-            if magic[2] != 0x08:
+            if magic[2] not in (_BYTE, _WORD) or (magic[2] == _WORD and magic[3] > 2):
                 raise UserError(f"{path}: holds {_TYPES[magic[2]]} values, expected uint8 (type 0x08)")
             if magic[3] > 4:
                 raise UserError(f"{path}: has {magic[3]} dimensions, expected 1 (labels) or 3 (images)")
@@ -140,7 +143,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
             if len(header) < 4 * magic[3]:
                 raise UserError(f"{path}: ends within its header; get this file again")
             shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
-            expected = 1
+            expected = 4 if magic[2] == _WORD else 1
             for n in shape:  # plain integers: a damaged header may multiply past 64 bits
                 expected *= n
             require_memory(expected, f"{path}: its header announces {' x '.join(map(str, shape))} bytes")
@@ -162,7 +165,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str | None]:
     content.update(data)
     owner = _OWNER.get(content.hexdigest()) or _OWNER.get(packed.hexdigest())
     try:
-        return np.frombuffer(data, np.uint8).reshape(shape), owner
+        return np.frombuffer(data, ">i4" if magic[2] == _WORD else np.uint8).reshape(shape), owner
     except ValueError:  # no bytes, and a shape past what NumPy counts
         raise UserError(
             f"{path}: its header announces {' x '.join(map(str, shape))} bytes of data; get this file again"
@@ -222,13 +225,17 @@ def read_pair(folder: Path, split: str) -> IdxPair:
     if (split, "labels") in found:
         label_path = found[split, "labels"][0]
         labels, label_owner = read_idx(label_path)
+        if (
+            labels.dtype != np.uint8 and labels.ndim == 2 and labels.shape[1]
+        ):  # QMNIST: the class, the writer, ...
+            labels = labels[:, 0]
         if labels.shape != images.shape[:1]:
             raise UserError(
                 f"{label_path}: holds {' x '.join(map(str, labels.shape))} labels for the {len(images):,} "
                 f"images of {path.name}; the two files do not belong together"
             )
         owner = owner if owner == label_owner else None
-    return IdxPair(images, None if labels is None else labels.astype(np.int64), (), folder, owner)
+    return IdxPair(images, None if labels is None else labels.astype(np.int64), folder=folder, owner=owner)
 
 
 def load(name: str, selection: Selection) -> ImageSet:
@@ -254,18 +261,27 @@ def load(name: str, selection: Selection) -> ImageSet:
 
 
 def _download(name: str, split: str, folder: Path) -> None:
-    """Fetch a split's two files, each from the first mirror whose copy has the published SHA-256."""
+    """Fetch a split's two files."""
     data = PUBLISHED[name]
     stem = "train" if split == "train" else "t10k"
-    wanted = [f for f in data.sha256 if f.startswith(stem)]
+    wanted = {f: f"sha256:{digest}" for f, digest in data.sha256.items() if f.startswith(stem)}
+    fetch(name, data.title, wanted, data.mirrors, folder)
+
+
+def fetch(name: str, title: str, wanted: Mapping[str, str], mirrors: Sequence[str], folder: Path) -> None:
+    """Fetch files, each from the first mirror whose copy has the published digest, such as "md5:...".
+
+    Raises:
+        UserError: there is no such mirror; the text says which file to put where.
+    """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")  # its line about the address would tear the progress bar
-    for file in wanted:
+    for file, digest in wanted.items():
         failures = []
         if not sys.stderr.isatty():  # where there is no bar
             print(f"{name}: {file}: downloading", file=sys.stderr, flush=True)
-        for mirror in data.mirrors:
+        for mirror in mirrors:
             try:
                 # pooch tests the bar's truth, which a bar without a total refuses, and sets the real total.
                 with tqdm(
@@ -274,7 +290,7 @@ def _download(name: str, split: str, folder: Path) -> None:
                     # pooch writes to a temporary file, checks the digest and only then renames.
                     pooch.retrieve(
                         mirror + file,
-                        known_hash=f"sha256:{data.sha256[file]}",
+                        known_hash=digest,
                         fname=file,
                         path=folder,
                         downloader=pooch.HTTPDownloader(progressbar=bar, timeout=20),
@@ -284,7 +300,7 @@ def _download(name: str, split: str, folder: Path) -> None:
                 failures.append(f"{mirror} ({_reason(error)})")
         else:
             raise UserError(
-                f"{data.title} is not at hand and could not be downloaded from {'; '.join(failures)}. Put "
+                f"{title} is not at hand and could not be downloaded from {'; '.join(failures)}. Put "
                 f"{' and '.join(wanted)} into {folder}, or name their folder with --data-dir, or train "
                 f"on the built-in images with --data strokes"
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from infogan_fast.constants import MIN_SIZE
+from infogan_fast.data.background import parse_background
+from infogan_fast.data.pixel_range import PixelRange
 from infogan_fast.errors import UserError
 
 Split = Literal["train", "test"]
@@ -24,13 +27,17 @@ _RESIZE_CHUNK = 1024
 class ImageSet:
     """Images on the CPU with what is known about them.
 
-    images: uint8 [N, C, S, S], contiguous, C = 1 or 3, S >= 16.
+    images: uint8 [N, C, S, S], C = 1 or 3, S >= 16, in channels_last format, which training uses as it is.
     labels: int64 [N] or None. For evaluation; training reads none.
     factors: what strokes were drawn from, each [N]: ``digit`` int64, ``rotation`` float32 radians (positive
-        anticlockwise), ``width`` float32 pixels. Empty for other data.
-    label_names: the labels' names where subfolders gave them.
+        anticlockwise), ``width`` float32 pixels; of sprites, those of :func:`sprites.factors`. Empty for
+        other data.
+    label_names: the labels' names where subfolders or the data set gave them.
     source: one line for people, such as "strokes: 60,000 images drawn from seed 0".
     left_out: of files that cannot be read, the name and the reason, where these were to be skipped.
+    report: further lines for people: what was found, changed and left out.
+    label: what the labels are, where the data has a name for that, such as "coarse".
+    mapped: whether the images are in a file that is mapped, and are not to be written.
     """
 
     images: Tensor
@@ -40,6 +47,9 @@ class ImageSet:
     source: str
     label_names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    report: tuple[str, ...] = ()
+    label: str = ""
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,12 @@ class Selection:
     seed: int = 0
     count: int | None = None
     skip_damaged: bool = False
+    background: str = "white"
+    pixel_range: PixelRange | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
+        parse_background(self.background)
         if self.split not in ("train", "test"):
             raise UserError(f"split is {self.split!r}, expected 'train' or 'test'")
         if self.image_size is not None and self.image_size < MIN_SIZE:
@@ -68,23 +82,36 @@ class Selection:
 
 @dataclass(frozen=True)
 class Files:
-    """Images uint8, labels int64 [N] or None, and the labels' names where subfolders gave them."""
+    """Images uint8, and what :class:`ImageSet` says of them.
+
+    note: what the source says besides, such as ", pixels from 0 to 1".
+    chosen: whether these are the selected ones already.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     label_names: tuple[str, ...] = ()
+    label: str = ""
+    factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    note: str = ""
+    chosen: bool = False
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that are free; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+            return None
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def require_memory(size: int, name: str) -> None:
     """Raise UserError, its text beginning with ``name``, when ``size`` bytes are more than are free."""
-    try:
-        with open("/proc/meminfo") as file:
-            free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-            return
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > free:
+    free = free_memory()
+    if free is not None and size > free:
         raise UserError(
             f"{name}, which take {size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free; "
             f"use fewer images (--images) or a smaller --image-size"
@@ -107,7 +134,7 @@ def fitted(files: Files, name: str, source: str, selection: Selection) -> ImageS
         UserError: there are too few, they are not square or too small, or memory is short.
     """
     image_size, channels, crop = selection.image_size, selection.channels, selection.crop
-    count = selection.count
+    count = None if files.chosen else selection.count
     chosen = slice(None) if count is None else spread(len(files.images), count, name)
     images, labels = files.images[chosen], None if files.labels is None else files.labels[chosen]
     batch = owned(images[:, None] if images.ndim == 3 else images)
@@ -122,18 +149,26 @@ def fitted(files: Files, name: str, source: str, selection: Selection) -> ImageS
     size, channels = image_size or height, channels or colours
     if (size, size, channels) != (height, width, colours):
         require_memory(n * channels * size * size, f"{name}: {n:,} images of {size} x {size}")
-        result = torch.empty(n, channels, size, size, dtype=torch.uint8)
+        result = torch.empty(n, size, size, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
         for start in range(0, n, _RESIZE_CHUNK):
             part = slice(start, start + _RESIZE_CHUNK)
             result[part] = _resized(batch[part], channels, size, crop)
         batch = result
+    report = [] if count is None else [f"selected {n:,} of {len(files.images):,}, evenly spaced"]
+    if (height, width) != (size, size):
+        how = "" if height == width else ", cut to the middle square" if crop else ", stretched"
+        report.append(f"resized from {width} x {height} to {size} x {size}{how}")
+    if channels != colours:
+        report.append("turned grey from colour" if channels == 1 else "read as colour from grey")
     return ImageSet(
         batch,
         None if labels is None else torch.from_numpy(labels),
-        {},
+        {key: torch.from_numpy(values[chosen]) for key, values in files.factors.items()},
         name,
-        f"{name}: {n:,} images {source}",
+        f"{name}: {n:,} images {source}{files.note}",
         files.label_names,
+        report=tuple(report),
+        label=files.label,
     )
 
 
@@ -153,5 +188,6 @@ def _resized(batch: Tensor, channels: int, size: int, crop: bool) -> Tensor:
 
 
 def owned(images: NDArray[np.uint8]) -> Tensor:
-    """A contiguous, writable tensor of these images."""
-    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    """A writable tensor of these images [N, C, H, W] in channels_last format; a copy only if it needs one."""
+    last = np.require(images.transpose(0, 2, 3, 1), requirements=["C", "W"])
+    return torch.from_numpy(last).permute(0, 3, 1, 2)

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infogan_fast.errors import RunWarning
+from infogan_fast.errors import RunWarning, UserError
+
+
+def choose_label(names: Sequence[str], wanted: str | None, where: str) -> tuple[str, str]:
+    """The label to read, the one asked for or else the first, and what the source should say of the others.
+
+    Both are empty where there are no labels.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if wanted is not None and wanted not in names:
+        there = f"choose one of {', '.join(names)} with --label" if names else "leave out --label"
+        raise UserError(f"{where}: has no label {wanted!r}; {there}")
+    chosen = wanted or next(iter(names), "")
+    others = [name for name in names if name != chosen]
+    return chosen, f", labels {chosen} (there are {', '.join(others)} too)" if others else ""
+
+
+def within(labels: NDArray[np.int64], names: Sequence[str], where: str) -> None:
+    """Raise UserError if there is a label without a name, unless none has one."""
+    if names and len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
+        raise UserError(
+            f"{where}: labels run from {labels.min()} to {labels.max()} and {len(names)} have names; get "
+            "this file again"
+        )
 
 
 def as_labels(

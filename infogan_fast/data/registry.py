@@ -25,6 +25,7 @@ class ImageSource:
     recipe: what the default recipe changes for this source.
     factors: names of the factors that are known of every image, for evaluation.
     drawn: whether images are drawn on request, as many as are asked for.
+    total: how many there are in both splits, where drawings come to an end.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ImageSource:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     factors: tuple[str, ...] = ()
     drawn: bool = False
+    total: int | None = None
 
     def load(self, selection: Selection) -> ImageSet:
         """The selected images.
@@ -62,7 +64,23 @@ SOURCES = {
             factors=("digit", "rotation", "width"),
             drawn=True,
         ),
+        ImageSource(
+            "sprites",
+            "sprites",
+            factors=("shape", "scale", "orientation", "x", "y"),
+            drawn=True,
+            total=737_280,
+        ),
         ImageSource("mnist", "idx", Transformation(), {"equivariance": 0.3, "smoothness": 1.0}),
         ImageSource("fashion-mnist", "idx", Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06)),
+        ImageSource("cifar10", "published"),
+        ImageSource("cifar100", "published"),
+        ImageSource("svhn", "published"),
+        ImageSource("dsprites", "published", factors=("shape", "scale", "orientation", "posX", "posY")),
+        ImageSource(
+            "shapes3d",
+            "published",
+            factors=("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"),
+        ),
     )
 }

@@ -172,7 +172,8 @@ def load(name: str, selection: Selection) -> ImageSet:
     first = TEST_INDEX if selection.split == "test" else 0
     drawing = draw(selection.seed, np.arange(first, first + count), size)
     factors = {key: torch.from_numpy(getattr(drawing, key)) for key in SOURCES[name].factors}
-    images = torch.from_numpy(drawing.images)[:, None].expand(-1, channels, -1, -1).contiguous()
+    images = torch.from_numpy(drawing.images)[:, None].expand(-1, channels, -1, -1)
+    images = images.contiguous(memory_format=torch.channels_last)
     kind = "" if selection.split == "train" else "test "
     source = f"{name}: {count:,} {kind}images drawn from seed {selection.seed}"
     return ImageSet(images, factors["digit"], factors, name, source)

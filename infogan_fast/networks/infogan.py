@@ -1,138 +1,134 @@
-"""The paper's MNIST networks (Chen et al. 2016, arXiv 1606.03657, appendix C.1), for any square image of 16
-pixels or more.
+"""The generator, the discriminator's trunk with its head, and Q's head, made of a table of layers.
 
-For images of S x S pixels the discriminator halves the side (rounding down) with 4x4 convolutions of stride 2
-until it is at most 8, at least twice: 28 -> 14 -> 7, 32 -> 16 -> 8, 64 -> 32 -> 16 -> 8, 45 -> 22 -> 11 -> 5.
-The first convolution has 64 channels, each next one twice as many, up to 512. With 28 pixels this is the
-paper's MNIST network, with 32 its Faces network:
-
-    trunk        conv 64 s2, leaky | conv 128 s2, BN, leaky | ... | FC 1024, BN, leaky
-    D head       FC 1                          Q head       FC 128, BN, leaky | FC to Q's layout
-    generator    FC 1024, BN, ReLU | FC s*s*c, BN, ReLU | up c/2 s2, BN, ReLU | ... | up channels s2, sigmoid
-
-where s is the last side and c the last number of channels of the trunk, and "up" a 4x4 transposed convolution
-that takes the trunk's sides in reverse (one more row and column where a side was odd). Images are in [0, 1]:
-sigmoid outputs, and data divided by 255. Layers that batch normalisation follows have no bias.
+Images are in [0, 1] outside the networks: data divided by 255. Networks that end in tanh see them in [-1, 1].
+Layers that batch normalisation follows have no bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from infogan_fast.constants import MIN_SIZE
-from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv, draw_weights, normalised
+from infogan_fast.networks.architecture import AUTO, Architecture, Layer, architecture
+from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv, activated, draw_weights
 from infogan_fast.networks.linear import Linear
 
-FEATURES = 1024
-_Q_FEATURES = 128
-_FIRST_CHANNELS, _MOST_CHANNELS = 64, 512
-_SMALL_SIDE = 8
+
+def _norm(layer: Layer) -> nn.Module:
+    """What follows a layer before its activation."""
+    if not layer.norm:
+        return nn.Identity()
+    if layer.kind == "fc":
+        return nn.BatchNorm1d(layer.channels * max(layer.side, 1) ** 2)
+    return nn.BatchNorm2d(layer.channels)
 
 
-def sides(image_size: int) -> list[int]:
-    """Sides of the feature maps from the image inwards, such as [28, 14, 7].
+class _Dense(nn.Module):
+    """A network with fully connected layers: attributes NAME, with their normalisation NAME_norm."""
 
-    Raises:
-        UserError: the image is smaller than 16 pixels.
-    """
-    if image_size < MIN_SIZE:
-        raise UserError(
-            f"images are {image_size} pixels a side; the networks need at least {MIN_SIZE}: "
-            f"enlarge them with --image-size"
-        )
-    result = [image_size]
-    while len(result) < 3 or result[-1] > _SMALL_SIDE:
-        result.append(result[-1] // 2)
-    return result
+    # Where the table has them.
+    fc: Linear
+    fc1: Linear
+    fc2: nn.Linear
+    fc_norm: nn.Module
+    fc1_norm: nn.Module
+    fc2_norm: nn.Module
 
+    def add_dense(self, width: int, layers: Sequence[Layer], names: Sequence[str]) -> int:
+        """Add layers to an input of this width; returns the width of the last one's output."""
+        for layer, name in zip(layers, names, strict=True):
+            features = layer.channels * max(layer.side, 1) ** 2
+            self.add_module(name, Linear(width, features, bias=not layer.norm))
+            self.add_module(f"{name}_norm", _norm(layer))
+            width = features
+        self.dense = tuple(names)
+        return width
 
-def stage_channels(image_size: int, channels: int) -> list[int]:
-    """Channels of the feature maps from the image inwards, such as [1, 64, 128].
-
-    Raises:
-        UserError: channels is neither 1 nor 3, or the image too small.
-    """
-    if channels not in (1, 3):
-        raise UserError(
-            f"images have {channels} channels; the networks take 1 (grey) or 3 (colour): use --channels"
-        )
-    stages = len(sides(image_size)) - 1
-    return [channels] + [min(_FIRST_CHANNELS << i, _MOST_CHANNELS) for i in range(stages)]
+    def run_dense(self, x: Tensor, parts: Sequence[int] = (), slope: float = 0.0) -> Tensor:
+        """The layers in turn."""
+        for name in self.dense:
+            x = activated(getattr(self, f"{name}_norm"), getattr(self, name)(x), parts, slope)
+        return x
 
 
-class Generator(nn.Module):
-    """Latents to images. Args: the width of the latents, the images' side and channels (1 or 3)."""
+def _numbered(stem: str, count: int) -> list[str]:
+    return [f"{stem}{i + 1}" for i in range(count)]
 
-    def __init__(self, latent_dim: int, image_size: int, channels: int) -> None:
+
+class Generator(_Dense):
+    """Latents to images. Args: the width of the latents, the layers."""
+
+    def __init__(self, latent_dim: int, layers: Architecture) -> None:
         super().__init__()
-        side, width = sides(image_size), stage_channels(image_size, channels)
-        self.base = (side[-1], side[-1], width[-1])
-        self.fc1 = Linear(latent_dim, FEATURES, bias=False)
-        self.fc1_norm = nn.BatchNorm1d(FEATURES)
-        self.fc2 = Linear(FEATURES, side[-1] * side[-1] * width[-1], bias=False)
-        self.fc2_norm = nn.BatchNorm1d(side[-1] * side[-1] * width[-1])
-        inner = range(len(width) - 1, 1, -1)
-        self.ups = nn.ModuleList(UpConv(width[i], width[i - 1], side[i - 1] % 2) for i in inner)
-        self.up_norms = nn.ModuleList(nn.BatchNorm2d(width[i - 1]) for i in inner)
-        self.image = ToImage(width[1], channels, image_size)
+        dense = [layer for layer in layers.generator if layer.kind == "fc"]
+        ups = layers.generator[len(dense) :]
+        self.add_dense(latent_dim, dense, _numbered("fc", len(dense)))
+        self.base = (dense[-1].side, dense[-1].side, dense[-1].channels)
+        self.ups = nn.ModuleList(
+            UpConv(before.channels, up.channels, up.odd, up.stride, bias=not up.norm)
+            for before, up in pairwise((dense[-1], *ups[:-1]))
+        )
+        self.up_norms = nn.ModuleList(_norm(up) for up in ups[:-1])
+        before, last = layers.generator[-2:]
+        self.image = ToImage(before.channels, last.channels, layers.image_size, signed=layers.signed)
 
     def forward(self, latents: Tensor) -> Tensor:
         """[B, latent_dim] -> [B, C, S, S] in [0, 1]."""
-        x = normalised(self.fc1_norm, self.fc1(latents))
-        x = normalised(self.fc2_norm, self.fc2(x))
+        x = self.run_dense(latents)
         # Features lie as (row, column, channel), which is what channels_last convolutions read without a
         # copy.
         x = x.unflatten(1, self.base).permute(0, 3, 1, 2)
         for up, norm in zip(self.ups, self.up_norms, strict=True):
-            x = normalised(norm, up(x))
+            x = activated(norm, up(x))
         image: Tensor = self.image(x)
         return image
 
 
-class Trunk(nn.Module):
-    """Images to the features that the discriminator and Q share. Args: the images' side and channels, the
-    leaky slope."""
+class Trunk(_Dense):
+    """Images to the features that the discriminator and Q share. Args: the layers, the leaky slope."""
 
-    def __init__(self, image_size: int, channels: int, slope: float = 0.1) -> None:
+    def __init__(self, layers: Architecture, slope: float = 0.1) -> None:
         super().__init__()
-        side, width = sides(image_size), stage_channels(image_size, channels)
+        convs = [layer for layer in layers.discriminator if layer.kind == "conv"]
+        dense = layers.discriminator[len(convs) :]
         self.slope = slope
-        self.image = FromImage(channels, width[1], slope)
-        inner = range(2, len(width))
-        self.convs = nn.ModuleList(DownConv(width[i - 1], width[i]) for i in inner)
-        self.conv_norms = nn.ModuleList(nn.BatchNorm2d(width[i]) for i in inner)
-        self.fc = Linear(side[-1] * side[-1] * width[-1], FEATURES, bias=False)
-        self.fc_norm = nn.BatchNorm1d(FEATURES)
+        self.image = FromImage(layers.channels, convs[0].channels, slope, signed=layers.signed)
+        self.convs = nn.ModuleList(
+            DownConv(before.channels, conv.channels, conv.stride, bias=not conv.norm)
+            for before, conv in pairwise(convs)
+        )
+        self.conv_norms = nn.ModuleList(_norm(conv) for conv in convs[1:])
+        side = layers.feature_maps(convs, layers.image_size)[-1]
+        names = ["fc", *_numbered("fc", len(dense))[1:]][: len(dense)]
+        self.features = self.add_dense(side * side * convs[-1].channels, dense, names)
 
     def forward(self, images: Tensor, parts: Sequence[int] = ()) -> Tensor:
-        """[B, C, S, S] -> [B, 1024]; batch normalisation takes the statistics of each of the ``parts`` of the
-        batch, given as numbers of rows, and each moves the running statistics in turn."""
+        """[B, C, S, S] -> [B, features]; batch normalisation takes the statistics of each of the ``parts`` of
+        the batch, given as numbers of rows, and each moves the running statistics in turn."""
         x = self.image(images)
         for conv, norm in zip(self.convs, self.conv_norms, strict=True):
-            x = normalised(norm, conv(x), parts, self.slope)
-        x = self.fc(x.permute(0, 2, 3, 1).flatten(1))
-        return normalised(self.fc_norm, x, parts, self.slope)
+            x = activated(norm, conv(x), parts, self.slope)
+        return self.run_dense(x.permute(0, 2, 3, 1).flatten(1), parts, self.slope)
 
 
-class QHead(nn.Module):
-    """Features to the parameters of Q(c|x). Args: Q's width (:meth:`LatentSpec.q_dim`), the leaky slope."""
+class QHead(_Dense):
+    """Features to the parameters of Q(c|x). Args: the width of the features, Q's width
+    (:meth:`LatentSpec.q_dim`), the layers before the last one, the leaky slope."""
 
-    def __init__(self, q_dim: int, slope: float = 0.1) -> None:
+    def __init__(self, features: int, q_dim: int, layers: Sequence[Layer], slope: float = 0.1) -> None:
         super().__init__()
         self.slope = slope
-        self.fc1 = Linear(FEATURES, _Q_FEATURES, bias=False)
-        self.fc1_norm = nn.BatchNorm1d(_Q_FEATURES)
-        self.fc2 = nn.Linear(_Q_FEATURES, q_dim)
+        *hidden, self.output = _numbered("fc", len(layers) + 1)
+        width = self.add_dense(features, layers, hidden)
+        self.add_module(self.output, nn.Linear(width, q_dim))
 
     def forward(self, features: Tensor, parts: Sequence[int] = ()) -> Tensor:
-        """[B, 1024] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
-        x = normalised(self.fc1_norm, self.fc1(features), parts, self.slope)
-        y: Tensor = self.fc2(x)
+        """[B, features] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
+        y: Tensor = getattr(self, self.output)(self.run_dense(features, parts, self.slope))
         return y
 
 
@@ -145,12 +141,13 @@ class InfoGAN(nn.Module):
     Args:
         spec: the latents.
         image_size, channels: of the images, at least 16 and 1 or 3.
+        network: as ``--network`` takes it; see :mod:`infogan_fast.networks.architecture`.
         learned_variance: whether Q gives log-variances for uniform and normal codes.
         slope: of the leaky units: 0.1 in the paper's text, 0.01 in its authors' code.
         seed: of the weights.
 
     Raises:
-        UserError: the size or the channels are not supported.
+        UserError: the size or the channels are not supported, or not the network's.
     """
 
     def __init__(
@@ -159,14 +156,17 @@ class InfoGAN(nn.Module):
         image_size: int,
         channels: int,
         *,
+        network: str = AUTO,
         learned_variance: bool = True,
         slope: float = 0.1,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.generator = Generator(spec.latent_dim, image_size, channels)
-        self.trunk = Trunk(image_size, channels, slope)
-        self.d_head = nn.Linear(FEATURES, 1)
-        self.q_head = QHead(max(spec.q_dim(learned_variance), 1), slope)
+        layers = architecture(network, image_size, channels)
+        self.generator = Generator(spec.latent_dim, layers)
+        self.trunk = Trunk(layers, slope)
+        features = self.trunk.features
+        self.d_head = nn.Linear(features, 1)
+        self.q_head = QHead(features, max(spec.q_dim(learned_variance), 1), layers.q, slope)
         draw_weights(self, seed)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

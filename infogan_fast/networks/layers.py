@@ -18,30 +18,38 @@ WEIGHT_STD = 0.02
 
 
 class FromImage(nn.Conv2d):
-    """The 4x4 convolution that reads images, with its leaky ReLU of that slope."""
+    """The 4x4 convolution that reads images, with its leaky ReLU of that slope. Where ``signed``, it sees
+    them in [-1, 1]."""
 
-    def __init__(self, in_channels: int, out_channels: int, slope: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, slope: float, *, signed: bool = False) -> None:
         super().__init__(in_channels, out_channels, 4, 2, 1)
-        self.slope = slope
+        self.slope, self.signed = slope, signed
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.signed:
+            x = 2 * x - 1
         if torch.compiler.is_compiling() or exporting():
             return functional.leaky_relu(super().forward(x), self.slope)
         return ops.image_conv(*_in_the_same_precision(x, self), slope=self.slope)
 
 
 class ToImage(nn.ConvTranspose2d):
-    """The 4x4 transposed convolution that writes images of ``size`` pixels a side, with its sigmoid."""
+    """The 4x4 transposed convolution that writes images of ``size`` pixels a side, in [0, 1], with its
+    sigmoid; where ``signed``, with tanh, which is brought to [0, 1]."""
 
-    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: int, *, signed: bool = False) -> None:
         super().__init__(in_channels, out_channels, 4, 2, 1, output_padding=size % 2)
-        self.size = size
+        self.size, self.signed = size, signed
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if torch.compiler.is_compiling() or exporting():
-            return torch.sigmoid(super().forward(x, output_size))
+            y = super().forward(x, output_size)
+            return torch.sigmoid(2 * y if self.signed else y)
         x = x.contiguous(memory_format=torch.channels_last)
-        return ops.image_conv_transpose(*_in_the_same_precision(x, self), size=self.size)
+        x, weight, bias = _in_the_same_precision(x, self)
+        if self.signed:  # (tanh(y) + 1) / 2 = sigmoid(2 y)
+            weight, bias = 2 * weight, 2 * bias
+        return ops.image_conv_transpose(x, weight, bias, size=self.size)
 
 
 def _in_the_same_precision(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,27 +120,35 @@ def exporting() -> bool:
 
 
 class DownConv(nn.Conv2d):
-    """A 4x4 convolution that halves the side."""
+    """A 4x4 convolution that halves the side; with a ``stride`` of 1 it keeps it, with one row and column of
+    padding before and two behind."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 4, 2, 1, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 2, *, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, 4, stride, 1 if stride == 2 else 0, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if _own_backward(x):
+        if self.stride[0] == 1:
+            return super().forward(functional.pad(x, (1, 2, 1, 2)))
+        if self.bias is None and _own_backward(x):
             y: Tensor = _Down.apply(x, self.weight)
             return y
         return super().forward(x)
 
 
 class UpConv(nn.ConvTranspose2d):
-    """A 4x4 transposed convolution that doubles the side, plus one where ``odd`` is 1."""
+    """A 4x4 transposed convolution that doubles the side, plus one where ``odd`` is 1; with a ``stride`` of 1
+    it keeps it, the transpose of such a :class:`DownConv`."""
 
-    def __init__(self, in_channels: int, out_channels: int, odd: int) -> None:
-        super().__init__(in_channels, out_channels, 4, 2, 1, output_padding=odd, bias=False)
+    def __init__(
+        self, in_channels: int, out_channels: int, odd: int, stride: int = 2, *, bias: bool = False
+    ) -> None:
+        super().__init__(in_channels, out_channels, 4, stride, 1, output_padding=odd, bias=bias)
         self.odd = odd
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if _own_backward(x):
+        if self.stride[0] == 1:
+            return super().forward(x, output_size)[:, :, :-1, :-1]
+        if self.bias is None and _own_backward(x):
             y: Tensor = _Up.apply(x, self.weight, self.odd)
             return y
         return super().forward(x, output_size)
@@ -145,9 +161,12 @@ def share_statistics(networks: nn.Module, add_up: Callable[[Tensor], None]) -> N
             module.add_up = add_up  # type: ignore[assignment]
 
 
-def normalised(norm: nn.Module, x: Tensor, parts: Sequence[int] = (), slope: float = 0.0) -> Tensor:
-    """Batch normalisation, then a leaky ReLU of that slope. In training each part of the batch is normalised
-    by its own statistics: real and fake images are not mixed. ``parts`` are numbers of rows."""
+def activated(norm: nn.Module, x: Tensor, parts: Sequence[int] = (), slope: float = 0.0) -> Tensor:
+    """Batch normalisation (or the identity), then a leaky ReLU of that slope. In training each part of the
+    batch is normalised by its own statistics: real and fake images are not mixed. ``parts`` are numbers of
+    rows."""
+    if isinstance(norm, nn.Identity):
+        return functional.leaky_relu(x, slope)
     assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
     if not norm.training or norm.momentum is None or torch.compiler.is_compiling() or exporting():
         # For these PyTorch's own operators: a compiler fuses them, and an exported network knows no others.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from infogan_fast.latents import LatentSpec
+from infogan_fast.objective.code_weights import CodeWeights
 from infogan_fast.objective.term import Term, check_terms
 from infogan_fast.objective.transformation import Transformation
 
@@ -20,6 +21,7 @@ class Objective:
 
     lambda_categorical, lambda_continuous: weight of the mutual information of each categorical code, of each
         other code.
+    lambda_: those of single codes, instead.
     fixed_sigma: standard deviation of Q's Gaussians; None where Q learns it.
     mi_gradient: ``"generator"``: the mutual information trains the generator and Q; ``"trunk"``: the
         discriminator's trunk too, in its own update.
@@ -36,6 +38,7 @@ class Objective:
 
     lambda_categorical: float = 1.0
     lambda_continuous: float = 0.1
+    lambda_: CodeWeights = field(default_factory=CodeWeights)
     fixed_sigma: float | None = None
     mi_gradient: str = "generator"
     terms: tuple[Term, ...] = ()
@@ -58,8 +61,10 @@ class Objective:
 
     def lambdas(self, spec: LatentSpec) -> tuple[float, ...]:
         """Weight of the mutual information of each code, in code order."""
+        given = dict(self.lambda_.by_name)
         return tuple(
-            self.lambda_categorical if code.is_categorical else self.lambda_continuous for code in spec.codes
+            given.get(code.name, self.lambda_categorical if code.is_categorical else self.lambda_continuous)
+            for code in spec.codes
         )
 
     def measured_terms(self, spec: LatentSpec) -> tuple[Term, ...]:

@@ -5,6 +5,8 @@ RUN/metrics.jsonl    a row every --log-every updates; see :mod:`infogan_fast.tra
 RUN/samples/         a grid every --sample-every updates, always of the same latents
 RUN/checkpoints/     the last --keep-checkpoints, and the best; see :mod:`infogan_fast.training.scores`
 RUN/traversal.png    at the end, what each code does
+RUN/data.txt         where the images are from, what was changed and left out
+RUN/data.png         some of the images, as the networks see them
 RUN/left-out.txt     with --skip-damaged, the files that could not be read, and why
 RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 RUN/.lock            while a training holds the folder
@@ -26,14 +28,16 @@ from torch import nn
 
 import infogan_fast
 from infogan_fast.config import Config
+from infogan_fast.data.image_set import ImageSet, spread
 from infogan_fast.errors import UserError
+from infogan_fast.pictures.grids import image_grid, save_picture, scale_for
 from infogan_fast.runtime.files import write_whole
 
 CONFIG_FORMAT = 3
 #: config.json comes last: a folder that holds it is known as a run until all else is removed.
 _WRITTEN_BY_TRAINING = (
-    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json", "left-out.txt"),
-    "config.json",
+    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json"),
+    *("left-out.txt", "data.txt", "data.png", "config.json"),
 )
 _WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png")
 
@@ -159,6 +163,17 @@ def write_left_out(folder: Path, left_out: Sequence[str]) -> None:
         write_whole(path, lambda file: file.write(text.encode(errors="surrogateescape")))
     elif path.exists():
         path.unlink()
+
+
+def write_report(folder: Path, data: ImageSet) -> None:
+    """Write data.txt and data.png, from which a user sees what training gets."""
+    text = "".join(f"{line}\n" for line in (data.source, *data.report))
+    write_whole(folder / "data.txt", lambda file: file.write(text.encode(errors="surrogateescape")))
+    size, total = data.images.shape[-1], len(data.images)
+    columns = min(16, max(2, 2048 // size))
+    shown = data.images[spread(total, min(total, columns * columns // 2), data.name)]
+    grid = image_grid(shown, min(columns, len(shown)), scale=scale_for(size))
+    save_picture(grid, folder / "data.png")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from infogan_fast.config import Config, differing, load_config
 from infogan_fast.data import ImageSet, load_images
 from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.errors import UserError
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
-from infogan_fast.networks.registry import network_type
 from infogan_fast.request import Request
 from infogan_fast.runtime.device import (
     amp_dtype,
@@ -176,7 +176,7 @@ def _train(
     if job.ranks.size > 1:
         job.check_alike("data", _compared(described, machine))
     job.connect(machine.device, config.rank_timeout)
-    step = _make_step(config, machine, data.images, job)
+    step = _make_step(config, machine, data, job)
     lines: list[str] = []
 
     def state() -> dict[str, Any]:
@@ -196,6 +196,7 @@ def _train(
         run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
         run_folder.write_config(folder, config, machine.described(), described)
         run_folder.write_left_out(folder, data.left_out)
+        run_folder.write_report(folder, data)
         run_folder.cut_metrics(folder, done)
         job.note("folder", str(folder.resolve()))
     job.say_on_failure(lambda: _kept(folder))
@@ -255,6 +256,9 @@ def _load(config: Config, images: Any, resumed: Path | None) -> ImageSet:
         channels=config.channels,
         crop=config.crop,
         skip_damaged=config.skip_damaged,
+        background=config.background,
+        pixel_range=config.pixel_range,
+        label=config.label,
         seed=config.seed,
         count=config.images,
     )
@@ -265,7 +269,14 @@ def _check_varied(data: ImageSet) -> None:
     images = data.images
     if not any(bool((part != images[0]).any()) for part in images.split(1024)):
         alike = "is a single image" if len(images) == 1 else "its images are all alike"
-        raise UserError(f"{data.source}: {alike}, so there is nothing to learn; give different ones")
+        remedy = "give different ones"
+        if bool((images[0] == images[0, :, :1, :1]).all()):
+            colour = ", ".join(map(str, images[0, :, 0, 0].tolist()))
+            remedy += (
+                f"; or, as every pixel is {colour}, look at --background if they are transparent, and at "
+                "--pixel-range if they are in an array"
+            )
+        raise UserError(f"{data.source}: {alike}, so there is nothing to learn; {remedy}")
 
 
 def _described(data: ImageSet) -> dict[str, Any]:
@@ -276,16 +287,25 @@ def _described(data: ImageSet) -> dict[str, Any]:
         "images": len(data.images),
         "image_size": size,
         "channels": channels,
-        "digest": hashlib.sha256(data.images.numpy().data).hexdigest()[:16],
+        "digest": _digest(data.images),
     }
+
+
+def _digest(images: Tensor) -> str:
+    """Of the pixels in the order channels, rows, columns."""
+    result = hashlib.sha256()
+    for part in images.split(1024):  # of images that may be more than memory holds
+        result.update(part.contiguous().numpy().data)
+    return result.hexdigest()[:16]
 
 
 def _check_same_data(
     folder: Path, saved: dict[str, Any], found: dict[str, Any], name: str, *, moved: bool
 ) -> None:
     """Check that a run continues on its images, which ``--data`` may name at another place if ``moved``."""
-    # Files may have moved with their folder; the digest of images in memory is in their source.
-    ignored = set() if name == IN_MEMORY else {"source"}
+    ignored = {"source"}  # files may have moved with their folder
+    # The source of images in memory ends with their digest.
+    ends = {data["source"].rpartition(" ")[2] for data in (saved, found)} if name == IN_MEMORY else {""}
     if not moved:
         ignored.add("digest")  # another processor may draw or decode images with other roundings
     elif "digest" not in saved:
@@ -293,7 +313,8 @@ def _check_same_data(
             f"--data {name}: {folder} is of an earlier version, which kept no digest of its images; put them "
             "where they were, and leave --data out"
         )
-    if any(saved[key] != found[key] for key in saved if key in found and key not in ignored):
+    keys = (saved.keys() & found.keys()) - ignored
+    if len(ends) > 1 or any(saved[key] != found[key] for key in keys):
         raise UserError(
             f"{folder} was trained on {saved['source']}, and this is {found['source']}"
             + (", with other pixels" if saved["images"] == found["images"] else "")
@@ -313,18 +334,19 @@ def _check_same_machine(folder: Path, saved: dict[str, Any], machine: Machine) -
         )
 
 
-def _make_step(config: Config, machine: Machine, images: Tensor, job: Job) -> TrainingStep:
-    channels, size = images.shape[1:3]
-    networks = network_type(config.network)(
+def _make_step(config: Config, machine: Machine, data: ImageSet, job: Job) -> TrainingStep:
+    channels, size = data.images.shape[1:3]
+    networks = InfoGAN(
         config.latents,
         size,
         channels,
+        network=config.network,
         learned_variance=config.fixed_sigma is None,
         slope=config.leaky_slope,
         seed=config.seed,
     ).to(machine.device)
     set_linear(networks, machine.linear)
-    placed = _placed(images, machine.device, job)
+    placed = _placed(data.images, machine.device, job)
     return TrainingStep(
         config.latents,
         networks,
@@ -335,6 +357,7 @@ def _make_step(config: Config, machine: Machine, images: Tensor, job: Job) -> Tr
         amp=machine.amp,
         cuda_graph=_uses_graph(config, machine.device, placed),
         steps_per_replay=config.steps_per_replay,
+        prefetch=data.mapped and placed is data.images,
         matmul_precision=config.matmul_precision,
         deterministic=config.deterministic,
         ranks=job.ranks,
@@ -431,6 +454,7 @@ def _announcement(
         f"data      {data.source}, {size} x {size} {'grey' if channels == 1 else 'colour'}",
         f"latents   {config.latents}; networks of {weights / 1e6:.1f} million weights",
     ]
+    lines.append(f"report    {folder / 'data.txt'}; data.png shows some of the images")
     if data.left_out:
         lines.append(f"left out  {len(data.left_out):,} files; {folder / 'left-out.txt'} names them")
     if config.transformation is not None:

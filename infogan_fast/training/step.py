@@ -44,6 +44,7 @@ from infogan_fast.runtime.profiling import phase
 from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.training.losses import Losses
 from infogan_fast.training.player import Player
+from infogan_fast.training.prefetch import Prefetcher
 from infogan_fast.training.state import Counter, State
 
 
@@ -117,7 +118,7 @@ class TrainingStep:
         networks: in training mode, on the device, in float32 or float64.
         objective: see :class:`Objective`.
         images: uint8 [N, C, S, S], on the device; or in host memory if they do not fit, and then each
-            batch is copied.
+            batch is copied. In channels_last format they are used as they are, else copied.
         batch_size: B, at least 2; more than N is fine. Several ranks share it: a multiple of their number.
         seed: of the latents, the order of the images, their copies and Q's second head.
         amp: None for the networks' own dtype, or the half type that the networks' weights become, next to
@@ -125,6 +126,8 @@ class TrainingStep:
         cuda_graph: replay the iteration as one CUDA graph, captured at the first call; it computes the same
             bits. Needs a CUDA device with the images on it.
         steps_per_replay: updates in one graph.
+        prefetch: whether to gather each batch ahead of its update: for images that are mapped from a file.
+            Those in host memory for a CUDA device are, always.
         matmul_precision, deterministic: see :func:`infogan_fast.runtime.device.numerics`.
         ranks: of the job, each of which makes the step with the same arguments, and calls it as often.
         batch_norm: ``"global"``: batch normalisation takes the statistics of all ranks' rows; ``"local"``: of
@@ -148,6 +151,7 @@ class TrainingStep:
         amp: torch.dtype | None = None,
         cuda_graph: bool = False,
         steps_per_replay: int = 1,
+        prefetch: bool = False,
         matmul_precision: str = "highest",
         deterministic: bool = False,
         ranks: Ranks = ALONE,
@@ -162,7 +166,7 @@ class TrainingStep:
         self.cuda_graph, self.steps_per_replay = cuda_graph, steps_per_replay
         check_matmul_precision(matmul_precision, self.device)
         self.matmul_precision, self.deterministic = matmul_precision, deterministic
-        # In the order rows, columns, channels, channels_last convolutions need no copy.
+        # In the order rows, columns, channels, as channels_last convolutions read them.
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.terms = objective.measured_terms(spec)
         self._check_graph(images)
@@ -174,6 +178,9 @@ class TrainingStep:
         self._through_trunk = objective.mi_gradient == "trunk"
         self._no_gradient = torch.zeros(self.rows, 1, dtype=self.dtype, device=self.device)
         self._create_state()
+        self._prefetcher: Prefetcher | None = None
+        if prefetch or self.images.device != self.device:
+            self._prefetcher = Prefetcher(self._gatherer(), self.order, self.device)
         self.phases = self._list_phases()
 
     def _check_graph(self, images: Tensor) -> None:
@@ -365,16 +372,21 @@ class TrainingStep:
         measured_with_g = name.startswith(("g", "nll_", "mse_", "logvar_"))
         return "generator gradients" if measured_with_g else "discriminator gradients"
 
+    def _gatherer(self) -> Callable[[Tensor], Tensor]:
+        """Gathers the images [B, S, S, C] that a state of the order names, and moves it on; without a
+        reference to the step."""
+        images, count, dtype = self.images, self.batch_size, self.dtype
+        offset, stride = self.ranks.rank, self.ranks.size
+        return lambda order: (
+            ops.gather_images(
+                order, images, count, dtype=dtype, sample_offset=offset, sample_stride=stride
+            ).batch
+        )
+
     def _gather(self, batch: Batch) -> None:
-        gathered = ops.gather_images(
-            self.order,
-            self.images,
-            self.batch_size,
-            dtype=self.dtype,
-            sample_offset=self.ranks.rank,
-            sample_stride=self.ranks.size,
-        ).batch
-        batch.real = gathered.permute(0, 3, 1, 2).to(self.device)
+        ahead = self._prefetcher
+        gathered = self._gatherer()(self.order) if ahead is None else ahead.take()
+        batch.real = gathered.permute(0, 3, 1, 2)
 
     def _transform(self, batch: Batch) -> None:
         ranges = asdict(self.objective.transformation)

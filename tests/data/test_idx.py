@@ -255,6 +255,20 @@ def test_another_published_set_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert "checksums" not in load_images("mnist", data_dir=tmp_path).source
 
 
+def test_qmnist_labels_of_32_bits(tmp_path: Path) -> None:
+    labels = np.arange(7 * 8, dtype=np.int32).reshape(7, 8) % 10
+    for stem, n in (("train", 7), ("test", 4)):
+        (tmp_path / f"qmnist-{stem}-images-idx3-ubyte").write_bytes(encode(images(n)))
+        content = gzip.compress(encode(labels[:n].astype(">i4"), 0x0C))
+        (tmp_path / f"qmnist-{stem}-labels-idx2-int.gz").write_bytes(content)
+    train, test = load_images(str(tmp_path)), load_images(str(tmp_path), split="test")
+    assert train.labels is not None and train.labels.tolist() == [0, 8, 6, 4, 2, 0, 8]
+    assert test.labels is not None and test.labels.tolist() == [0, 8, 6, 4]
+    (tmp_path / "qmnist-train-images-idx3-ubyte").write_bytes(encode(images(7).astype(">i4"), 0x0C))
+    with pytest.raises(UserError, match="holds int32 values, expected uint8"):
+        load_images(str(tmp_path))
+
+
 class Mirrors:
     """A local server: /good/ serves files, /bad/ other bytes, /cut/ hangs up half way, the rest 404."""
 

@@ -176,11 +176,14 @@ def test_there_is_no_test_split() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (GREY.astype(np.int64), "data: images are int64, expected uint8 from 0 to 255 or floating-point"),
-        (GREY > 9, "data: images are bool, expected uint8"),
-        (np.full((2, 16, 16), np.nan), "floating-point images run from nan to nan, expected 0 to 1"),
-        (np.full((2, 16, 16), -0.1), "floating-point images run from -0.1 to -0.1, expected 0 to 1"),
-        (GREY.astype(np.float32), "run from 0 to 255, expected 0 to 1"),
+        (GREY.astype(np.int64), "data: images are int64 and run from 0 to .*; give --pixel-range LOW..HIGH"),
+        (GREY > 9, "data: images are bool and run from 0 to 1, .*; give --pixel-range"),
+        (np.full((2, 16, 16), np.nan), "data: images are float64 and run from nan to nan"),
+        (np.full((2, 16, 16), -1.1), "data: images are float64 and run from -1.1 to -1.1"),
+        (
+            GREY.astype(np.float32),
+            "run from 0 to 255, which does not tell black and white; give --pixel-range",
+        ),
         (GREY % 2, "every pixel is 0 or 1, expected 0 to 255"),
         (GREY / 255**2, r"every pixel is below 1\.5 / 255, expected 0 to 1; divide by 255 only once"),
         (

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from infogan_fast.config import OPTIONS, Config, load_config
 from infogan_fast.errors import UserError
-from infogan_fast.networks.registry import network_type
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.training.alarms import AlarmMonitor
 from infogan_fast.training.checkpoint import checkpoint_path
 from infogan_fast.training.run_folder import cut_metrics, read_config, read_metrics
@@ -136,7 +136,7 @@ def metric_rows(rows: list[Any]) -> None:
 @functools.cache
 def _step_and_state() -> tuple[Config, TrainingStep, dict[str, Any]]:
     config = Config.from_options({"latents": str(SPEC), "batch_size": 2, "ema": 0.5}).checked()
-    networks = network_type(config.network)(SPEC, 16, 1, learned_variance=True, seed=0)
+    networks = InfoGAN(SPEC, 16, 1, network=config.network, seed=0)
     images = torch.arange(3 * 256).reshape(3, 1, 16, 16).to(torch.uint8)
     step = TrainingStep(SPEC, networks, config.objective, images, config.batch_size)
     state = {"step": 0, "seconds": 0.5, "settings": config.options()}

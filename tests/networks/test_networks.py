@@ -10,7 +10,8 @@ from torch import nn
 
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import Generator, InfoGAN, Trunk, sides, stage_channels
+from infogan_fast.networks.architecture import architecture
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
@@ -57,15 +58,20 @@ def test_paper_settings() -> None:
     ],
 )
 def test_family(size: int, chain: list[int], widths: list[int]) -> None:
-    assert sides(size) == chain
-    assert stage_channels(size, 1) == widths
+    layers = architecture("auto", size, 1)
+    convs = layers.discriminator[:-1]
+    assert layers.feature_maps(convs, size) == chain
+    assert [1, *(conv.channels for conv in convs)] == widths
+    ups = [layer for layer in layers.generator if layer.kind == "up"]
+    assert layers.feature_maps(ups, chain[-1]) == chain[::-1]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [16, 17, 19, 28, 30, 31, 37])
 def test_images_of_any_size_and_back(size: int, channels: int) -> None:
-    generator, trunk = Generator(7, size, channels), Trunk(size, channels)
-    images = generator(torch.randn(2, 7))
+    networks = InfoGAN(SPEC, size, channels)
+    generator, trunk = networks.generator, networks.trunk
+    images = generator(torch.randn(2, SPEC.latent_dim))
     assert images.shape == (2, channels, size, size)
     assert 0 <= images.min() <= images.max() <= 1
     assert trunk(images).shape == (2, 1024)
@@ -175,7 +181,7 @@ def test_weights_depend_on_the_seed_alone() -> None:
 
 
 def test_parts_are_ignored_in_evaluation() -> None:
-    trunk = Trunk(16, 1).eval()
+    trunk = InfoGAN(SPEC, 16, 1).trunk.eval()
     images = torch.rand(4, 1, 16, 16)
     assert torch.equal(trunk(images, parts=(len(images) // 2,) * 2), trunk(images))
 

@@ -14,11 +14,19 @@ from training.objectives import flat
 
 from infogan_fast import ops
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import InfoGAN, sides
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.objective.copies import copy_state
 from infogan_fast.objective.objective import Objective
 
 D_PREFIXES = ("trunk.", "d_head.")
+
+
+def sides(size: int) -> list[int]:
+    """Of the feature maps of ``--network auto``: halved until at most 8, at least twice."""
+    result = [size]
+    while len(result) < 3 or result[-1] > 8:
+        result.append(result[-1] // 2)
+    return result
 
 
 class ReferenceStep:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import Generator
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.pictures import samples
 from infogan_fast.train import main as train_main
@@ -102,7 +102,7 @@ def test_every_alarm_is_explained() -> None:
 
 def test_diversity_tells_a_generator_that_repeats_itself() -> None:
     spec = LatentSpec.parse("noise=4,cat=3")
-    generator = calibrated(Generator(spec.latent_dim, 16, 1), spec, batches=2)
+    generator = calibrated(InfoGAN(spec, 16, 1).generator, spec, batches=2)
     inputs = samples.draw_inputs(generator, spec, 256)
     made = samples.make_images(generator, inputs).permute(0, 2, 3, 1)
     assert samples.diversity(generator, spec, made) == pytest.approx(1.0)

@@ -143,7 +143,8 @@ def test_a_job_is_resumed_by_another_number_of_processes(alone: Path, tmp_path: 
     for row, right in zip(rows(out), rows(alone), strict=True):
         assert row["nll_c1"] == pytest.approx(right["nll_c1"], abs=0.05)
     names = {path.name for path in out.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png"}
+    written = {"config.json", "metrics.jsonl", "samples", "checkpoints", "traversal.png"}
+    assert names == {*written, "data.txt", "data.png"}
 
 
 def test_a_killed_process_ends_the_job_and_is_named(alone: Path, tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_what_a_run_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert sorted(os.listdir(out)) == [
         "checkpoints",
         "config.json",
+        "data.png",
+        "data.txt",
         "metrics.jsonl",
         "samples",
         "traversal.png",
@@ -321,7 +323,8 @@ def test_images_that_are_all_alike(tmp_path: Path, capsys: pytest.CaptureFixture
     np.savez(tmp_path / "alike.npz", images=np.full((count, 16, 16), 7, np.uint8))
     assert train_main(["--data", str(tmp_path / "alike.npz"), "--out", str(tmp_path / "run")]) == 2
     alike = "is a single image" if count == 1 else "its images are all alike"
-    assert f"{alike}, so there is nothing to learn; give different ones" in capsys.readouterr().err
+    remedy = "give different ones; or, as every pixel is 7, look at --background if they are transparent"
+    assert f"{alike}, so there is nothing to learn; {remedy}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -23,7 +23,7 @@ from infogan_fast import ops
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks import linear
-from infogan_fast.networks.infogan import InfoGAN, QHead
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import Linear, faster_linear, onednn_missing, set_linear
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.copies import copy_state
@@ -485,7 +485,7 @@ def test_q_starts_anew_once() -> None:
     assert all(state["exp_avg"].any() for state in before["state"].values())
     phases, step.phases = step.phases, []
     step()
-    fresh = QHead(EVERYTHING.q_dim())
+    fresh = InfoGAN(EVERYTHING, 16, 1).q_head
     for name, weight in step.networks.q_head.named_parameters():
         if name.endswith("norm.weight"):
             assert (weight == 1).all()

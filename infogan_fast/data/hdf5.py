@@ -1,0 +1,83 @@
+"""HDF5 files of images, such as 3D Shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infogan_fast.data.arrays import Member, read_members
+from infogan_fast.data.extra import extra
+from infogan_fast.data.image_set import Files, Selection
+from infogan_fast.errors import UserError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SPARSE = 4  # rows that far apart, on average, are read one by one
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file has the signature of HDF5, at its beginning or after a block of the user's."""
+    size, place = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while place < min(size, 1 << 20):
+            file.seek(place)
+            if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                return True
+            place = max(512, 2 * place)
+    return False
+
+
+def load(path: Path, selection: Selection) -> Files:
+    """The selected images, labels and factors of a file whose top level holds data sets named as
+    :func:`infogan_fast.data.arrays.read_members` says.
+
+    Only the selected images are read, unless their range has to be found. Nothing outside of the file is.
+
+    Raises:
+        MissingSplitError: there is no such split.
+        UserError: the file is damaged, or holds anything else.
+    """
+    h5py = extra("h5py", str(path))
+    try:
+        with h5py.File(path, "r") as file:
+            members: dict[str, Callable[[], Member]] = {
+                name: partial(_member, h5py, file, name) for name in file if _is_own(h5py, file, name)
+            }
+            return read_members(members, path, selection)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file leads h5py to many kinds
+        reason = " ".join(str(error or type(error).__name__).split())[:160]
+        raise UserError(f"{path}: not a readable HDF5 file ({reason}); get this file again") from None
+
+
+def _is_own(h5py: Any, file: Any, name: str) -> bool:
+    """Whether this is a data set of this very file."""
+    return isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Dataset)
+
+
+def _member(h5py: Any, file: Any, name: str) -> Member:
+    dataset = file[name]
+    if dataset.external or dataset.is_virtual:
+        raise UserError(
+            f"{file.filename}: data set {name} lies in other files, which are not read; copy it here"
+        )
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    if text:
+        strings = dataset.asstr(errors="replace")
+        return Member(dataset.shape, np.dtype("U1"), lambda rows: np.array(_rows(strings, rows), str))
+    return Member(dataset.shape or (), dataset.dtype, lambda rows: _rows(dataset, rows))
+
+
+def _rows(dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+    if not len(rows):
+        return np.empty((0, *dataset.shape[1:]) if hasattr(dataset, "shape") else (0,))
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    if last - first <= _SPARSE * len(rows):
+        block: NDArray[Any] = dataset[first:last]
+        return block if last - first == len(rows) else block[rows - first]
+    return np.stack([dataset[int(row)] for row in rows])

@@ -1,0 +1,253 @@
+"""Pictures in Parquet files, as data sets on Hugging Face have them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infogan_fast.data import pictures
+from infogan_fast.data.extra import extra
+from infogan_fast.data.folder import SPLIT_FOLDERS
+from infogan_fast.data.image_set import ImageSet, Selection, require_memory
+from infogan_fast.data.labels import as_labels, choose_label, within, without
+from infogan_fast.errors import MissingSplitError, UserError
+
+_MAGIC = b"PAR1"
+_SHARD = re.compile(r"(.*?)(\d+)-of-(\d+)")
+_USUAL_LABELS = ("label", "labels", "class")
+_CACHED = 2  # row groups of a file: threads read on both sides of a boundary
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet files do."""
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def find(path: Path) -> tuple[Path, ...]:
+    """The Parquet files of a folder, or of the folder ``data`` in it."""
+    for folder in (path, path / "data"):
+        if folder.is_dir() and (files := sorted(p for p in folder.glob("*.parquet") if p.is_file())):
+            return tuple(files)
+    return ()
+
+
+def load(path: Path, files: Sequence[Path], selection: Selection) -> ImageSet:
+    """Decode the pictures of Parquet files, a group of rows at a time.
+
+    The column of pictures holds encoded ones, as bytes or as a struct with ``bytes``. Columns of whole
+    numbers or texts are labels; of several, the first one that Hugging Face's metadata gives names to, or the
+    first one of numbers, is taken. Files called ``train-*`` and ``test-*`` (or ``validation-*``) are splits.
+
+    Raises:
+        MissingSplitError: there are no files of this split.
+        UserError: a file is damaged or missing, or holds anything else.
+    """
+    chosen, note = _of_split(path, files, selection.split)
+    try:
+        return _load(path, chosen, note, selection)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file leads pyarrow to many kinds
+        reason = " ".join(str(error or type(error).__name__).split())[:160]
+        raise UserError(f"{path}: not a readable Parquet file ({reason}); get this file again") from None
+
+
+def _of_split(path: Path, files: Sequence[Path], split: str) -> tuple[list[Path], str]:
+    """The files of a split, and what the source says of those of none."""
+    by_word: dict[str, list[Path]] = {}
+    for file in files:
+        by_word.setdefault(re.split(r"[-_.]", file.name.lower())[0], []).append(file)
+    known = [word for words in SPLIT_FOLDERS.values() for word in words]
+    if (len(files) == 1 and path == files[0]) or not any(word in known for word in by_word):
+        if split == "test":
+            raise MissingSplitError(
+                f"{path}: no test split; expected files such as test-00000-of-00001.parquet"
+            )
+        found, others = list(files), []
+    else:
+        word = next((word for word in SPLIT_FOLDERS[split] if word in by_word), None)
+        if word is None:
+            raise MissingSplitError(f"{path}: no {split} split; found {', '.join(f.name for f in files)}")
+        found, others = by_word[word], [word for word in by_word if word not in known]
+    counts: dict[tuple[str, int], set[int]] = {}
+    for file in found:
+        if path != file and (match := _SHARD.fullmatch(file.stem)):
+            counts.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (stem, total), numbers in counts.items():
+        if len(numbers) != total:
+            raise UserError(
+                f"{path}: holds {len(numbers)} of the {total} files {stem}*-of-{total:05}.parquet; "
+                "get the others"
+            )
+    return found, f", without the split {' and '.join(others)}" if others else ""
+
+
+def _load(path: Path, files: Sequence[Path], note: str, selection: Selection) -> ImageSet:
+    arrow, parquet = extra("pyarrow", str(path)), extra("pyarrow.parquet", str(path))
+    tables = [parquet.ParquetFile(file) for file in files]
+    schema = tables[0].schema_arrow
+    for file, table in zip(files, tables, strict=True):
+        if not table.schema_arrow.equals(schema):
+            raise UserError(
+                f"{file}: has other columns than {files[0].name}; give each data set its own folder"
+            )
+    features = _features(schema)
+    column = _picture_column(arrow, schema, features, str(path))
+    if not (found := [p for f, t in zip(files, tables, strict=True) for p in _pictures(f, t, column)]):
+        raise UserError(f"{path}: holds no images")
+
+    names = _label_columns(arrow, schema, features, column)
+    label, remark = "", ""
+    usual = bool(names) and (
+        names[0] in _USUAL_LABELS or not arrow.types.is_string(schema.field(names[0]).type)
+    )
+    if selection.label is not None or usual:
+        label, remark = choose_label(names, selection.label, str(path))
+    labels, label_names = _labels(tables, label, features, len(found), path) if label else (None, ())
+    decoded = pictures.decode(found, selection, str(path))
+    source = f"{path.name}: {len(decoded.images):,} {selection.split} images from {path}"
+    return ImageSet(
+        decoded.images,
+        None if labels is None else torch.from_numpy(labels[decoded.positions]),
+        {},
+        path.name,
+        f"{source}{note}{decoded.remark}{remark}",
+        label_names,
+        decoded.left_out,
+        decoded.report,
+        label,
+    )
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """What Hugging Face's metadata says of the columns."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: value for name, value in features.items() if isinstance(value, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):  # there is none
+        return {}
+
+
+def _picture_column(arrow: Any, schema: Any, features: dict[str, Any], name: str) -> str:
+    """The name of the column of pictures."""
+
+    def is_binary(kind: Any) -> bool:
+        return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
+
+    def holds_bytes(kind: Any) -> bool:
+        at = kind.get_field_index("bytes") if arrow.types.is_struct(kind) else -1
+        return is_binary(kind) or (at >= 0 and is_binary(kind.field(at).type))
+
+    fit = [field.name for field in schema if holds_bytes(field.type)]
+    marked = [n for n in fit if features.get(n, {}).get("_type") == "Image"]
+    called = [n for n in fit if n in ("image", "img")]
+    for found in (marked, called, fit):
+        if len(found) == 1:
+            return found[0]
+    shown = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    raise UserError(
+        f"{name}: expected one column of encoded pictures, bytes or a struct with bytes, called image if "
+        f"there are several; found {shown or 'no columns'}"
+    )
+
+
+def _label_columns(arrow: Any, schema: Any, features: dict[str, Any], column: str) -> list[str]:
+    """The columns that may be labels, the likeliest first."""
+    is_text, types = arrow.types.is_string, arrow.types
+    fit = [
+        field.name
+        for field in schema
+        if field.name != column
+        and (types.is_integer(field.type) or types.is_boolean(field.type) or is_text(field.type))
+    ]
+    return sorted(
+        fit,
+        key=lambda n: (
+            _class_names(features, n) == (),
+            n not in _USUAL_LABELS,
+            is_text(schema.field(n).type),
+        ),
+    )
+
+
+def _class_names(features: dict[str, Any], column: str) -> tuple[str, ...]:
+    known = features.get(column, {})
+    inner = known.get("feature")
+    names = known.get("names") or (inner.get("names") if isinstance(inner, dict) else None)
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _labels(
+    tables: Sequence[Any], label: str, features: dict[str, Any], count: int, path: Path
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """The labels of all rows, and their names."""
+    require_memory(16 * count, f"{path}: holds {count:,} labels")
+    columns = [table.read(columns=[label]).column(label) for table in tables]
+    if any(column.null_count for column in columns):
+        without(str(path), f"column {label} has rows without a value")
+        return None, ()
+    values = np.concatenate([column.to_numpy() for column in columns])
+    labels, names = as_labels(values.astype(str) if values.dtype == object else values, count, str(path))
+    known = _class_names(features, label)
+    if labels is None or not known:
+        return labels, names
+    if (labels == -1).all():  # as Hugging Face has the labels of a test split that are kept secret
+        without(str(path), f"column {label} holds -1 alone")
+        return None, ()
+    within(labels, known, f"{path}: column {label}")
+    return labels, known
+
+
+class _Groups:
+    """The column of pictures of a file, of which the groups of rows read last are in memory."""
+
+    def __init__(self, table: Any, column: str) -> None:
+        self.table, self.column = table, column
+        self.cached: dict[int, Any] = {}
+        self.lock = threading.Lock()
+
+    def read(self, group: int, row: int) -> BinaryIO:
+        with self.lock:
+            if group not in self.cached:
+                while len(self.cached) >= _CACHED:
+                    del self.cached[next(iter(self.cached))]
+                # Without threads of its own: many are waiting here already.
+                self.cached[group] = self.table.read_row_group(
+                    group, columns=[self.column], use_threads=False
+                ).column(self.column)
+            value = self.cached[group][row].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not content:
+            where = f" but the path {value['path']}" if isinstance(value, dict) and value.get("path") else ""
+            raise ValueError(f"holds no bytes{where}")
+        return io.BytesIO(content)
+
+
+def _size(table: Any, group: int, column: str) -> int:
+    """Bytes that the column takes in a group of rows, as the file announces it."""
+    meta = table.metadata.row_group(group)
+    parts = (meta.column(i) for i in range(meta.num_columns))
+    return sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] == column)
+
+
+def _pictures(file: Path, table: Any, column: str) -> list[pictures.PictureFile]:
+    groups = _Groups(table, column)
+    found: list[pictures.PictureFile] = []
+    for group in range(table.metadata.num_row_groups):
+        rows, size = table.metadata.row_group(group).num_rows, _size(table, group, column)
+        require_memory((_CACHED + 1) * size, f"{file}: has groups of rows of {size:,} bytes")
+        for row in range(rows):
+            name = f"{file}: row {len(found)}"
+            found.append(pictures.PictureFile(name, partial(groups.read, group, row), size // rows))
+    return found
