@@ -77,7 +77,10 @@ def test_training_resumes(run: infogan_fast.Run, tmp_path: Path) -> None:
         ({"steps": "3"}, "--steps is '3'; expected a whole number"),
         ({"data": "mnsit"}, "did you mean mnist?"),
         ({"data": 17}, "data is a int; expected a name, a path"),
-        ({"data": np.zeros((3, 16, 16), np.int64)}, "images are int64, expected uint8"),
+        (
+            {"data": np.zeros((3, 16, 16), np.int64)},
+            "images are int64 and run from 0 to 0, which does not tell",
+        ),
         ({"resume": "x", "out": "y"}, "leave --out out"),
     ],
 )

@@ -56,7 +56,8 @@ def test_image_set(size: int | None, channels: int | None) -> None:
     found = load_images("strokes", image_size=size, channels=channels, count=60)
     side = size or 28
     assert found.images.shape == (60, channels or 1, side, side)
-    assert found.images.dtype == torch.uint8 and found.images.is_contiguous()
+    assert found.images.dtype == torch.uint8
+    assert found.images.is_contiguous(memory_format=torch.channels_last)
     assert (found.images == found.images[:, :1]).all()
     assert {k: (v.dtype, v.shape) for k, v in found.factors.items()} == {
         "digit": (torch.int64, (60,)),

@@ -258,9 +258,9 @@ def test_a_run_of_an_earlier_version_is_continued_and_loaded(
         del config["settings"][name]
     config["settings"]["compile"] = False
     path.write_text(json.dumps(config))
-    assert infogan_fast.load_run(out).config.network == "infogan"
+    assert infogan_fast.load_run(out).config.network == "auto"
     assert train_main(["--resume", str(out), "--steps", "3"]) == 0
-    assert json.loads(path.read_text())["settings"]["network"] == "infogan"
+    assert json.loads(path.read_text())["settings"]["network"] == "auto"
     first = sorted((out / "checkpoints").iterdir())[0]
     state = torch.load(first, weights_only=True)
     for name in ("network", "matmul_precision", "deterministic"):
