@@ -1,6 +1,6 @@
 """Training on more pictures than memory holds: seconds an update, next to a small set that fits.
 
-    python benchmarks/bench_large.py --pictures 200000 --memory 1500
+    python benchmarks/bench_large.py --pictures 200000 --memory 2000
 
 Writes two TARs of JPEGs, one with few of them, and trains on them in two processes that take turns, with the
 same settings. A control group (version 1 or 2) limits the memory of the one with many pictures, including
@@ -29,8 +29,7 @@ from PIL import Image
 
 #: Updates, as many as are asked for with each line of the input.
 WORKER = """
-import json, sys, time
-from pathlib import Path
+import json, mmap, sys, time
 import torch
 from infogan_fast.config import Config
 from infogan_fast.data import load_images
@@ -48,10 +47,13 @@ config = Config.from_options({"recipe": "paper"}).checked()
 size, channels = data.images.shape[-1], data.images.shape[1]
 networks = InfoGAN(config.latents, size, channels)
 step = TrainingStep(config.latents, networks, config.objective, data.images, 128,
-                    amp=torch.bfloat16 if amp else None, prefetch=data.mapped)
+                    amp=torch.bfloat16 if amp else None, prefetch=data.mapped is not None)
+if data.mapped is not None:
+    data.mapped.madvise(mmap.MADV_RANDOM)
 for _ in range(5):
     step()
-print(json.dumps({"loaded": loaded, "mapped": data.mapped, "bytes": data.images.numel()}), flush=True)
+mapped = data.mapped is not None
+print(json.dumps({"loaded": loaded, "mapped": mapped, "bytes": data.images.numel()}), flush=True)
 for line in sys.stdin:
     times = []
     for _ in range(updates):
@@ -92,6 +94,8 @@ def limited(mebibytes: int) -> Iterator[Path | None]:
         group = root / name
         try:
             group.mkdir()
+            if not (group / "cgroup.procs").exists():
+                raise OSError(f"{root} holds no control groups")
             (group / limit).write_text(str(mebibytes << 20))
         except OSError:
             with contextlib.suppress(OSError):
@@ -138,7 +142,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200_000)
     parser.add_argument("--few", type=int, default=4_000, help="pictures of the small set")
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
-    parser.add_argument("--memory", type=int, default=1500, help="MiB for the process on all pictures")
+    parser.add_argument("--memory", type=int, default=2000, help="MiB for the process on all pictures")
     parser.add_argument("--amp", action="store_true")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--updates", type=int, default=10, help="in each round")

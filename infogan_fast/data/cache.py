@@ -39,9 +39,9 @@ def images_folder() -> Path:
     return cache_folder() / "images"
 
 
-def find(key: str) -> tuple[Tensor, dict[str, Any]] | None:
-    """The images uint8 [N, S, S, C] of that key, mapped from their file and not to be written, and what was
-    kept with them; None where there are none, or damaged ones, which are removed."""
+def find(key: str) -> tuple[Tensor, dict[str, Any], mmap.mmap] | None:
+    """The images uint8 [N, S, S, C] of that key, not to be written, what was kept with them, and the map of
+    their file; None where there are none, or damaged ones, which are removed."""
     path = images_folder() / f"{key}.images"
     try:
         with open(path, "rb") as file:
@@ -56,7 +56,7 @@ def find(key: str) -> tuple[Tensor, dict[str, Any]] | None:
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given buffer is not writable")
-        return torch.frombuffer(mapped, dtype=torch.uint8).view(shape), kept
+        return torch.frombuffer(mapped, dtype=torch.uint8).view(shape), kept, mapped
 
 
 def _checked(file: int) -> tuple[list[int], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class ImageSet:
     left_out: of files that cannot be read, the name and the reason, where these were to be skipped.
     report: further lines for people: what was found, changed and left out.
     label: what the labels are, where the data has a name for that, such as "coarse".
-    mapped: whether the images are in a file that is mapped, and are not to be written.
+    mapped: the map of the file that the images are in, and then they are not to be written.
     """
 
     images: Tensor
@@ -49,7 +50,7 @@ class ImageSet:
     left_out: tuple[str, ...] = ()
     report: tuple[str, ...] = ()
     label: str = ""
-    mapped: bool = False
+    mapped: mmap.mmap | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import mmap
 import os
 import sys
 import warnings
@@ -74,7 +75,7 @@ class Decoded:
     left_out: of files that cannot be read, the name and the reason, sorted.
     report: lines for people.
     remark: what the line of the source adds, such as ", transparency laid on white".
-    mapped: whether the images are in a file that is mapped, and are not to be written.
+    mapped: the map of the file that the images are in, and then they are not to be written.
     """
 
     images: Tensor
@@ -82,7 +83,7 @@ class Decoded:
     left_out: tuple[str, ...]
     report: tuple[str, ...]
     remark: str
-    mapped: bool = False
+    mapped: mmap.mmap | None = None
 
 
 @dataclass(frozen=True)
@@ -198,19 +199,20 @@ def decode(
     if cached and len(files) >= CACHED_FROM:
         key = _key(files, of_others, selection, name)
         if (found := cache.find(key)) is not None:
-            return _of_cache(*found, name)
+            return _of_cache(found, name)
     with contextlib.ExitStack() as stack:
         return _decode_all(files, selection, name, of_others, key, stack)
 
 
-def _of_cache(images: Tensor, kept: dict[str, Any], name: str) -> Decoded:
+def _of_cache(found: tuple[Tensor, dict[str, Any], mmap.mmap], name: str) -> Decoded:
+    images, kept, mapped = found
     return Decoded(
         images.permute(0, 3, 1, 2),
         kept["positions"],
         tuple(name + line for line in kept["left_out"]),
         (*kept["report"], f"decoded into {cache.images_folder()}, where the next run finds them"),
         kept["remark"],
-        mapped=True,
+        mapped,
     )
 
 
@@ -326,7 +328,7 @@ def _kept(filling: cache.Filling, key: str, count: int, kept: dict[str, Any], na
     found = cache.find(key)
     if found is None:
         raise UserError(f"{cache.images_folder()}: what was written cannot be read; look at this disk")
-    return _of_cache(*found, name)
+    return _of_cache(found, name)
 
 
 def _room(

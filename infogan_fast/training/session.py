@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
+import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -347,6 +348,9 @@ def _make_step(config: Config, machine: Machine, data: ImageSet, job: Job) -> Tr
     ).to(machine.device)
     set_linear(networks, machine.linear)
     placed = _placed(data.images, machine.device, job)
+    mapped = data.mapped if placed is data.images else None
+    if mapped is not None:  # to read pages around those that are wanted would fill the memory there is
+        mapped.madvise(mmap.MADV_RANDOM)
     return TrainingStep(
         config.latents,
         networks,
@@ -357,7 +361,7 @@ def _make_step(config: Config, machine: Machine, data: ImageSet, job: Job) -> Tr
         amp=machine.amp,
         cuda_graph=_uses_graph(config, machine.device, placed),
         steps_per_replay=config.steps_per_replay,
-        prefetch=data.mapped and placed is data.images,
+        prefetch=mapped is not None,
         matmul_precision=config.matmul_precision,
         deterministic=config.deterministic,
         ranks=job.ranks,

@@ -153,10 +153,10 @@ def decoded_again(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_pictures_are_decoded_once(drawings: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = in_memory(drawings, monkeypatch, image_size=16)
-    assert not plain.mapped and not folder.exists()
+    assert plain.mapped is None and not folder.exists()
     counted = decoded_again(monkeypatch)
     first = load_images(str(drawings), image_size=16)
-    assert first.mapped and len(counted) == 12
+    assert first.mapped is not None and len(counted) == 12
     assert_same(first, plain)
     again = load_images(str(drawings), image_size=16)
     assert_same(again, plain)
@@ -234,7 +234,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_memory_used(
         RunWarning, match=r"images: cannot be written .*INFOGAN_FAST_CACHE names another folder"
     ):
         found = load_images(str(drawings))
-    assert not found.mapped
+    assert found.mapped is None
     assert_same(found, in_memory(drawings, monkeypatch))
 
 
