@@ -49,6 +49,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     },
     "celeba": {
         **_PAPER,
+        "data": "celeba",
         "network": "celeba",
         "image_size": 32,
         "channels": 3,

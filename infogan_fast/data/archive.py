@@ -22,7 +22,7 @@ Parts = tuple[str, ...]
 
 
 @dataclass
-class _Contents:
+class Contents:
     """The pictures of an archive by the parts of their names, and what else is in it."""
 
     files: dict[Parts, pictures.PictureFile] = field(default_factory=dict)
@@ -66,15 +66,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
         MissingSplitError: there is no folder of test pictures.
         UserError: the archive is damaged or encrypted, or as for a folder.
     """
-    try:
-        contents = _of_zip(path) if zipfile.is_zipfile(path) else _of_tar(path)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive leads zipfile, tarfile and the decompressors to many kinds
-        reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-        raise UserError(f"{path}: not a readable archive ({reason[:160]}); get it again") from None
-    if not contents.files:
-        raise UserError(pictures.none_among(str(path), "archive", contents.others))
+    contents = contents_of(path)
     chosen, other = _of_split(contents.files, selection.split, path)
     order = sorted(chosen)
     decoded = pictures.decode(
@@ -105,6 +97,24 @@ def load(path: Path, selection: Selection) -> ImageSet:
         report=(*report, *decoded.report, labelled),
         mapped=decoded.mapped,
     )
+
+
+def contents_of(path: Path) -> Contents:
+    """What an archive holds; nothing is decoded.
+
+    Raises:
+        UserError: it is damaged or encrypted, or holds no pictures.
+    """
+    try:
+        contents = _of_zip(path) if zipfile.is_zipfile(path) else _of_tar(path)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive leads zipfile, tarfile and the decompressors to many kinds
+        reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+        raise UserError(f"{path}: not a readable archive ({reason[:160]}); get it again") from None
+    if not contents.files:
+        raise UserError(pictures.none_among(str(path), "archive", contents.others))
+    return contents
 
 
 def _of_split(
@@ -144,8 +154,8 @@ def _of_split(
     return found[split], found["test" if split == "train" else "train"]
 
 
-def _of_zip(path: Path) -> _Contents:
-    contents = _Contents()
+def _of_zip(path: Path) -> Contents:
+    contents = Contents()
     archive = zipfile.ZipFile(path)  # stays open as long as a picture may be read
 
     def read(member: zipfile.ZipInfo) -> BinaryIO:
@@ -161,8 +171,8 @@ def _of_zip(path: Path) -> _Contents:
     return contents
 
 
-def _of_tar(path: Path) -> _Contents:
-    contents = _Contents()
+def _of_tar(path: Path) -> Contents:
+    contents = Contents()
     with open(path, "rb") as plain:
         in_place = _is_plain_tar(plain)
     kept = 0

@@ -42,7 +42,9 @@ def load(path: Path, selection: Selection) -> ImageSet:
     split = selection.split
     root, found, other = _pictures_of(path, split)
     files = found.files
-    decoded = pictures.decode(_on_disk(files), selection, str(root), _on_disk(other), cached=True)
+    decoded = pictures.decode(
+        list(map(on_disk, files)), selection, str(root), list(map(on_disk, other)), cached=True
+    )
     labels, names, labelled = pictures.of_folders(
         [files[i].relative_to(root).parts for i in decoded.positions]
     )
@@ -66,8 +68,18 @@ def load(path: Path, selection: Selection) -> ImageSet:
     )
 
 
-def _on_disk(files: Sequence[Path]) -> list[pictures.PictureFile]:
-    return [pictures.PictureFile(str(file), partial(_open, file)) for file in files]
+def pictures_under(path: Path) -> list[Path]:
+    """The pictures under a folder, sorted, without hidden ones.
+
+    Raises:
+        UserError: there are none, or links lead to the same folder twice.
+    """
+    return _find(path).files
+
+
+def on_disk(file: Path) -> pictures.PictureFile:
+    """A picture in a file."""
+    return pictures.PictureFile(str(file), partial(_open, file))
 
 
 def _open(file: Path) -> BinaryIO:

@@ -76,6 +76,7 @@ SOURCES = {
         ImageSource("cifar10", "published"),
         ImageSource("cifar100", "published"),
         ImageSource("svhn", "published"),
+        ImageSource("celeba", "celeba"),
         ImageSource("dsprites", "published", factors=("shape", "scale", "orientation", "posX", "posY")),
         ImageSource(
             "shapes3d",
