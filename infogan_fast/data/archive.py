@@ -46,13 +46,13 @@ class Contents:
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a ZIP or TAR archive, compressed or not, other than one of NumPy's arrays."""
-    if zipfile.is_zipfile(path):
-        try:
+    try:
+        if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return not any(name.endswith(".npy") for name in archive.namelist())
-        except (zipfile.BadZipFile, NotImplementedError, ValueError):
-            return True
-    return tarfile.is_tarfile(path)
+        return tarfile.is_tarfile(path)
+    except Exception:  # a damaged one leads zipfile, tarfile and the decompressors to many kinds
+        return True
 
 
 def load(path: Path, selection: Selection) -> ImageSet:

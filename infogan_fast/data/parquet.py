@@ -234,18 +234,14 @@ class _Groups:
         return io.BytesIO(content)
 
 
-def _size(table: Any, group: int, column: str) -> int:
-    """Bytes that the column takes in a group of rows, as the file announces it."""
-    meta = table.metadata.row_group(group)
-    parts = (meta.column(i) for i in range(meta.num_columns))
-    return sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] == column)
-
-
 def _pictures(file: Path, table: Any, column: str) -> list[pictures.PictureFile]:
     groups = _Groups(table, column)
     found: list[pictures.PictureFile] = []
     for group in range(table.metadata.num_row_groups):
-        rows, size = table.metadata.row_group(group).num_rows, _size(table, group, column)
+        meta = table.metadata.row_group(group)  # whose column() ends the process if a column is damaged
+        rows, size = meta.num_rows, meta.total_byte_size
+        if rows < 0 or len(found) + rows > file.stat().st_size:
+            raise UserError(f"{file}: announces more rows than it has bytes; get this file again")
         require_memory((_CACHED + 1) * size, f"{file}: has groups of rows of {size:,} bytes")
         for row in range(rows):
             name = f"{file}: row {len(found)}"
