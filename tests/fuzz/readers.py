@@ -8,19 +8,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle as pickles
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
-import pyarrow
 import torch
 from PIL import Image
-from pyarrow import parquet as parquets
-from scipy import io as scipy_io
 
 from infogan_fast.analysis.seed_study import SeedStudy
 from infogan_fast.config import Config, load_config
@@ -110,37 +104,6 @@ def picture(data: bytes) -> None:
     load_images(str(written("pictures/one.png", data).parent), image_size=16)
 
 
-def cifar_python(data: bytes) -> None:
-    """A batch that is the file of the labels' names too."""
-    written("cifar-python/test_batch", data)
-    load_images(written("cifar-python/batches.meta", data).parent, split="test")
-
-
-def cifar_binary(data: bytes) -> None:
-    written("cifar-binary/test_batch.bin", data[:3073])
-    load_images(written("cifar-binary/batches.meta.txt", data[3073:]).parent, split="test")
-
-
-def cifar_archive(data: bytes) -> None:
-    load_images(written("cifar-10-binary.tar", data), split="test")
-
-
-def mat(data: bytes) -> None:
-    load_images(written("images.mat", data))
-
-
-def hdf5(data: bytes) -> None:
-    load_images(written("images.h5", data))
-
-
-def parquet(data: bytes) -> None:
-    load_images(written("images.parquet", data), image_size=16)
-
-
-def archive(data: bytes) -> None:
-    load_images(written("pictures.zip", data), image_size=16)
-
-
 def checkpoint_file(data: bytes) -> None:
     checkpoint.load(written("step-00000001.pt", data))
 
@@ -179,58 +142,6 @@ def _archive(state: object) -> bytes:
 def _pickled(state: object) -> bytes:
     with zipfile.ZipFile(io.BytesIO(_archive(state))) as archive:
         return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-
-
-def _batch(protocol: int) -> bytes:
-    rows = np.arange(3072, dtype=np.uint8)[None] % 100
-    batch = {b"labels": [1], b"label_names": [b"cat", b"dog"], b"data": rows}
-    return pickles.dumps(batch, protocol)
-
-
-def _mat(compressed: bool) -> bytes:
-    file = io.BytesIO()
-    arrays = {"X": _PIXELS.reshape(16, 16, 1, 2), "y": np.array([[1], [10]], np.uint8)}
-    scipy_io.savemat(file, arrays, do_compression=compressed)
-    return file.getvalue()
-
-
-def _hdf5(libver: str, compression: str | None) -> bytes:
-    file = io.BytesIO()
-    with h5py.File(file, "w", libver=libver) as group:
-        group.create_dataset("images", data=_PIXELS, compression=compression)
-        group["labels"] = ["cat", "dog"] if compression else [0, 1]
-    return file.getvalue()
-
-
-def _parquet(compression: str) -> bytes:
-    picture = _saved(_PIXELS, "png")
-    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
-    pictures = pyarrow.array([{"bytes": picture, "path": "a.png"}] * 2, kind)
-    table = pyarrow.table({"image": pictures, "label": [0, 1], "name": ["a", "b"]})
-    features = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"]}}
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    file = io.BytesIO()
-    parquets.write_table(table, file, compression=compression, row_group_size=1, write_statistics=False)
-    return file.getvalue()
-
-
-def _zip(compression: int) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name in ("a/0.png", "b/1.png"):
-            archive.writestr(name, _saved(_PIXELS, "png"))
-    return file.getvalue()
-
-
-def _tar(members: dict[str, bytes], mode: str = "w") -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    content = file.getvalue()
-    return content[:4096] if mode == "w" else content  # what follows are zeros
 
 
 _PIXELS = np.arange(2 * 16 * 16, dtype=np.uint8).reshape(2, 16, 16)
@@ -273,25 +184,6 @@ READERS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "npy": (npy, [_saved(_PIXELS, "npy")]),
     "npz": (npz, [_saved(_PIXELS, "npz")]),
     "picture": (picture, [_saved(_PIXELS, kind) for kind in ("png", "bmp", "gif", "jpeg", "tiff", "webp")]),
-    "cifar_python": (cifar_python, [_batch(2), _batch(3)]),
-    "cifar_binary": (cifar_binary, [b"\1" + bytes(3072) + b"cat\ndog\n"]),
-    "cifar_archive": (
-        cifar_archive,
-        [_tar({"cifar-10-batches-bin/test_batch.bin": b"\1" + b"\7" * 3072}, mode) for mode in ("w", "w:gz")],
-    ),
-    "mat": (mat, [_mat(compressed) for compressed in (False, True)]),
-    "hdf5": (hdf5, [_hdf5("earliest", None), _hdf5("latest", "gzip")]),
-    "parquet": (parquet, [_parquet(compression) for compression in ("none", "snappy", "zstd")]),
-    "archive": (
-        archive,
-        [
-            *(
-                _zip(kind)
-                for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-            ),
-            *(_tar({"a/0.png": _saved(_PIXELS, "png")}, mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")),
-        ],
-    ),
     "checkpoint": (checkpoint_file, [_archive(_STATE)]),
     "pickle": (pickle, [_pickled(_STATE)]),
 }
