@@ -76,7 +76,6 @@ def load(path: Path, selection: Selection) -> ImageSet:
         [other[parts] for parts in sorted(other)],
         cached=True,
     )
-    labels, names, labelled = pictures.of_folders([order[i] for i in decoded.positions])
     report = [f"found {pictures.suffixes([parts[-1] for parts in order])}"]
     if contents.others:
         report.append(f"no pictures, by their suffix: {pictures.suffixes(contents.others)}")
@@ -86,17 +85,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
         report.append(f"replaced by a later member of the same name: {contents.replaced:,} files")
     if links := contents.no_files:
         report.append(f"left out {len(links):,} links, devices and sparse files, such as {links[0]}")
-    return ImageSet(
-        decoded.images,
-        labels,
-        {},
-        path.name,
-        f"{path.name}: {len(decoded.images):,} {selection.split} images from {path}{decoded.remark}",
-        names,
-        decoded.left_out,
-        report=(*report, *decoded.report, labelled),
-        mapped=decoded.mapped,
-    )
+    return pictures.labelled_by_folders(path, selection, decoded, order, report)
 
 
 def contents_of(path: Path) -> Contents:

@@ -39,14 +39,10 @@ def load(path: Path, selection: Selection) -> ImageSet:
         UserError: a file cannot be used; the text names the first one, and how many more there are. Or a
             picture is in no split, or in both.
     """
-    split = selection.split
-    root, found, other = _pictures_of(path, split)
+    root, found, other = _pictures_of(path, selection.split)
     files = found.files
     decoded = pictures.decode(
         list(map(on_disk, files)), selection, str(root), list(map(on_disk, other)), cached=True
-    )
-    labels, names, labelled = pictures.of_folders(
-        [files[i].relative_to(root).parts for i in decoded.positions]
     )
     report = [f"found {pictures.suffixes([file.name for file in files])}"]
     if found.links:
@@ -55,17 +51,8 @@ def load(path: Path, selection: Selection) -> ImageSet:
         report.append(f"no pictures, by their suffix: {pictures.suffixes(found.others)}")
     if found.hidden:
         report.append(f"hidden, and passed over: {found.hidden:,} files and folders")
-    return ImageSet(
-        decoded.images,
-        labels,
-        {},
-        path.name,
-        f"{path.name}: {len(decoded.images):,} {split} images from {path}{decoded.remark}",
-        names,
-        decoded.left_out,
-        report=(*report, *decoded.report, labelled),
-        mapped=decoded.mapped,
-    )
+    parts = [file.relative_to(root).parts for file in files]
+    return pictures.labelled_by_folders(path, selection, decoded, parts, report)
 
 
 def pictures_under(path: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from infogan_fast.constants import MIN_SIZE
 from infogan_fast.data import cache
 from infogan_fast.data.background import background_rgb
 from infogan_fast.data.idx import CACHE_VARIABLE
-from infogan_fast.data.image_set import Selection, free_memory, require_memory, spread
+from infogan_fast.data.image_set import ImageSet, Selection, free_memory, require_memory, spread
 from infogan_fast.errors import RunWarning, UserError
 
 SUFFIXES = (
@@ -351,7 +351,29 @@ def _room(
     return None, np.empty(shape, np.uint8)
 
 
-def of_folders(
+def labelled_by_folders(
+    path: PurePath,
+    selection: Selection,
+    decoded: Decoded,
+    parts: Sequence[tuple[str, ...]],
+    report: Sequence[str],
+) -> ImageSet:
+    """Decoded pictures with labels from the names on the way to their files, which are ``parts``."""
+    labels, names, labelled = _labels_of([parts[i] for i in decoded.positions])
+    return ImageSet(
+        decoded.images,
+        labels,
+        {},
+        path.name,
+        f"{path.name}: {len(decoded.images):,} {selection.split} images from {path}{decoded.remark}",
+        names,
+        decoded.left_out,
+        report=(*report, *decoded.report, labelled),
+        mapped=decoded.mapped,
+    )
+
+
+def _labels_of(
     parts: Sequence[tuple[str, ...]],
 ) -> tuple[Tensor | None, tuple[str, ...], str]:
     """Each picture's label, the labels' names, and a line for people, from the names on the way to it."""
