@@ -24,6 +24,9 @@ COMMANDS = {
     "evaluate": "score what a run's codes mean",
     "traverse": "picture what each code of a run does",
     "generate": "make images with chosen codes",
+    "report": "write a page of a run that opens in any browser",
+    "demo": "serve a page on this machine to play with a run",
+    "export": "write the networks in formats of other programs",
     "info": "print what is installed and what was built",
 }
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infogan_fast.data.arrays import Member, read_members
-from infogan_fast.data.extra import extra
 from infogan_fast.data.image_set import Files, Selection
 from infogan_fast.errors import UserError
+from infogan_fast.extras import extra
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SPARSE = 4  # rows that far apart, on average, are read one by one
@@ -41,7 +41,7 @@ def load(path: Path, selection: Selection) -> Files:
         MissingSplitError: there is no such split.
         UserError: the file is damaged, or holds anything else.
     """
-    h5py = extra("h5py", str(path))
+    h5py = extra("data", "h5py", f"{path}: reading it")
     try:
         with h5py.File(path, "r") as file:
             members: dict[str, Callable[[], Member]] = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from infogan_fast.data.extra import extra
 from infogan_fast.data.image_set import Files, Selection, require_memory
 from infogan_fast.data.labels import as_labels, choose_label
 from infogan_fast.errors import MissingSplitError, UserError
+from infogan_fast.extras import extra
 
 _FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 
@@ -55,7 +55,7 @@ def load(path: Path, selection: Selection) -> Files:
 
 
 def _read(path: Path, selection: Selection) -> Files:
-    io = extra("scipy.io", str(path))
+    io = extra("data", "scipy.io", f"{path}: reading it")
     if not is_mat(path):
         raise UserError(f"{path}: not a MATLAB file of version 5; save it with save('-v7'), or get it again")
     try:

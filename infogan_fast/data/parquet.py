@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from infogan_fast.data import pictures
-from infogan_fast.data.extra import extra
 from infogan_fast.data.folder import SPLIT_FOLDERS
 from infogan_fast.data.image_set import ImageSet, Selection, require_memory
 from infogan_fast.data.labels import as_labels, choose_label, within, without
 from infogan_fast.errors import MissingSplitError, UserError
+from infogan_fast.extras import extra
 
 _MAGIC = b"PAR1"
 _SHARD = re.compile(r"(.*?)(\d+)-of-(\d+)")
@@ -94,7 +94,8 @@ def _of_split(path: Path, files: Sequence[Path], split: str) -> tuple[list[Path]
 
 
 def _load(path: Path, files: Sequence[Path], note: str, selection: Selection) -> ImageSet:
-    arrow, parquet = extra("pyarrow", str(path)), extra("pyarrow.parquet", str(path))
+    reading = f"{path}: reading it"
+    arrow, parquet = extra("data", "pyarrow", reading), extra("data", "pyarrow.parquet", reading)
     tables = [parquet.ParquetFile(file) for file in files]
     schema = tables[0].schema_arrow
     for file, table in zip(files, tables, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from infogan_fast.data import load_images
 from infogan_fast.errors import UserError
@@ -237,6 +237,7 @@ def test_a_damaged_page_is_left_out_alone(tmp_path: Path) -> None:
     stack(tmp_path / "0.tif", noise(4, 64, 64).astype(np.uint8), compression="tiff_adobe_deflate")
     content = bytearray((tmp_path / "0.tif").read_bytes())
     with Image.open(tmp_path / "0.tif") as picture:
+        assert isinstance(picture, TiffImagePlugin.TiffImageFile)
         picture.seek(2)
         offset = picture.tag_v2[273][0]
     content[offset : offset + 40] = bytes(40)
