@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infogan_fast.data.arrays import Member, read_members
 from infogan_fast.data.image_set import Files, Selection
+from infogan_fast.data.trial import try_reading
 from infogan_fast.errors import UserError
 from infogan_fast.extras import extra
 
@@ -39,9 +40,15 @@ def load(path: Path, selection: Selection) -> Files:
 
     Raises:
         MissingSplitError: there is no such split.
-        UserError: the file is damaged, or holds anything else.
+        UserError: the file is damaged, or holds anything else. One that crashes the HDF5 library is found out
+            by :func:`infogan_fast.data.trial.try_reading`.
     """
     h5py = extra("data", "h5py", f"{path}: reading it")
+    try_reading(path, lambda: _load(h5py, path, selection))
+    return _load(h5py, path, selection)
+
+
+def _load(h5py: Any, path: Path, selection: Selection) -> Files:
     try:
         with h5py.File(path, "r") as file:
             members: dict[str, Callable[[], Member]] = {

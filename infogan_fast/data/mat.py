@@ -9,8 +9,8 @@ import numpy as np
 
 from infogan_fast.data.image_set import Files, Selection, require_memory
 from infogan_fast.data.labels import as_labels, choose_label
+from infogan_fast.data.trial import try_reading
 from infogan_fast.errors import MissingSplitError, UserError
-from infogan_fast.extras import extra
 
 _FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 
@@ -55,9 +55,15 @@ def load(path: Path, selection: Selection) -> Files:
 
 
 def _read(path: Path, selection: Selection) -> Files:
-    io = extra("data", "scipy.io", f"{path}: reading it")
     if not is_mat(path):
         raise UserError(f"{path}: not a MATLAB file of version 5; save it with save('-v7'), or get it again")
+    try_reading(path, lambda: _arrays(path, selection))
+    return _arrays(path, selection)
+
+
+def _arrays(path: Path, selection: Selection) -> Files:
+    from scipy import io  # takes a while, and few runs need it
+
     try:
         headers = {name: (tuple(map(int, shape)), kind) for name, shape, kind in io.whosmat(str(path))}
         shape, kind = headers.get("X", ((), ""))
@@ -75,7 +81,7 @@ def _read(path: Path, selection: Selection) -> Files:
         images = arrays["X"]
         if images.shape != shape or images.dtype != np.uint8:
             raise ValueError("X is not as announced")
-    except (UserError, OSError):
+    except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # a damaged file leads SciPy to many kinds
         reason = " ".join(str(error or type(error).__name__).split())[:160]

@@ -86,7 +86,7 @@ def _fuzz(name: str, arguments: list[str]) -> None:
         for path in (FINDINGS / name).glob("*"):
             Path(corpus, path.name).write_bytes(path.read_bytes())
         more = _MORE_MEMORY + (_OWN_MEMORY if name in STRUCTURES else 0)
-        longest = 1 << (14 if name in STRUCTURES else 12)
+        longest = 1 << 14 if name in STRUCTURES else max(1 << 12, 2 * max(map(len, first)))
         flags = [
             *(f"-timeout={_HANG_SECONDS}", f"-rss_limit_mb={memory + more}", f"-max_len={longest}"),
             *(f"-artifact_prefix={FINDINGS / name}/", "-print_final_stats=1", f"-dict={words.name}"),

@@ -5,20 +5,26 @@ A function may raise UserError, which is how bad input is refused; anything else
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
+import pickle as pickle_module
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pyarrow.parquet
+import scipy.io
 import torch
 from PIL import Image
 
 from infogan_fast.analysis.seed_study import SeedStudy
 from infogan_fast.config import Config, load_config
-from infogan_fast.data import load_images
+from infogan_fast.data import load_images, trial
 from infogan_fast.data.idx import read_idx
 from infogan_fast.generate import choose_codes
 from infogan_fast.latents import LatentSpec
@@ -100,6 +106,29 @@ def npz(data: bytes) -> None:
     load_images(str(written("images.npz", data)))
 
 
+def archive(data: bytes) -> None:
+    load_images(str(written("pictures.zip", data)), image_size=16)
+
+
+def cifar(data: bytes) -> None:
+    """CIFAR-100's pickled training images."""
+    load_images(str(written("cifar/train", data).parent))
+
+
+def hdf5(data: bytes) -> None:
+    trial._SECONDS = 2  # less than what counts as hanging here
+    load_images(str(written("images.h5", data)))
+
+
+def mat(data: bytes) -> None:
+    trial._SECONDS = 2
+    load_images(str(written("images.mat", data)))
+
+
+def parquet(data: bytes) -> None:
+    load_images(str(written("table.parquet", data)), image_size=16)
+
+
 def picture(data: bytes) -> None:
     load_images(str(written("pictures/one.png", data).parent), image_size=16)
 
@@ -129,6 +158,45 @@ def _saved(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], kind: str) ->
         np.savez(file, images=array, labels=np.arange(len(array)))
     else:
         Image.fromarray(array[0]).save(file, kind)
+    return file.getvalue()
+
+
+def _zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for i, kind in enumerate(("png", "jpeg")):
+            archive.writestr(f"top/class{i}/{i}.{kind}", _saved(_PIXELS[i:], kind))
+    return file.getvalue()
+
+
+def _tarred(compressed: bool) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("train/a/0.png")
+        member.size = len(content := _saved(_PIXELS, "png"))
+        archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(file.getvalue()) if compressed else file.getvalue()
+
+
+def _in_hdf5(compression: str | None) -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w") as written_to:
+        written_to.create_dataset("images", data=_PIXELS, compression=compression)
+        written_to.create_dataset("labels", data=["a", "b"])
+    return file.getvalue()
+
+
+def _in_mat(compressed: bool) -> bytes:
+    file = io.BytesIO()
+    pixels = np.arange(16 * 16 * 3 * 2, dtype=np.uint8).reshape(16, 16, 3, 2)
+    scipy.io.savemat(file, {"X": pixels, "y": np.array([[1.0], [10.0]])}, do_compression=compressed)
+    return file.getvalue()
+
+
+def _in_parquet() -> bytes:
+    file = io.BytesIO()
+    pictures = [_saved(_PIXELS[i:], "png") for i in range(2)]
+    pyarrow.parquet.write_table(pyarrow.table({"image": pictures, "label": [0, 1]}), file)
     return file.getvalue()
 
 
@@ -183,6 +251,18 @@ READERS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "idx": (idx, [b"\0\0\x08\x03\0\0\0\1\0\0\0\2\0\0\0\2abcd", b"\0\0\x08\1\0\0\0\2ab", b"\x1f\x8b\x08\0"]),
     "npy": (npy, [_saved(_PIXELS, "npy")]),
     "npz": (npz, [_saved(_PIXELS, "npz")]),
+    "archive": (archive, [_zipped(), _tarred(False), _tarred(True)]),
+    "cifar": (
+        cifar,
+        [
+            pickle_module.dumps(
+                {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [3, 9], b"coarse_labels": [1, 2]}, 2
+            )
+        ],
+    ),
+    "hdf5": (hdf5, [_in_hdf5(None), _in_hdf5("gzip")]),
+    "mat": (mat, [_in_mat(False), _in_mat(True)]),
+    "parquet": (parquet, [_in_parquet()]),
     "picture": (picture, [_saved(_PIXELS, kind) for kind in ("png", "bmp", "gif", "jpeg", "tiff", "webp")]),
     "checkpoint": (checkpoint_file, [_archive(_STATE)]),
     "pickle": (pickle, [_pickled(_STATE)]),
