@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from infogan_fast.data import pictures
 from infogan_fast.data.folder import SPLIT_FOLDERS
-from infogan_fast.data.image_set import ImageSet, Selection, free_memory
+from infogan_fast.data.image_set import ImageSet, Selection
 from infogan_fast.errors import MissingSplitError, UserError
+from infogan_fast.runtime.memory import free_memory
 
 Parts = tuple[str, ...]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from infogan_fast.constants import MIN_SIZE
 from infogan_fast.data.background import parse_background
 from infogan_fast.data.pixel_range import PixelRange
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.memory import free_memory
 
 Split = Literal["train", "test"]
 _RESIZE_CHUNK = 1024
@@ -96,17 +96,6 @@ class Files:
     factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     note: str = ""
     chosen: bool = False
-
-
-def free_memory() -> int | None:
-    """Bytes of memory that are free; None where the system does not tell."""
-    try:
-        with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-            return None
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def require_memory(size: int, name: str) -> None:

@@ -25,6 +25,7 @@ from infogan_fast.extras import extra
 _MAGIC = b"PAR1"
 _SHARD = re.compile(r"(.*?)(\d+)-of-(\d+)")
 _USUAL_LABELS = ("label", "labels", "class")
+_SPLITS = [word for words in SPLIT_FOLDERS.values() for word in words]
 _CACHED = 2  # row groups of a file: threads read on both sides of a boundary
 
 
@@ -35,10 +36,12 @@ def is_parquet(path: Path) -> bool:
 
 
 def find(path: Path) -> tuple[Path, ...]:
-    """The Parquet files of a folder, or of the folder ``data`` in it."""
+    """The Parquet files of a folder, of its folders ``train``, ``test`` ..., or of its folder ``data``."""
     for folder in (path, path / "data"):
-        if folder.is_dir() and (files := sorted(p for p in folder.glob("*.parquet") if p.is_file())):
-            return tuple(files)
+        for pattern in ("*.parquet", "*/*.parquet"):
+            files = sorted(p for p in folder.glob(pattern) if p.is_file())
+            if files := [p for p in files if p.parent == folder or p.parent.name.lower() in _SPLITS]:
+                return tuple(files)
     return ()
 
 
@@ -47,7 +50,8 @@ def load(path: Path, files: Sequence[Path], selection: Selection) -> ImageSet:
 
     The column of pictures holds encoded ones, as bytes or as a struct with ``bytes``. Columns of whole
     numbers or texts are labels; of several, the first one that Hugging Face's metadata gives names to, or the
-    first one of numbers, is taken. Files called ``train-*`` and ``test-*`` (or ``validation-*``) are splits.
+    first one of numbers, is taken. Files called ``train-*`` and ``test-*`` (or ``validation-*``), or in
+    folders of these names, are splits.
 
     Raises:
         MissingSplitError: there are no files of this split.
@@ -67,9 +71,10 @@ def _of_split(path: Path, files: Sequence[Path], split: str) -> tuple[list[Path]
     """The files of a split, and what the source says of those of none."""
     by_word: dict[str, list[Path]] = {}
     for file in files:
-        by_word.setdefault(re.split(r"[-_.]", file.name.lower())[0], []).append(file)
-    known = [word for words in SPLIT_FOLDERS.values() for word in words]
-    if (len(files) == 1 and path == files[0]) or not any(word in known for word in by_word):
+        folder = file.parent.name.lower() if file.parent not in (path, path / "data") else ""
+        word = folder if folder in _SPLITS else re.split(r"[-_.]", file.name.lower())[0]
+        by_word.setdefault(word, []).append(file)
+    if (len(files) == 1 and path == files[0]) or not any(word in _SPLITS for word in by_word):
         if split == "test":
             raise MissingSplitError(
                 f"{path}: no test split; expected files such as test-00000-of-00001.parquet"
@@ -79,7 +84,7 @@ def _of_split(path: Path, files: Sequence[Path], split: str) -> tuple[list[Path]
         word = next((word for word in SPLIT_FOLDERS[split] if word in by_word), None)
         if word is None:
             raise MissingSplitError(f"{path}: no {split} split; found {', '.join(f.name for f in files)}")
-        found, others = by_word[word], [word for word in by_word if word not in known]
+        found, others = by_word[word], [word for word in by_word if word not in _SPLITS]
     counts: dict[tuple[str, int], set[int]] = {}
     for file in found:
         if path != file and (match := _SHARD.fullmatch(file.stem)):
@@ -116,7 +121,7 @@ def _load(path: Path, files: Sequence[Path], note: str, selection: Selection) ->
     if selection.label is not None or usual:
         label, remark = choose_label(names, selection.label, str(path))
     labels, label_names = _labels(tables, label, features, len(found), path) if label else (None, ())
-    decoded = pictures.decode(found, selection, str(path))
+    decoded = pictures.decode(found, selection, str(path), cached=True)
     source = f"{path.name}: {len(decoded.images):,} {selection.split} images from {path}"
     return ImageSet(
         decoded.images,
@@ -128,6 +133,7 @@ def _load(path: Path, files: Sequence[Path], note: str, selection: Selection) ->
         decoded.left_out,
         decoded.report,
         label,
+        mapped=decoded.mapped,
     )
 
 

@@ -28,8 +28,9 @@ from infogan_fast.constants import MIN_SIZE
 from infogan_fast.data import cache
 from infogan_fast.data.background import background_rgb
 from infogan_fast.data.idx import CACHE_VARIABLE
-from infogan_fast.data.image_set import ImageSet, Selection, free_memory, require_memory, spread
+from infogan_fast.data.image_set import ImageSet, Selection, require_memory, spread
 from infogan_fast.errors import RunWarning, UserError
+from infogan_fast.runtime.memory import free_memory
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff"),

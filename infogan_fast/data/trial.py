@@ -14,8 +14,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from infogan_fast.data.image_set import free_memory
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.memory import free_memory
 
 _SECONDS = 60  # of computing, whatever the size of the file
 _BYTES_A_SECOND = 2_000_000  # an hour for 7 GB; libraries reach a hundred times as much

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pytest
+import torch
 from PIL import Image
 from pyarrow import parquet
 
-from infogan_fast.data import load_images
+from infogan_fast.data import load_images, pictures
 from infogan_fast.data import parquet as reader
 from infogan_fast.errors import RunWarning, UserError
 
@@ -83,6 +85,34 @@ def test_shards_and_splits(folder: str, tmp_path: Path) -> None:
     refused(tmp_path, r"holds 1 of the 2 files train-\*-of-00002.parquet; get the others")
     (data / "test-00000-of-00001.parquet").unlink()
     refused(tmp_path, "no test split; found extra-00000", split="test")
+
+
+@pytest.mark.parametrize("folder", [".", "data"])
+def test_a_folder_a_split(folder: str, tmp_path: Path) -> None:
+    data = tmp_path / folder
+    write(data / "train" / "0000.parquet", slice(0, 6))
+    write(data / "train" / "0001.parquet", slice(6, 9))
+    write(data / "validation" / "0000.parquet", slice(9, 12))
+    write(data / "other" / "0000.parquet", slice(9, 12))
+    train, test = load_images(tmp_path), load_images(tmp_path, split="test")
+    assert np.array_equal(train.images[:, 0], PIXELS[:9]) and np.array_equal(test.images[:, 0], PIXELS[9:])
+    shutil.rmtree(data / "validation")
+    refused(tmp_path, "no test split; found 0000.parquet, 0001.parquet", split="test")
+
+
+def test_many_rows_go_through_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.parquet")
+    plain = load_images(path)
+    monkeypatch.setattr(pictures, "CACHED_FROM", 12)
+    monkeypatch.setenv("INFOGAN_FAST_CACHE", str(tmp_path / "cache"))
+    written = load_images(path)
+    assert plain.mapped is None and written.mapped is not None
+    monkeypatch.setattr(pictures, "_decode_all", None)
+    found = load_images(path)
+    for images in (written, found):
+        assert torch.equal(plain.images, images.images)
+        assert plain.labels is not None and images.labels is not None
+        assert torch.equal(plain.labels, images.labels)
 
 
 def test_shards_without_names_of_splits(tmp_path: Path) -> None:

@@ -216,6 +216,26 @@ def test_damaged_pictures_are_named_in_the_run(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "run" / "left-out.txt").exists()
 
 
+def test_a_tenth_of_5000_photographs_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFOGAN_FAST_CACHE", str(tmp_path / "cache"))
+    draws = np.random.default_rng(0)
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    damaged = set(draws.choice(5000, 500, replace=False).tolist())
+    for i, pixels in enumerate(draws.integers(0, 256, (5000, 16, 16, 3), np.uint8)):
+        path = folder / f"{i:04}.jpg"
+        Image.fromarray(pixels).save(path)
+        if i in damaged:
+            content = path.read_bytes()
+            path.write_bytes((content[: len(content) // 2], b"", draws.bytes(900), content[20:])[i % 4])
+    flags = ["--data", str(folder), "--skip-damaged", "--batch-size", "4", "--latents", "noise=4,cat=3"]
+    assert train_main([*flags, "--device", "cpu", "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    lines = (tmp_path / "run" / "left-out.txt").read_text().splitlines()
+    assert {line.partition(": ")[0] for line in lines} == {str(folder / f"{i:04}.jpg") for i in damaged}
+    assert len(lines) == 500
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["images"] == 4500
+
+
 def test_images_may_move_if_they_stay_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
     for name, images in (
