@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run, load_run
     from infogan_fast.config import Config
     from infogan_fast.train import train
+    from infogan_fast.training.callbacks import Callback
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "LatentSpec", "Run", "__version__", "load_run", "train"]
+__all__ = ["Callback", "Config", "LatentSpec", "Run", "__version__", "load_run", "train"]
 
 # GNU's OpenMP library has its threads spin for milliseconds between two parallel regions. With another busy
 # process on the machine they spin while the thread that they wait for is kept from running, and a training
@@ -32,7 +33,12 @@ __all__ = ["Config", "LatentSpec", "Run", "__version__", "load_run", "train"]
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "4000"
 
-_LAZY = {"Config": "config", "Run": "analysis.run", "load_run": "analysis.run"}
+_LAZY = {
+    "Callback": "training.callbacks",
+    "Config": "config",
+    "Run": "analysis.run",
+    "load_run": "analysis.run",
+}
 
 
 def __getattr__(name: str) -> Any:

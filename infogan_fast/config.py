@@ -431,6 +431,13 @@ class Config:
         metavar="N",
         resumable=True,
     )
+    tensorboard: bool = option(
+        False,
+        "write rows, pictures and settings for TensorBoard, into RUN/tensorboard",
+        details="`tensorboard --logdir runs` compares the runs in a folder; see docs/logging.md.",
+        group="output",
+        resumable=True,
+    )
     # -- options that the terms of the objective declare
     terms: Mapping[str, Any] = field(default_factory=dict)
 
@@ -637,7 +644,7 @@ OPTIONS = _all_options()
 _ADDED = frozenset(
     {
         *("network", "matmul_precision", "deterministic", "batch_norm", "reduce_dtype", "rank_timeout"),
-        *("skip_damaged", "preset", "lambda_", "pixel_range", "label"),
+        *("skip_damaged", "preset", "lambda_", "pixel_range", "label", "tensorboard"),
     }
 )
 #: Options that runs of an earlier version do not have, with what those runs did.

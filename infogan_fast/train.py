@@ -21,6 +21,7 @@ from infogan_fast.constants import INTERRUPTED
 from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.errors import RunWarning
 from infogan_fast.request import Request, parse
+from infogan_fast.training.callbacks import Given, as_callbacks
 
 if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run
@@ -33,6 +34,7 @@ def train(
     resume: str | PathLike[str] | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    callbacks: Given | Sequence[Given] = (),
     **options: Any,
 ) -> Run:
     """Train an InfoGAN on images, without labels, and load the run.
@@ -50,14 +52,20 @@ def train(
         resume: folder of a run to continue with its settings.
         overwrite: replace the run in ``out``.
         progress: report progress: a bar on a terminal or in a notebook, else lines.
+        callbacks: one or several functions, called with each row of metrics.jsonl as a dict, or
+            :class:`infogan_fast.training.callbacks.Callback` objects, which get the pictures too. The first
+            process of a job calls them. An exception in one ends training: the run is saved, and the
+            exception is raised. A resumed run goes on from its last checkpoint, so it gives the rows after
+            this checkpoint again.
         options: every option of ``python -m infogan_fast.train --help``, by its name with underscores, such
             as ``steps=5000, amp=True``; docs/options.md describes them.
 
     Raises:
         UserError: an option, the data, the device or a folder cannot be used, a compiled library is missing,
             or training diverged; the text names the problem and the remedy.
+        Exception: what a callback raised, after the run was saved.
     """
-    given, images = dict(options), None
+    given, images, told = dict(options), None, as_callbacks(callbacks)
     if isinstance(data, (str, PathLike)):
         given["data"] = str(data)
     elif data is not None:
@@ -68,7 +76,7 @@ def train(
     from infogan_fast.analysis.run import load_run
     from infogan_fast.training import session
 
-    outcome = session.train(request, images, progress=progress)
+    outcome = session.train(request, images, progress=progress, callbacks=told)
     for problem in outcome.problems:
         warnings.warn(problem, RunWarning, stacklevel=2)
     if not outcome.is_first and not (outcome.folder / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -78,6 +79,51 @@ def test_explore_run(trained: Path, tmp_path: Path) -> None:
         assert swept.size == (9 * 16, 2 * 16)  # nine values of each of two codes
 
 
+FAKE_WANDB = """
+import json
+
+class Image:
+    def __init__(self, image):
+        self.size = image.size
+
+class Run:
+    def log(self, values, step):
+        shown = {key: value.size if isinstance(value, Image) else value for key, value in values.items()}
+        self.note("log", step=step, values=shown)
+
+    def finish(self):
+        self.note("finish")
+
+    def note(self, what, **values):
+        with open("wandb.jsonl", "a") as file:
+            file.write(json.dumps({"what": what, **values}) + "\\n")
+
+def init(**given):
+    run = Run()
+    run.note("init", **given)
+    return run
+"""
+
+
+def test_log_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "wandb.py").write_text(FAKE_WANDB)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"), prepend=os.pathsep)
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8))
+    run_example("log_to_wandb", "--data", "images.npy", "--steps", "1", "--out", "logged", cwd=tmp_path)
+    run_example("log_to_wandb", "--resume", "logged", "--steps", "2", cwd=tmp_path)
+    told = [json.loads(line) for line in (tmp_path / "wandb.jsonl").read_text().splitlines()]
+    assert [event["what"] for event in told] == ["init", "log", "log", "log", "finish"] * 2
+    rows = [json.loads(line) for line in (tmp_path / "logged" / "metrics.jsonl").read_text().splitlines()]
+    for step, (begin, row, samples, traversal, _) in enumerate((told[:5], told[5:]), 1):
+        assert (begin["id"], begin["resume"], begin["config"]["steps"]) == ("logged", "allow", step)
+        assert row["values"] == rows[step - 1] | {"alarms": 0}
+        assert [event["step"] for event in (row, samples, traversal)] == [step] * 3
+        with Image.open(tmp_path / "logged" / "samples" / f"step-0000000{step}.png") as picture:
+            assert samples["values"] == {"samples": list(picture.size)}
+        assert list(traversal["values"]) == ["traversal"]
+
+
 def test_every_example_is_tested() -> None:
-    tested = {"custom_loop", "own_images", "explore_run"}
+    tested = {"log_to_wandb", "custom_loop", "own_images", "explore_run"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested

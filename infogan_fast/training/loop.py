@@ -20,11 +20,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm.auto import tqdm
+from PIL import Image
+from tqdm import TqdmWarning
 
 from infogan_fast.config import Config
 from infogan_fast.errors import CommonError
@@ -38,9 +40,14 @@ from infogan_fast.runtime.job import Job
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.signals import stop_signals
 from infogan_fast.training import alarms, checkpoint
+from infogan_fast.training.callbacks import Callback
 from infogan_fast.training.run_folder import read_metrics
 from infogan_fast.training.scores import Scores
 from infogan_fast.training.step import TrainingStep
+
+with warnings.catch_warnings():  # that a notebook without ipywidgets has no bar: it gets lines
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -60,6 +67,7 @@ class Loop:
         profiled: the updates to profile, if any.
         job: of whose processes the first one writes, while the others only compute.
         progress: whether to report: a bar on a terminal and in a notebook, else lines.
+        callbacks: what is told the rows and pictures.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class Loop:
         job: Job,
         *,
         progress: bool = True,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.step, self.config, self.folder, self.done = step, config, folder, done
         self.profiled, self.job, self.progress = profiled, job, progress
@@ -82,6 +91,8 @@ class Loop:
         self._saved = done if done else -1
         self._monitor = alarms.AlarmMonitor(step.spec)
         self._torn = False
+        self._callbacks = callbacks
+        self._failed: Exception | None = None  # what a callback raised
         #: What could not be written, with the first reason.
         self.problems: dict[str, str] = {}
         found = read_metrics(folder) if job.is_first else []
@@ -109,6 +120,7 @@ class Loop:
                 smoothing=0.1,
             )
             stack.callback(self._close, bar)
+            self._tell(lambda callback: callback.begin(self.folder, first))
             while self.done < config.steps and not self._stopped():
                 self._update()
                 last = self.done == config.steps
@@ -121,8 +133,7 @@ class Loop:
                     self._report(row, last)
                 # Before the checkpoint: what a killed run lacks is made again from the checkpoint before.
                 if self.job.is_first and (self.done % config.sample_every == 0 or last):
-                    with self._going_on("a picture"), self.job.writing():
-                        self._sample()
+                    self._sample()
                 if self.done % config.checkpoint_every == 0 and not last:
                     with self._going_on("a checkpoint"):
                         self._save()
@@ -133,19 +144,20 @@ class Loop:
                 self._save()
         if self.done < config.steps:
             self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}")
+            self._end()
             return False
         path = self.folder / "traversal.png"
         if not self.job.is_first:
             return True
-        with self._going_on("a picture"), self.job.writing():
-            save_picture(traversal.traversal(self._generator(), self.step.spec), path)
+        self._picture("traversal", traversal.traversal, path)
+        self._end()
         done = "done" if self.problems else f"done: {path} shows what each code does"
         self.say(done)
         return True
 
     def _stopped(self) -> bool:
         """Whether the processes of the job, of which each may be interrupted, stop after this update."""
-        interrupted = bool(self.job.interrupted)
+        interrupted = bool(self.job.interrupted) or self._failed is not None
         if not self.job.ranks.joined:
             return interrupted
         # A GPU's updates are far behind their launch: there the processes wait for each other at rows alone.
@@ -219,6 +231,7 @@ class Loop:
         self._scores.add(row)
         with self._going_on("metrics.jsonl"):
             self._write_row(metrics, row)
+        self._tell(lambda callback: callback.row(dict(row)))
         for name in new:
             with tqdm.external_write_mode():
                 self.say(f"alarm     {name}, update {self.done:,}: {alarms.explained(name)}")
@@ -244,8 +257,10 @@ class Loop:
 
     def _diverged(self, found: dict[str, float]) -> DivergedError:
         if self.job.is_first:
+            row = self._row_head() | {"alarms": ["diverged"]}
             with self._going_on("metrics.jsonl"), _open_metrics(self.folder) as metrics:
-                self._write_row(metrics, self._row_head() | {"alarms": ["diverged"]})
+                self._write_row(metrics, row)
+            self._tell(lambda callback: callback.row(dict(row)))
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
         named = []
@@ -283,8 +298,36 @@ class Loop:
         checkpoint.prune(folder, self.config.keep_checkpoints, best)
 
     def _sample(self) -> None:
-        grid = samples.sample_grid(self._generator(), self.step.spec)
-        save_picture(grid, self.folder / "samples" / f"step-{self.done:08d}.png")
+        path = self.folder / "samples" / f"step-{self.done:08d}.png"
+        self._picture("samples", samples.sample_grid, path)
+
+    def _picture(self, name: str, draw: Callable[[Generator, LatentSpec], Image.Image], path: Path) -> None:
+        with self.job.writing():
+            image = draw(self._generator(), self.step.spec)
+            with self._going_on("a picture"):
+                save_picture(image, path)
+        self._tell(lambda callback: callback.picture(name, self.done, image))
+
+    def _tell(self, event: Callable[[Callback], None]) -> None:
+        """Tell the callbacks of an event, until one fails: then training stops, and what it raised is raised
+        once the run is saved."""
+        for callback in self._callbacks:
+            if self._failed is not None:
+                return
+            going_on = self._going_on(callback.writes) if callback.writes else contextlib.nullcontext()
+            try:
+                with self.job.writing(), going_on:
+                    event(callback)
+            except KeyboardInterrupt:
+                self.job.interrupt(signal.SIGINT)
+            except Exception as error:
+                self._failed = error
+
+    def _end(self) -> None:
+        """Tell the callbacks that training has ended, or raise what one of them has raised."""
+        self._tell(lambda callback: callback.done(self.folder))
+        if self._failed is not None:
+            raise self._failed
 
 
 def summary(spec: LatentSpec, row: dict[str, Any]) -> str:

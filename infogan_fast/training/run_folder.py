@@ -8,6 +8,7 @@ RUN/traversal.png    at the end, what each code does
 RUN/data.txt         where the images are from, what was changed and left out
 RUN/data.png         some of the images, as the networks see them
 RUN/left-out.txt     with --skip-damaged, the files that could not be read, and why
+RUN/tensorboard/     with --tensorboard, its events; see :mod:`infogan_fast.training.tensorboard`
 RUN/profile.json     of --profile on a CPU, in Chrome's trace format
 RUN/.lock            while a training holds the folder
 """
@@ -36,10 +37,10 @@ from infogan_fast.runtime.files import write_whole
 CONFIG_FORMAT = 3
 #: config.json comes last: a folder that holds it is known as a run until all else is removed.
 _WRITTEN_BY_TRAINING = (
-    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json"),
+    *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json", "tensorboard"),
     *("left-out.txt", "data.txt", "data.png", "config.json"),
 )
-_WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png")
+_WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png", "report.html", "export")
 
 
 def check_free(folder: Path, overwrite: bool) -> None:

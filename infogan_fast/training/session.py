@@ -8,7 +8,7 @@ import json
 import math
 import mmap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ from infogan_fast.runtime.files import expanded
 from infogan_fast.runtime.job import Job, join
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
+from infogan_fast.training import tensorboard
 from infogan_fast.training import checkpoint, run_folder
+from infogan_fast.training.callbacks import Callback
 from infogan_fast.training.lock import locked
 from infogan_fast.training.loop import Loop
 from infogan_fast.training.saved import in_words
@@ -82,13 +84,16 @@ class Machine:
         }
 
 
-def train(request: Request, images: Any = None, *, progress: bool = True) -> Outcome:
+def train(
+    request: Request, images: Any = None, *, progress: bool = True, callbacks: Sequence[Callback] = ()
+) -> Outcome:
     """Train.
 
     Args:
         request: options, and the folder.
         images: in memory, as for :func:`infogan_fast.data.load_images`; None: those that the options name.
         progress: whether to report on the way.
+        callbacks: what the first process tells its rows and pictures to.
 
     Raises:
         UserError: the request, the data, the device or the folder cannot be used, or training diverged.
@@ -101,7 +106,8 @@ def train(request: Request, images: Any = None, *, progress: bool = True) -> Out
             folder, complete, problems = json.loads(ended)
             return Outcome(Path(folder), complete, tuple(problems), job.is_first)
         with _begin(request, job) as (request, config, folder, saved):
-            outcome = _train(request, config, folder, saved, images, job, progress and job.is_first)
+            shown, told = progress and job.is_first, callbacks if job.is_first else ()
+            outcome = _train(request, config, folder, saved, images, job, shown, told)
         job.note("ended", json.dumps([str(folder), outcome.complete, outcome.problems]))
         return outcome
 
@@ -164,7 +170,10 @@ def _train(
     images: Any,
     job: Job,
     progress: bool,
+    callbacks: Sequence[Callback],
 ) -> Outcome:
+    if config.tensorboard and job.is_first:
+        callbacks = [*callbacks, tensorboard.EventWriter()]
     machine = _set_up(config, job)
     data = _load(config, images, folder if saved is not None else None)
     _check_varied(data)
@@ -201,7 +210,7 @@ def _train(
         run_folder.cut_metrics(folder, done)
         job.note("folder", str(folder.resolve()))
     job.say_on_failure(lambda: _kept(folder))
-    loop = Loop(step, config, folder, done, seconds, profiled, job, progress=progress)
+    loop = Loop(step, config, folder, done, seconds, profiled, job, progress=progress, callbacks=callbacks)
     for line in (*lines, *_announcement(step, config, machine, data, folder, done)):
         loop.say(line)
     complete = loop.run()
