@@ -35,6 +35,9 @@ def command_lines(run: Path) -> dict[str, list[str]]:
         "evaluate": [str(run)],
         "traverse": [str(run)],
         "generate": [str(run)],
+        "report": [str(run)],
+        "demo": [str(run), "--port", "0"],
+        "export": [str(run), "--to", "pt2"],
     }
 
 
