@@ -15,6 +15,7 @@ import site
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,7 +165,43 @@ def headers(folder: Path) -> list[Path]:
     return sorted(path for suffix in ("*.h", "*.cuh") for path in folder.rglob(suffix))
 
 
-def _compile(source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Path]) -> Path:
+#: Of a kernel's file, what takes longest to read: it is the same in all of them.
+_SYSTEM_HEADERS = """
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <device_launch_parameters.h>
+"""
+_precompiling = threading.Lock()
+
+
+def _system_headers(flags: Iterable[str]) -> list[str]:
+    """Flags for the system's headers, precompiled by the first file that is compiled with these flags."""
+    flags = [flag for flag in flags if not flag.startswith("-DRUNNER_DTYPES")]
+    header = cache_folder() / f"system-{digest([*flags, *cuda_headers(), _SYSTEM_HEADERS])}.h"
+    made = header.with_suffix(".h.gch")
+    with _precompiling:
+        if not made.exists():
+            header.write_text(_SYSTEM_HEADERS)
+            unfinished = made.with_suffix(f".{os.getpid()}")
+            run_tool(["g++", *flags, *cuda_headers(), "-x", "c++-header", str(header), "-o", str(unfinished)])
+            unfinished.replace(made)
+    return ["-Winvalid-pch", "-Werror=invalid-pch", "-include", str(header)]
+
+
+def _compile(
+    source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Path], system_headers: bool = False
+) -> Path:
     """The object of one source, made again only when it, a file of `inputs` or a flag has changed."""
     flags = [*ARITHMETIC, "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-DINFOGAN_FAST_SIMT", *flags]
     name = f"{source.parent.name}-{source.stem}"
@@ -172,6 +209,8 @@ def _compile(source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Pa
     if made.exists():
         return made
     include = [f"-I{csrc}", f"-I{HERE}", *cuda_headers()]
+    if system_headers:
+        include += _system_headers(flags)
     # Reports and debug information name the files by their place in the project, wherever the tree lies.
     prefix = [f"-ffile-prefix-map={csrc}=csrc", f"-ffile-prefix-map={HERE}=tests/cuda_on_cpu"]
     # Coverage notes are named after the object: it is made under its final name, elsewhere.
@@ -185,7 +224,8 @@ def _compile(source: Path, flags: Iterable[str], csrc: Path, inputs: Iterable[Pa
 def object_of(build: Build, case: Path, csrc: Path = CSRC, dtypes: tuple[str, ...] = ()) -> Path:
     """The object of a file of launchers: all of them, or those of some dtypes."""
     flags = [*build.flags, *([f'-DRUNNER_DTYPES="{",".join(dtypes)}"'] if dtypes else [])]
-    return _compile(case, flags, csrc, [*headers(csrc), *sorted(HERE.glob("*.h"))])
+    inputs = [*headers(csrc), *sorted(HERE.glob("*.h"))]
+    return _compile(case, flags, csrc, inputs, system_headers=build is not COVERAGE)
 
 
 def compile_runner(
