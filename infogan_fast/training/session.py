@@ -35,8 +35,7 @@ from infogan_fast.runtime.files import expanded
 from infogan_fast.runtime.job import Job, join
 from infogan_fast.runtime.profiling import ProfiledUpdates
 from infogan_fast.runtime.threads import tune_allocator, usable_threads
-from infogan_fast.training import tensorboard
-from infogan_fast.training import checkpoint, run_folder
+from infogan_fast.training import checkpoint, run_folder, tensorboard
 from infogan_fast.training.callbacks import Callback
 from infogan_fast.training.lock import locked
 from infogan_fast.training.loop import Loop
