@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 from training.runs import SMALL, rows, run
 
-from infogan_fast.training.tensorboard import EventWriter, scalars
 from infogan_fast.train import main as train_main
+from infogan_fast.training.tensorboard import EventWriter, scalars
 
 pytest.importorskip("tensorboard", reason="needs the package tensorboard")
 
