@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import infogan_fast  # noqa: F401  before torch: on a busy machine its threads would spin
+
+# isort: split
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cuda_on_cpu import tables
 
 from infogan_fast import seeds
 from infogan_fast.errors import NativeError
@@ -34,7 +38,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_without_gpu] = len(without)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands what belongs into the summary to the process that prints it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tables"] = tables.lines()
+        output["without_gpu"] = session.config.stash.get(_without_gpu, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", {})
+    for title, lines in output.get("tables", {}).items():
+        tables.add(title, *lines)
+    config: pytest.Config = node.config
+    config.stash[_without_gpu] = max(config.stash.get(_without_gpu, 0), output.get("without_gpu", 0))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for title, lines in tables.lines().items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.line(line)
     if count := config.stash.get(_without_gpu, 0):
         terminalreporter.write_line(
             f"{count} GPU tests did NOT run: this machine has no CUDA device", yellow=True

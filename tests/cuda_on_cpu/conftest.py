@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cuda_on_cpu import harness, tables
+from cuda_on_cpu import harness
 from cuda_on_cpu.fixtures import runners, shim_or_skip
 from cuda_on_cpu.runner import Runner
 
@@ -15,13 +15,6 @@ __all__ = ["runners"]
 @pytest.fixture(scope="session", autouse=True)
 def every_test_needs_the_shim() -> None:
     shim_or_skip()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for title, lines in tables.lines().items():
-        terminalreporter.section(title)
-        for line in lines:
-            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
