@@ -52,6 +52,8 @@ _CSS = """
 /* Gradio's own are too faint to be read by all. */
 .min_value, .max_value, #file .or { color: var(--body-text-color) !important; }
 [role="tab"][aria-selected="true"] { color: var(--body-text-color) !important; }
+input[type="range"]::-webkit-slider-thumb { box-shadow: 0 0 0 1px var(--body-text-color-subdued) !important; }
+input[type="range"]::-moz-range-thumb { box-shadow: 0 0 0 1px var(--body-text-color-subdued) !important; }
 """
 #: Else the first stroke would only move the paper.
 _TAKE_THE_BRUSH = """() => {
