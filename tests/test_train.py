@@ -163,7 +163,10 @@ def test_what_cannot_be_replayed_or_profiled_is_said(
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_generates_and_resumes(name: str, tmp_path: Path) -> None:
+def test_every_preset_trains_generates_and_resumes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infogan_fast.runtime.device.cpu_has_bf16", lambda: True)
     preset = PRESETS[name]
     size, channels = preset["image_size"], preset["channels"]
     data = np.random.default_rng(0).integers(0, 256, (12, size, size, channels), dtype=np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import GifImagePlugin, Image, ImageChops
+from PIL import GifImagePlugin, Image, ImageChops, WebPImagePlugin
 from torch import Tensor, nn
 
 from infogan_fast import traverse
@@ -170,7 +170,7 @@ def test_an_animation_has_its_frames(
     labels = [f"{i + 5} (c1 = {i})" for i in range(3)]
     frames = traversal.animation(run.generator, run.spec, steps=4, row_labels=labels)
     with Image.open(out) as image:
-        assert isinstance(image, GifImagePlugin.GifImageFile)
+        assert isinstance(image, (GifImagePlugin.GifImageFile, WebPImagePlugin.WebPImageFile))
         assert image.n_frames == 8
         assert image.info["loop"] == 0
         for i, frame in enumerate(frames):
@@ -184,7 +184,7 @@ def test_a_gif_in_colour(colour_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.gif"
     assert traverse.main([str(colour_run), "--device", "cpu", "--out", str(out), "--steps", "2"]) == 0
     with Image.open(out) as image:
-        assert isinstance(image, GifImagePlugin.GifImageFile)
+        assert isinstance(image, (GifImagePlugin.GifImageFile, WebPImagePlugin.WebPImageFile))
         assert image.n_frames == 4
         colours = np.asarray(image.convert("RGB")).astype(int)
     assert np.ptp(colours, axis=2).max() > 10
