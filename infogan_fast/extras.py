@@ -20,7 +20,10 @@ def extra(name: str, module: str, needed_by: str) -> Any:
         UserError: it is not installed.
     """
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        if getattr(found, "__file__", None) is None:  # a folder that uninstalling left behind
+            raise ImportError(f"no module named {module!r}, only remains of it")
+        return found
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
