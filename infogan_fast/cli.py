@@ -11,11 +11,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import infogan_fast
 from infogan_fast.constants import DEVICES
 from infogan_fast.errors import ReportedError, RunWarning, UserError
+
+if TYPE_CHECKING:
+    from infogan_fast.analysis.run import Run
 
 #: Each is a module with main(argv), which returns the exit status.
 COMMANDS = {
@@ -136,6 +139,18 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", metavar="NAME", help="which of several labels to take (default: the run's)"
     )
+
+
+def run_of(args: argparse.Namespace) -> Run:
+    """The run that these arguments name; those of the data count where the command has them.
+
+    Raises:
+        UserError: as :func:`infogan_fast.analysis.run.load_run`.
+    """
+    from infogan_fast.analysis.run import load_run
+
+    of_data = {name: getattr(args, name, None) for name in ("pixel_range", "label")}
+    return load_run(args.run, checkpoint_file=args.checkpoint, device=args.device, **of_data)
 
 
 class _Help(argparse.HelpFormatter):

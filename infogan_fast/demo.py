@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 from infogan_fast.constants import INTERRUPTED
 from infogan_fast.errors import UserError
 
@@ -52,18 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, folder: str) -> None:
-    from infogan_fast.analysis.run import load_run
     from infogan_fast.sharing import demo_answers, demo_page
 
     gr = demo_page.import_gradio(folder)
     with demo_page.listening(args.host, args.port) as at:
-        run = load_run(
-            args.run,
-            checkpoint_file=args.checkpoint,
-            device=args.device,
-            pixel_range=args.pixel_range,
-            label=args.label,
-        )
+        run = run_of(args)
         answers = demo_answers.prepare(run, args.data, args.data_dir)
         if answers.encoder is None:
             print(f"infogan_fast.demo: the page does not read pictures: {answers.missing}", file=sys.stderr)

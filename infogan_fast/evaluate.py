@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 from infogan_fast.errors import UserError
 
 
@@ -59,15 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from infogan_fast.analysis import evaluation
     from infogan_fast.analysis.report import report
-    from infogan_fast.analysis.run import load_run
 
-    run = load_run(
-        args.run,
-        checkpoint_file=args.checkpoint,
-        device=args.device,
-        pixel_range=args.pixel_range,
-        label=args.label,
-    )
+    run = run_of(args)
     result = evaluation.evaluate(
         run,
         data=args.data,

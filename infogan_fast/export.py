@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 
 _FORMATS = ("safetensors", "onnx", "pt2", "hub")
 
@@ -55,16 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export a run's networks. Returns the exit status."""
     args = parser().parse_args(argv)
 
-    from infogan_fast.analysis.run import load_run
     from infogan_fast.sharing.export import export
 
-    run = load_run(
-        args.run,
-        checkpoint_file=args.checkpoint,
-        device=args.device,
-        pixel_range=args.pixel_range,
-        label=args.label,
-    )
+    run = run_of(args)
     files = export(
         run,
         args.to,

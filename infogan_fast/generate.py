@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infogan_fast.cli import Parser, add_run_arguments, command
+from infogan_fast.cli import Parser, add_run_arguments, command, run_of
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
@@ -111,11 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not in_folder and path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: expected a name that ends in .png, or a folder")
 
-    from infogan_fast.analysis.run import load_run
     from infogan_fast.pictures.grids import image_grid, scale_for
     from infogan_fast.pictures.samples import to_pixels
 
-    run = load_run(args.run, checkpoint_file=args.checkpoint, device=args.device)
+    run = run_of(args)
     chosen = choose_codes(run.spec, args.set)
     warn_of_unusual(run.spec, chosen)
     images = to_pixels(run.generate(args.n, seed=args.seed, **chosen))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 
@@ -87,16 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 1 <= args.steps <= _MAX_STEPS:
         raise UserError(f"--steps is {args.steps}; expected 1 to {_MAX_STEPS}")
 
-    from infogan_fast.analysis.run import load_run
     from infogan_fast.pictures.traversal import save_animation
 
-    run = load_run(
-        args.run,
-        checkpoint_file=args.checkpoint,
-        device=args.device,
-        pixel_range=args.pixel_range,
-        label=args.label,
-    )
+    run = run_of(args)
     labels = row_labels(run, args.data, args.data_dir)
     try:
         if path.suffix.lower() == ".png":

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infogan_fast.analysis.tables import FIT_ROWS, TEST_ROWS
 
 _MAX_TABLE_LABELS = 20  # columns that fit a terminal
+#: Disentanglement scores by their key in the JSON: what they are called.
+SCORES = {
+    "mig": "MIG",
+    "sap": "SAP",
+    "factor_vae": "FactorVAE",
+    "beta_vae": "beta-VAE",
+    "dci_disentanglement": "DCI disentanglement",
+    "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness",
+}
 _MEASURES_SHOWN = 3
 
 
@@ -105,27 +115,25 @@ def _sweep_lines(codes: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _disentanglement_lines(scores: dict[str, Any]) -> list[str]:
-    names = {
-        "MIG": "mig",
-        "SAP": "sap",
-        "FactorVAE": "factor_vae",
-        "beta-VAE": "beta_vae",
-        "DCI disentanglement": "dci_disentanglement",
-        "DCI completeness": "dci_completeness",
-        "DCI informativeness": "dci_informativeness",
-    }
     rows = [["", "score", "by chance"]]
-    for name, key in names.items():
+    for key, name in SCORES.items():
         shown = ranged(scores[key], scores["intervals"].get(key))
         rows.append([name, shown, number(scores["chance"].get(key))])
     lines = [f"all codes together, on {', '.join(scores['factors'])}", *aligned(rows)]
     lines += [f"  no {key}: {why}" for key, why in scores["missing"].items()]
-    if scores["rows"] != [FIT_ROWS, TEST_ROWS]:
-        lines.append(
-            f"  on {sum(scores['rows']):,} images: not comparable with published scores, which use "
-            f"{FIT_ROWS + TEST_ROWS:,}"
-        )
+    if remark := incomparable(scores):
+        lines.append(f"  {remark}")
     return lines
+
+
+def incomparable(scores: Mapping[str, Any]) -> str:
+    """Why disentanglement scores cannot be compared with published ones; empty where they can."""
+    if scores["rows"] == [FIT_ROWS, TEST_ROWS]:
+        return ""
+    return (
+        f"on {sum(scores['rows']):,} images: not comparable with published scores, which use "
+        f"{FIT_ROWS + TEST_ROWS:,}"
+    )
 
 
 def _quality_lines(quality: dict[str, Any]) -> list[str]:

@@ -6,22 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infogan_fast.analysis.report import number, ranged
+from infogan_fast.analysis.report import SCORES, incomparable, number, ranged
 from infogan_fast.latents import LatentSpec
 from infogan_fast.sharing.page import Table
 
 #: Labels and categories of a matrix that is still read; of more, the page lists the matches alone.
 MOST_LABELS, MOST_CATEGORIES = 20, 40
 _MEASURES_SHOWN = 3
-_SCORES = {
-    "mig": "MIG",
-    "sap": "SAP",
-    "factor_vae": "FactorVAE",
-    "beta_vae": "beta-VAE",
-    "dci_disentanglement": "DCI disentanglement",
-    "dci_completeness": "DCI completeness",
-    "dci_informativeness": "DCI informativeness",
-}
 
 
 @dataclass(frozen=True)
@@ -188,9 +179,11 @@ def _others(codes: Mapping[str, Any]) -> list[Table]:
 def _disentanglement(scores: Mapping[str, Any]) -> Table:
     rows = [
         [name, ranged(scores[key], scores["intervals"].get(key)), number(scores["chance"].get(key))]
-        for key, name in _SCORES.items()
+        for key, name in SCORES.items()
     ]
-    notes = [f"No {_SCORES.get(key, key)}: {why}." for key, why in scores["missing"].items()]
+    notes = [f"No {SCORES.get(key, key)}: {why}." for key, why in scores["missing"].items()]
+    if remark := incomparable(scores):
+        notes.append(f"{remark[:1].upper()}{remark[1:]}.")
     caption = f"All codes together, on {', '.join(map(str, scores['factors']))}"
     return Table(caption, ["score", "value", "by chance"], rows, notes)
 
