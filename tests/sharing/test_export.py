@@ -468,7 +468,7 @@ def test_a_missing_package_names_the_extra(
                 patch.setitem(sys.modules, "safetensors.torch", None)
             for other in PACKAGES[to]:
                 if other != package:
-                    patch.setitem(sys.modules, other, sys)
+                    patch.setitem(sys.modules, other, pytest)  # a module that has a file
             assert verb.main([str(strokes_run), "--to", to, "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert f"needs {package} (" in error
