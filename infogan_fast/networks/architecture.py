@@ -10,8 +10,10 @@ and the generator's::
 ``conv K``: a 4x4 convolution with K channels, ``up K``: a 4x4 transposed convolution; ``s2`` halves or
 doubles the side, otherwise it stays; ``s2+1`` adds a row and a column to a doubled side. ``fc N``: a fully
 connected layer; ``fc SxSxC`` lays its features out as C maps of S x S. ``bn``: batch normalisation, instead
-of a bias. Each layer ends in a leaky ReLU, in the generator in a ReLU; the last one makes images of 1 channel
-(grey) or 3 (colour) through ``sigmoid`` (in [0, 1]), or ``tanh``: then the networks see images in [-1, 1].
+of a bias. ``sn``, in D and Q: spectral normalisation of the weights; where a row's last layer has it, so has
+its output. Each layer ends in a leaky ReLU, in the generator in a ReLU; the last one makes images of 1
+channel (grey) or 3 (colour) through ``sigmoid`` (in [0, 1]), or ``tanh``: then the networks see images in
+[-1, 1].
 """
 
 from __future__ import annotations
@@ -56,9 +58,10 @@ G: fc 1024 bn, fc 8x8x256 bn, up 256 bn, up 256 bn, up 128 s2 bn, up 64 s2 bn, u
 }
 
 _LAYER = re.compile(
-    r"(?P<kind>conv|up) (?P<channels>\d{1,5})(?: (?P<stride>s2(?P<odd>\+1)?))?(?P<norm> bn)?"
+    r"(?P<kind>conv|up) (?P<channels>\d{1,5})(?: (?P<stride>s2(?P<odd>\+1)?))?(?: (?P<norm>bn|sn))?"
     r"(?: (?P<output>sigmoid|tanh))?"
-    r"|fc (?:(?P<rows>\d{1,4})x(?P<columns>\d{1,4})x(?P<maps>\d{1,5})|(?P<features>\d{1,6}))(?P<fc_norm> bn)?"
+    r"|fc (?:(?P<rows>\d{1,4})x(?P<columns>\d{1,4})x(?P<maps>\d{1,5})|(?P<features>\d{1,6}))"
+    r"(?: (?P<fc_norm>bn|sn))?"
 )
 _GRAMMAR = (
     "expected rows such as D: conv 64 s2, conv 128 s2 bn, fc 1024 bn; Q: fc 128 bn; "
@@ -74,7 +77,7 @@ class Layer:
     channels: of its feature maps; of ``fc N``, N.
     stride: 1 or 2.
     odd: 1 where a row and a column are added to a doubled side.
-    norm: whether batch normalisation follows.
+    norm: ``"bn"`` where batch normalisation follows, ``"sn"`` where the weights are normalised; else empty.
     side: of the maps that ``fc SxSxC`` makes; else 0.
     output: ``"sigmoid"`` or ``"tanh"`` for the layer that makes images; else empty.
     """
@@ -83,14 +86,14 @@ class Layer:
     channels: int
     stride: int = 1
     odd: int = 0
-    norm: bool = False
+    norm: str = ""
     side: int = 0
     output: str = ""
 
     def __str__(self) -> str:
         size = f"{self.side}x{self.side}x{self.channels}" if self.side else str(self.channels)
         stride = "" if self.stride == 1 else "s2+1" if self.odd else "s2"
-        return " ".join(filter(None, (self.kind, size, stride, "bn" if self.norm else "", self.output)))
+        return " ".join(filter(None, (self.kind, size, stride, self.norm, self.output)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ class Architecture:
         self._check_order("G", g, ("fc", "up"))
         if any(layer.side for layer in (*d, *q)):
             raise UserError("--network: fc SxSxC belongs to G; give D and Q fc N")
-        if not d or d[0].kind != "conv" or d[0].stride != 2 or d[0].norm or d[0].channels % 8:
+        if any(layer.norm == "sn" for layer in g):
+            raise UserError("--network: sn belongs to D and Q; give G bn")
+        if not d or d[0].kind != "conv" or d[0].stride != 2 or d[0].norm == "bn" or d[0].channels % 8:
             raise UserError(
                 "--network: D begins with conv K s2, without bn, K a multiple of 8, which reads the images"
             )
@@ -216,13 +221,13 @@ def _layer(text: str) -> Layer:
         side, channels = int(found["rows"] or 0), int(found["maps"] or found["features"])
         if found["rows"] and not side:
             raise UserError(f"--network: has {text}; expected maps of at least 1 x 1")
-        return Layer("fc", channels, norm=bool(found["fc_norm"]), side=side)
+        return Layer("fc", channels, norm=found["fc_norm"] or "", side=side)
     return Layer(
         found["kind"],
         int(found["channels"]),
         2 if found["stride"] else 1,
         1 if found["odd"] else 0,
-        bool(found["norm"]),
+        found["norm"] or "",
         output=found["output"] or "",
     )
 
@@ -253,16 +258,16 @@ def _following_size(image_size: int, channels: int) -> Architecture:
     while len(sides) < 3 or sides[-1] > _SMALL_SIDE:
         sides.append(sides[-1] // 2)
     widths = [min(_FIRST_CHANNELS << i, _MOST_CHANNELS) for i in range(len(sides) - 1)]
-    up = [Layer("up", width, 2, side % 2, norm=True) for width, side in zip(widths, sides[1:], strict=False)]
+    up = [Layer("up", width, 2, side % 2, norm="bn") for width, side in zip(widths, sides[1:], strict=False)]
     return Architecture(
         (
-            *(Layer("conv", width, 2, norm=i > 0) for i, width in enumerate(widths)),
-            Layer("fc", _FEATURES, norm=True),
+            *(Layer("conv", width, 2, norm="bn" if i else "") for i, width in enumerate(widths)),
+            Layer("fc", _FEATURES, norm="bn"),
         ),
-        (Layer("fc", _Q_FEATURES, norm=True),),
+        (Layer("fc", _Q_FEATURES, norm="bn"),),
         (
-            Layer("fc", _FEATURES, norm=True),
-            Layer("fc", widths[-1], norm=True, side=sides[-1]),
+            Layer("fc", _FEATURES, norm="bn"),
+            Layer("fc", widths[-1], norm="bn", side=sides[-1]),
             *reversed(up[:-1]),
             Layer("up", channels, 2, image_size % 2, output="sigmoid"),
         ),

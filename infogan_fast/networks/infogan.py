@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,21 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.architecture import AUTO, Architecture, Layer, architecture
 from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv, activated, draw_weights
 from infogan_fast.networks.linear import Linear
+from infogan_fast.networks.spectral_norm import spectrally_normalised
+
+_Weighted = TypeVar("_Weighted", nn.Linear, Linear, DownConv, FromImage)
+
+
+def _weighted(module: _Weighted, layer: Layer | None) -> _Weighted:
+    """The module, with its weights normalised where the table says so."""
+    if layer is not None and layer.norm == "sn":
+        spectrally_normalised(module)
+    return module
 
 
 def _norm(layer: Layer) -> nn.Module:
     """What follows a layer before its activation."""
-    if not layer.norm:
+    if layer.norm != "bn":
         return nn.Identity()
     if layer.kind == "fc":
         return nn.BatchNorm1d(layer.channels * max(layer.side, 1) ** 2)
@@ -42,7 +53,7 @@ class _Dense(nn.Module):
         """Add layers to an input of this width; returns the width of the last one's output."""
         for layer, name in zip(layers, names, strict=True):
             features = layer.channels * max(layer.side, 1) ** 2
-            self.add_module(name, Linear(width, features, bias=not layer.norm))
+            self.add_module(name, _weighted(Linear(width, features, bias=layer.norm != "bn"), layer))
             self.add_module(f"{name}_norm", _norm(layer))
             width = features
         self.dense = tuple(names)
@@ -69,7 +80,7 @@ class Generator(_Dense):
         self.add_dense(latent_dim, dense, _numbered("fc", len(dense)))
         self.base = (dense[-1].side, dense[-1].side, dense[-1].channels)
         self.ups = nn.ModuleList(
-            UpConv(before.channels, up.channels, up.odd, up.stride, bias=not up.norm)
+            UpConv(before.channels, up.channels, up.odd, up.stride, bias=up.norm != "bn")
             for before, up in pairwise((dense[-1], *ups[:-1]))
         )
         self.up_norms = nn.ModuleList(_norm(up) for up in ups[:-1])
@@ -96,9 +107,10 @@ class Trunk(_Dense):
         convs = [layer for layer in layers.discriminator if layer.kind == "conv"]
         dense = layers.discriminator[len(convs) :]
         self.slope = slope
-        self.image = FromImage(layers.channels, convs[0].channels, slope, signed=layers.signed)
+        first = FromImage(layers.channels, convs[0].channels, slope, signed=layers.signed)
+        self.image = _weighted(first, convs[0])
         self.convs = nn.ModuleList(
-            DownConv(before.channels, conv.channels, conv.stride, bias=not conv.norm)
+            _weighted(DownConv(before.channels, conv.channels, conv.stride, bias=conv.norm != "bn"), conv)
             for before, conv in pairwise(convs)
         )
         self.conv_norms = nn.ModuleList(_norm(conv) for conv in convs[1:])
@@ -124,7 +136,7 @@ class QHead(_Dense):
         self.slope = slope
         *hidden, self.output = _numbered("fc", len(layers) + 1)
         width = self.add_dense(features, layers, hidden)
-        self.add_module(self.output, nn.Linear(width, q_dim))
+        self.add_module(self.output, _weighted(nn.Linear(width, q_dim), layers[-1] if layers else None))
 
     def forward(self, features: Tensor, parts: Sequence[int] = ()) -> Tensor:
         """[B, features] -> [B, q_dim]; ``parts`` as in :meth:`Trunk.forward`."""
@@ -166,7 +178,7 @@ class InfoGAN(nn.Module):
         self.generator = Generator(spec.latent_dim, layers)
         self.trunk = Trunk(layers, slope)
         features = self.trunk.features
-        self.d_head = nn.Linear(features, 1)
+        self.d_head = _weighted(nn.Linear(features, 1), layers.discriminator[-1])
         self.q_head = QHead(features, max(spec.q_dim(learned_variance), 1), layers.q, slope)
         draw_weights(self, seed)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

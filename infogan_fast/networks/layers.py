@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from infogan_fast import ops
+from infogan_fast.networks.spectral_norm import SpectralNorm, own_weight
 
 WEIGHT_STD = 0.02
 
@@ -207,8 +209,11 @@ def draw_weights(network: nn.Module, seed: int) -> None:
     normal = _normals(seed)
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            module.weight.copy_(normal(module.weight.shape) * WEIGHT_STD)
+            own_weight(module).copy_(normal(own_weight(module).shape) * WEIGHT_STD)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_parameters()
+    for module in network.modules():
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], SpectralNorm):
+            module[0].draw(normal, module.original)

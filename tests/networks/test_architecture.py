@@ -313,6 +313,8 @@ MNIST = (
         ("up 1 s2 sigmoid", "up 2 s2 sigmoid", "G ends with"),
         ("up 1 s2 sigmoid", "up 1 sigmoid", "G ends with"),
         ("up 64 s2 bn", "up 60 s2 bn", "multiple of 8"),
+        ("up 64 s2 bn", "up 64 s2 sn", "sn belongs to D and Q"),
+        ("fc 1024 bn", "fc 1024 bn sn", "cannot read 'fc 1024 bn sn'"),
         ("up 64 s2 bn", "up 64 s2 bn tanh", "last layer of G"),
         ("conv 128 s2 bn", ", ".join(["conv 128 s2 bn"] * 5), "until nothing is left"),
     ],

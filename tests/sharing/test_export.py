@@ -28,6 +28,7 @@ from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.networks.spectral_norm import own_weight
 from infogan_fast.pictures.samples import draw_inputs
 from infogan_fast.sharing import hub_folder, onnx_file, pt2_file, safetensors_file
 from infogan_fast.sharing.export import FORMATS, export
@@ -324,6 +325,7 @@ def test_latents_are_drawn_from_their_priors(tmp_path: Path) -> None:
         (SIGNED, 19, 3),
         ("D: conv 8 s2, conv 8 s2; Q:; G: fc 4x4x8, up 8 s2, up 1 s2 sigmoid", 16, 1),
         ("D: conv 8 s2, conv 8 s2; Q: fc 5; G: fc 4x4x8 bn, up 8 s2, up 1 s2 tanh", 16, 1),
+        ("D: conv 8 s2 sn, conv 8 s2 sn, fc 8 sn; Q: fc 5 sn; G: fc 4x4x8, up 8 s2, up 1 s2 tanh", 16, 1),
     ],
 )
 def test_folding_leaves_a_network_as_it_is(network: str, size: int, channels: int) -> None:
@@ -339,7 +341,7 @@ def test_folding_leaves_a_network_as_it_is(network: str, size: int, channels: in
             module.running_var.copy_(torch.rand(module.num_features, generator=draws) + 0.1)
         elif isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             # Large enough for images and answers to differ from pixel to pixel.
-            module.weight.copy_(torch.randn(module.weight.shape, generator=draws) * 0.1)
+            own_weight(module).copy_(torch.randn(module.weight.shape, generator=draws) * 0.1)
             if module.bias is not None:
                 module.bias.copy_(torch.randn(module.bias.shape, generator=draws) * 0.1)
     whole.eval().requires_grad_(False)

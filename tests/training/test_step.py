@@ -35,6 +35,10 @@ from infogan_fast.training.player import Player
 from infogan_fast.training.step import Batch, TrainingStep
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
+SPECTRAL = (
+    "D: conv 8 s2 sn, conv 16 s2 sn, fc 32 sn; Q: fc 16 sn; "
+    "G: fc 32 bn, fc 4x4x16 bn, up 8 s2 bn, up 1 s2 sigmoid"
+)
 WILD = Transformation(rotation=180, scale=0.5, shear=1, shift=0.3, colour=0.8, flip=True)
 TURNED = Transformation(rotation=60, scale=0.5, shear=0, shift=0.3, colour=0.8)
 MOST_TERMS = make_objective(consistency=0.5, smoothness=3.0, smoothness_until=3)
@@ -51,10 +55,13 @@ def make(
     amp: torch.dtype | None = None,
     slope: float = 0.1,
     rows: int = 6,
+    network: str = "auto",
 ) -> TrainingStep:
     objective = objective or make_objective()
     learned = objective.fixed_sigma is None
-    networks = InfoGAN(spec, size, channels, learned_variance=learned, slope=slope, seed=3).to(dtype)
+    networks = InfoGAN(
+        spec, size, channels, network=network, learned_variance=learned, slope=slope, seed=3
+    ).to(dtype)
     return TrainingStep(spec, networks, objective, images(size, channels), rows, seed=7, amp=amp)
 
 
@@ -325,13 +332,14 @@ def test_real_and_fake_do_not_share_statistics() -> None:
     assert (mixed - joint).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("network", ["auto", SPECTRAL], ids=["auto", "spectral"])
 @pytest.mark.parametrize("change", [None, 1, 2, 3])
-def test_continuation_is_exact(change: int | None) -> None:
+def test_continuation_is_exact(change: int | None, network: str) -> None:
     """Before, at and after the update where Q's head starts again and smoothness ends, too."""
     objective = make_objective(ema=0.9, consistency=1.0, joint_ema=0.9)
     if change is not None:
         objective = with_options(objective, restart_q=change, smoothness=1.0, smoothness_until=change)
-    whole, first, second = (make(EVERYTHING, objective) for _ in "abc")
+    whole, first, second = (make(EVERYTHING, objective, network=network) for _ in "abc")
     for _ in range(4):
         whole()
     for _ in range(2):
@@ -616,10 +624,16 @@ def test_half_precision_scale_cancels() -> None:
 
 
 @schedules
-@pytest.mark.parametrize("consistency", [0.0, 1.0])
-def test_bfloat16_stays_near_float32(schedule: str, consistency: float) -> None:
+@pytest.mark.parametrize(
+    ("consistency", "network"),
+    [(0.0, "auto"), (1.0, "auto"), (1.0, SPECTRAL)],
+    ids=["paper", "consistency", "spectral"],
+)
+def test_bfloat16_stays_near_float32(schedule: str, consistency: float, network: str) -> None:
     objective = make_objective(schedule=schedule, consistency=consistency)
-    exact, rounded = (make(objective=objective, amp=amp, rows=16) for amp in (None, torch.bfloat16))
+    exact, rounded = (
+        make(objective=objective, amp=amp, rows=16, network=network) for amp in (None, torch.bfloat16)
+    )
     for step in (exact, rounded):
         for _ in range(3):
             step()
