@@ -31,7 +31,7 @@ from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import Option, markdown, option, options_of
 from infogan_fast.presets import PRESETS
-from infogan_fast.recipes import DEFAULT, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
+from infogan_fast.recipes import DEFAULT, LEARNED_PRIOR, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 from infogan_fast.runtime.files import expanded
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
@@ -147,9 +147,10 @@ class Config:
     )
     latents: LatentSpec = option(
         LatentSpec(),
-        "noise and codes: noise=N[:uniform], cat=K (may repeat), uniform=N, normal=N, bernoulli=N",
+        "noise and codes: noise=N[:uniform], cat=K[:learned] (may repeat), uniform=N, normal=N, bernoulli=N",
         details="`noise=N:uniform` draws noise from U(-1, 1); `cat=P/P/...` gives a categorical code these "
-        "probabilities. Codes are named c1, c2, ..., categorical ones first.",
+        "probabilities, `cat=K:learned` those with which the categories are found in the images. Codes are "
+        "named c1, c2, ..., categorical ones first.",
         group="latents and networks",
         parse=LatentSpec.parse,
         metavar="SPEC",
@@ -541,6 +542,8 @@ class Config:
         decided = PAPER
         if consistency and self.recipe == "default":
             decided = DEFAULT | (dict(source.recipe) if source is not None else {})
+            if self.latents.has_learned_priors:
+                decided = decided | LEARNED_PRIOR
             if len(self.latents.ordered_codes) < 2:
                 decided = decided | dict.fromkeys(NEED_TWO_CONTINUOUS_CODES, 0.0)
         missing = {name: value for name, value in decided.items() if self.get(name) is None}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from infogan_fast.errors import UserError
@@ -22,8 +23,8 @@ PRIOR_ENTROPY = {
 
 _GRAMMAR = (
     "expected comma-separated parts such as noise=62,cat=10,uniform=2 "
-    "(kinds: noise=N or noise=N:uniform, cat=K or cat=P/P/..., uniform=N, normal=N, bernoulli=N; "
-    "cat may repeat)"
+    "(kinds: noise=N or noise=N:uniform, cat=K, cat=P/P/... or cat=K:learned, uniform=N, normal=N, "
+    "bernoulli=N; cat may repeat)"
 )
 
 
@@ -40,6 +41,7 @@ class Code:
     q_columns: where Q's output has its logits, or its mean (the logit of a Bernoulli code).
     log_variance_column: of Q's output, for a uniform or normal code whose variance Q learns; else None.
     probabilities: the prior of a categorical code; None for a uniform one, and for other kinds.
+    learned: whether training changes that prior, which begins uniform.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Code:
     q_columns: slice
     log_variance_column: int | None = None
     probabilities: tuple[float, ...] | None = None
+    learned: bool = False
 
     @property
     def is_categorical(self) -> bool:
@@ -111,6 +114,8 @@ class LatentSpec:
         noise: ``"normal"`` for N(0, 1) or ``"uniform"`` for U(-1, 1).
         categorical_probabilities: for each categorical code its prior (normalised here) or None for a uniform
             one.
+        categorical_learned: for each categorical code whether training learns its prior. The probabilities
+            are then those learned so far, and no part of the text.
 
     Raises:
         UserError: a size, kind or probability is not valid.
@@ -121,8 +126,16 @@ class LatentSpec:
     continuous_kinds: tuple[str, ...] = ("uniform", "uniform")
     noise: str = "normal"
     categorical_probabilities: tuple[tuple[float, ...] | None, ...] = field(default=())
+    categorical_learned: tuple[bool, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        if not self.categorical_learned:
+            object.__setattr__(self, "categorical_learned", (False,) * len(self.categorical_sizes))
+        if len(self.categorical_learned) != len(self.categorical_sizes):
+            raise UserError(
+                f"categorical_learned has {len(self.categorical_learned)} entries for "
+                f"{len(self.categorical_sizes)} categorical codes; give one for each"
+            )
         if not self.categorical_probabilities:
             object.__setattr__(self, "categorical_probabilities", (None,) * len(self.categorical_sizes))
         if self.noise_dim < 0:
@@ -178,7 +191,8 @@ class LatentSpec:
         Args:
             text: comma-separated ``kind=value`` parts, spaces ignored. ``noise=N`` (or ``noise=N:uniform``)
                 at most once; ``cat=K`` a categorical code with K categories, ``cat=P/P/...`` one with these
-                probabilities; ``uniform=N``, ``normal=N``, ``bernoulli=N`` add N continuous codes.
+                probabilities, ``cat=K:learned`` one whose probabilities training learns; ``uniform=N``,
+                ``normal=N``, ``bernoulli=N`` add N continuous codes.
 
         Raises:
             UserError: the text does not follow this grammar.
@@ -187,6 +201,7 @@ class LatentSpec:
         noise = "normal"
         sizes: list[int] = []
         priors: list[tuple[float, ...] | None] = []
+        learned: list[bool] = []
         kinds: list[str] = []
         for part in text.replace(" ", "").split(","):
             kind, separator, value = part.partition("=")
@@ -199,6 +214,12 @@ class LatentSpec:
                     count, _, chosen = value.partition(":")
                     noise_dim, noise = _count(count), chosen or "normal"
                 elif kind == "cat":
+                    value, colon, how = value.partition(":")
+                    if colon and how != "learned":
+                        raise UserError(f"cannot read {part!r}; {_GRAMMAR}")
+                    if colon and "/" in value:
+                        raise UserError(f"{part}: a learned prior begins uniform; give cat=K:learned")
+                    learned.append(bool(colon))
                     if "/" in value:
                         prior = tuple(float(p) for p in value.split("/"))
                         sizes.append(len(prior))
@@ -220,14 +241,16 @@ class LatentSpec:
             except ValueError:
                 raise UserError(f"latents {text!r}: cannot read {part!r}; {_GRAMMAR}") from None
         try:
-            return cls(noise_dim or 0, tuple(sizes), tuple(kinds), noise, tuple(priors))
+            return cls(noise_dim or 0, tuple(sizes), tuple(kinds), noise, tuple(priors), tuple(learned))
         except UserError as error:
             raise UserError(f"latents {text!r}: {error}") from None
 
     def __str__(self) -> str:
         parts = [f"noise={self.noise_dim}" + (":uniform" if self.noise == "uniform" else "")]
-        for size, prior in zip(self.categorical_sizes, self.categorical_probabilities, strict=True):
-            parts.append(f"cat={size}" if prior is None else "cat=" + "/".join(repr(p) for p in prior))
+        for code in self.categorical_codes:
+            given = None if code.learned else code.probabilities
+            part = f"cat={code.size}" if given is None else "cat=" + "/".join(map(repr, given))
+            parts.append(part + (":learned" if code.learned else ""))
         previous = ""
         counts: list[tuple[str, int]] = []
         for kind in self.continuous_kinds:
@@ -273,7 +296,8 @@ class LatentSpec:
             columns = slice(offset, offset + size)
             inputs = slice(self.noise_dim + offset, self.noise_dim + offset + size)
             name = f"c{len(codes) + 1}"
-            codes.append(Code(name, "categorical", i, size, entropy, inputs, columns, None, prior))
+            learned = self.categorical_learned[i]
+            codes.append(Code(name, "categorical", i, size, entropy, inputs, columns, None, prior, learned))
             offset += size
         log_variance = offset + len(self.continuous_kinds)
         for i, kind in enumerate(self.continuous_kinds):
@@ -311,9 +335,31 @@ class LatentSpec:
                 cumulative += probability
                 # A uniform number that rounds to 1 is still the last possible category's.
                 cdf.append(cumulative if i < last else 2.0)
-        given = any(prior is not None for prior in self.categorical_probabilities)
+        given = self.has_learned_priors or any(self.categorical_probabilities)
         kinds = [CONTINUOUS_KINDS.index(kind) for kind in self.continuous_kinds]
         return list(self.categorical_sizes), kinds, tuple(cdf) if given else None
+
+    @property
+    def has_learned_priors(self) -> bool:
+        """Whether training learns the prior of a categorical code."""
+        return any(self.categorical_learned)
+
+    def with_priors(self, learned: Sequence[Sequence[float]]) -> LatentSpec:
+        """The same codes with these probabilities, one list for each code whose prior is learned.
+
+        Raises:
+            UserError: they are too few or too many, or no probabilities of its categories.
+        """
+        if len(learned) != sum(self.categorical_learned):
+            raise UserError(
+                f"{len(learned)} priors for {sum(self.categorical_learned)} codes that learn theirs"
+            )
+        given = iter(learned)
+        priors = [
+            tuple(next(given)) if changes else prior
+            for changes, prior in zip(self.categorical_learned, self.categorical_probabilities, strict=True)
+        ]
+        return replace(self, categorical_probabilities=tuple(priors))
 
     def code(self, name: str) -> Code:
         """The code of that name.

@@ -14,6 +14,8 @@ PAPER: dict[str, Any] = {
     "consistency": 0.0,
     "balance": 0.0,
     "joint_ema": 0.0,
+    "balance_end": 0.0,
+    "balance_until": 0,
     "equivariance": 0.0,
     "invariance": 0.0,
     "smoothness": 0.0,
@@ -30,12 +32,17 @@ DEFAULT: dict[str, Any] = {
     "consistency": 1.0,
     "balance": 1.0,
     "joint_ema": 0.9,
+    "balance_end": 0.0,
+    "balance_until": 0,
     "equivariance": 0.0,
     "invariance": 0.02,
     "smoothness": 0.0,
     "smoothness_until": 1500,
     "restart_q": 500,
 }
+
+#: Instead, in the default recipe, where a prior is learned: classes need not be equally frequent.
+LEARNED_PRIOR: dict[str, Any] = {"balance_end": -0.5, "balance_until": 1500}
 
 #: Of the default recipe, for terms that leave something to another uniform or normal code: off without one.
 NEED_TWO_CONTINUOUS_CODES = ("equivariance", "invariance")

@@ -273,3 +273,15 @@ def test_options_from_python_may_be_objects() -> None:
     )
     assert config.data_name == "strokes"
     assert Config.from_options({"data": Path("my") / "digits.npy"}).data_name == "digits.npy"
+
+
+def test_balance_falls_where_a_prior_is_learned() -> None:
+    def fall(*flags: str) -> tuple[Any, Any]:
+        config = given(*flags).checked()
+        return config.get("balance_end"), config.get("balance_until")
+
+    assert fall() == (0.0, 0)
+    assert fall("--latents", "noise=5,cat=3:learned") == (-0.5, 1500)
+    assert fall("--latents", "noise=5,cat=3:learned", "--balance-end", "0.2") == (0.2, 1500)
+    with pytest.raises(UserError, match=r"has a learned prior, which follows what --consistency measures"):
+        given("--latents", "noise=5,cat=3:learned", "--recipe", "paper").checked()

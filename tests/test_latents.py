@@ -71,6 +71,8 @@ def test_text_parses_back(
         ("cat=-0.5/1.5", "non-negative"),
         ("cat=nan/1", "non-negative"),
         ("cat=a/b", "cannot read 'cat=a/b'"),
+        ("cat=3:uniform", "cannot read 'cat=3:uniform'"),
+        ("cat=0.5/0.5:learned", "a learned prior begins uniform; give cat=K:learned"),
         ("gaussian=2", "unknown kind 'gaussian'"),
         ("noise=0", "empty"),
         ("uniform=9223372036854775808", "9,223,372,036,854,775,808 uniform codes; the limit is 1,024"),
@@ -138,3 +140,19 @@ def test_values_that_a_code_takes(code: int, value: str | float, taken: float) -
 def test_values_that_a_code_does_not_take(code: int, value: str | float, message: str) -> None:
     with pytest.raises(UserError, match=message):
         LatentSpec.parse("cat=3,uniform=1,bernoulli=1").codes[code].value(value)
+
+
+def test_a_prior_that_is_learned_is_no_part_of_the_text() -> None:
+    spec = LatentSpec.parse("noise=3,cat=2,cat=3:learned,cat=0.5/0.5,uniform=1")
+    assert [code.learned for code in spec.codes] == [False, True, False, False]
+    assert spec.codes[1].probabilities is None and spec.codes[1].entropy == pytest.approx(math.log(3))
+    found = spec.with_priors([(0.5, 0.25, 0.25)])
+    assert [code.probabilities for code in found.codes[:3]] == [None, (0.5, 0.25, 0.25), (0.5, 0.5)]
+    assert found.codes[1].entropy == pytest.approx(1.5 * math.log(2))
+    assert str(found) == str(spec) == "noise=3,cat=2,cat=3:learned,cat=0.5/0.5,uniform=1"
+    assert LatentSpec.parse(str(found)) == spec
+    for priors in ((), ((0.5, 0.5),), ((0.5, 0.25, 0.25),) * 2, ((1.0, 1.0, 1.0),)):
+        with pytest.raises(UserError):
+            spec.with_priors(priors)
+    with pytest.raises(UserError, match="categorical_learned has 1 entries for 2 categorical codes"):
+        LatentSpec(0, (2, 2), (), categorical_learned=(True,))

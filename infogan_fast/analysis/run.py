@@ -62,6 +62,7 @@ class Run:
     device: of the networks.
     memory: the images that the run was trained on, where they were given in memory.
     pixel_range, label: of the images to load, instead of the run's own; see :func:`load_images`.
+    priors: those that the run has learned: probabilities for each categorical code that learns its own.
     """
 
     folder: Path
@@ -76,11 +77,12 @@ class Run:
     memory: Any = None
     pixel_range: PixelRange | str | None = None
     label: str | None = None
+    priors: tuple[tuple[float, ...], ...] = ()
 
     @property
     def spec(self) -> LatentSpec:
-        """The latents."""
-        return self.config.spec
+        """The latents, with the priors that the run has learned."""
+        return self.config.spec.with_priors(self.priors)
 
     @property
     def metrics(self) -> Any:
@@ -387,7 +389,9 @@ def load_run(
             generator = copy.deepcopy(networks.generator)
             generator.load_state_dict(state["training"]["ema"])
         updates, train_images = int(state["step"]), int(config["data"]["images"])
-    except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        priors = tuple(tuple(prior.tolist()) for prior in state["training"].get("prior", ()))
+        spec = run_config.latents.with_priors(priors)
+    except (AttributeError, KeyError, RuntimeError, ValueError, TypeError, UserError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"{path}: does not belong to the run in {folder} ({reason}); name another with --checkpoint"
@@ -403,10 +407,11 @@ def load_run(
         channels,
         train_images,
         updates,
-        calibrated(generator.to(where), run_config.latents),
+        calibrated(generator.to(where), spec),
         networks,
         where,
         images,
         pixel_range,
         label,
+        priors,
     )

@@ -22,12 +22,14 @@ def code_bounds(spec: LatentSpec, means: dict[str, float]) -> dict[str, float]:
     sigma would give.
 
     Args:
-        means: of the terms of the loss, by the names of :func:`loss_names`.
+        means: of the terms of the loss, by the names of :func:`loss_names`, and ``H_CODE`` where the prior
+            was learned while they were measured.
     """
     result = {}
     for code in spec.codes:
-        result[f"L_{code.name}"] = code.entropy - means[f"nll_{code.name}"]
-        result[f"H_{code.name}"] = code.entropy
+        entropy = means.get(f"H_{code.name}", code.entropy)
+        result[f"L_{code.name}"] = entropy - means[f"nll_{code.name}"]
+        result[f"H_{code.name}"] = entropy
         if code.is_ordered:
             error = max(means[f"mse_{code.name}"], 1e-12)
             result[f"L_fitted_{code.name}"] = code.entropy - 0.5 * math.log(2 * math.pi * math.e * error)

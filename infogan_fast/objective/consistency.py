@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from infogan_fast import ops
 
 _GROUP = "objective"
+_STAGES = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Consistency(Term):
     are not those of the data, and equal ones in every batch would be wrong, so J is a moving average over
     batches, as in Belghazi et al. 2018 (arXiv 1801.04062, section 3.2). Only this batch's part of it has a
     gradient, which is scaled as if it were the whole.
+
+    Of two ways to part the data that are as consistent, I prefers the more equal one: where four of five
+    images are of one class, halves of that class. With a balance below 0 agreement counts for more than
+    equal frequencies, but categories that agree badly, as all do at first, vanish. So balance can fall
+    once they have formed.
     """
 
     name: ClassVar[str] = "consistency"
@@ -78,18 +84,54 @@ class Consistency(Term):
         metavar="X",
         by_recipe=True,
     )
+    balance_end: float = option(
+        0.0,
+        "weight to which balance falls by --balance-until",
+        details="Below 0, and above -1, categories may become as unequally frequent as classes are: "
+        "for priors that are learned.",
+        group=_GROUP,
+        above=-1,
+        metavar="X",
+        by_recipe=True,
+    )
+    balance_until: int = option(
+        0,
+        "updates over whose last two thirds balance falls; 0: never",
+        details=f"It falls in {_STAGES} steps.",
+        group=_GROUP,
+        low=0,
+        metavar="N",
+        by_recipe=True,
+        in_updates=True,
+    )
 
     def check(self, spec: LatentSpec, transformation: Transformation) -> None:
         """See :meth:`Term.check`."""
         if self.consistency and not spec.n_categorical:
             raise needs("--consistency", self.consistency, "categorical", spec, "cat=10")
-        for flag, value in (("--balance", self.balance), ("--joint-ema", self.joint_ema)):
+        if spec.has_learned_priors and not self.consistency:
+            raise UserError(
+                f"--latents {spec} has a learned prior, which follows what --consistency measures; give "
+                "--consistency WEIGHT, such as 1"
+            )
+        for name in ("balance", "joint_ema", "balance_end", "balance_until"):
+            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
             if value and not self.consistency:
                 raise UserError(f"{flag} {value:g} needs --consistency WEIGHT, such as 1")
+        if self.balance_end and not self.balance_until:
+            raise UserError(f"--balance-end {self.balance_end:g} needs --balance-until N, such as 1500")
 
-    def active(self, update: int) -> bool:
-        """Always: with a weight of 0 it is only measured."""
-        return True
+    def at(self, update: int) -> Consistency:
+        """The term with its balance at that update; with a weight of 0 it is only measured."""
+        passed = sum(update >= border for border in self.changes_at()["balance_until"])
+        balance = self.balance + (self.balance_end - self.balance) * passed / _STAGES
+        return replace(self, balance=balance)
+
+    def changes_at(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Term.changes_at`."""
+        until, first = self.balance_until, self.balance_until // 3
+        borders = (first + (until - first) * stage // _STAGES for stage in range(_STAGES))
+        return {"balance_until": tuple(borders) if until else ()}
 
     def metrics(self, spec: LatentSpec) -> tuple[str, ...]:
         """``I_CODE`` in nats, 0 to log K, of the average joint."""

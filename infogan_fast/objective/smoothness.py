@@ -56,13 +56,14 @@ class Smoothness(Term):
         if self.smoothness and not spec.n_categorical:
             raise needs("--smoothness", self.smoothness, "categorical", spec, "cat=10")
 
-    def active(self, update: int) -> bool:
-        """See :meth:`Term.active`."""
-        return self.smoothness > 0 and (self.smoothness_until == 0 or update < self.smoothness_until)
+    def at(self, update: int) -> Smoothness | None:
+        """See :meth:`Term.at`."""
+        on = self.smoothness > 0 and (self.smoothness_until == 0 or update < self.smoothness_until)
+        return self if on else None
 
-    def changes_at(self) -> dict[str, int]:
+    def changes_at(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Term.changes_at`."""
-        return {"smoothness_until": self.smoothness_until}
+        return {"smoothness_until": (self.smoothness_until,)}
 
     def agreement(
         self, parts: ops.Agreement, spec: LatentSpec, state: dict[str, list[Tensor]]

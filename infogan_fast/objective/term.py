@@ -85,12 +85,12 @@ class Term:
         """The uniform or normal code that the term gives a meaning to, which no other term may use."""
         return None
 
-    def active(self, update: int) -> bool:
-        """Whether the update after ``update`` others computes the term."""
-        return self.weight > 0
+    def at(self, update: int) -> Term | None:
+        """The term as the update after ``update`` others computes it; None if it does not."""
+        return self if self.weight > 0 else None
 
-    def changes_at(self) -> dict[str, int]:
-        """Updates after which :meth:`active` changes, by the option's name; a CUDA graph must stop there."""
+    def changes_at(self) -> dict[str, tuple[int, ...]]:
+        """Updates after which :meth:`at` changes, by the option's name; a CUDA graph must stop there."""
         return {}
 
     def metrics(self, spec: LatentSpec) -> tuple[str, ...]:

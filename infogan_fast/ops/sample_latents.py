@@ -40,6 +40,7 @@ def sample_latents(
     batch_size: int,
     spec: LatentSpec,
     *,
+    cdf: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     sample_offset: int = 0,
     sample_stride: int = 1,
@@ -56,6 +57,9 @@ def sample_latents(
             place.
         batch_size: rows B, at least 1.
         spec: what to draw; see :class:`LatentSpec` for the columns.
+        cdf: float32, one entry a category of all categorical codes, on the device of the state: a category is
+            drawn where a uniform number of [0, 1] is below its entry and not below that before, so the last
+            one of each code is above 1. By default that of the spec's priors.
         dtype: float32, float16, bfloat16 or float64 of the generator's input; values are drawn in float32.
         sample_offset, sample_stride: row i is sample offset + i * stride, so that parts of a batch, or the
             ranks of a job, draw its rows; the stride is at least 1.
@@ -64,7 +68,9 @@ def sample_latents(
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
-    sizes, kinds, cdf = spec.operator_arguments
+    sizes, kinds, given = spec.operator_arguments
+    if cdf is None and given is not None:
+        cdf = _cdf_tensor(given, rng_state.device)
     return Latents._make(
         _operator(
             rng_state,
@@ -73,7 +79,7 @@ def sample_latents(
             spec.noise == "uniform",
             sizes,
             kinds,
-            None if cdf is None else _cdf_tensor(cdf, rng_state.device),
+            cdf,
             dtype,
             sample_offset,
             sample_stride,

@@ -213,7 +213,7 @@ class Loop:
 
     def _generator(self) -> Generator:
         if self._calibrated is None or self._calibrated[0] != self.done:
-            generator = calibrated(self.step.ema or self.step.full.generator, self.step.spec)
+            generator = calibrated(self.step.ema or self.step.full.generator, self.step.current_spec)
             self._calibrated = self.done, generator
         return self._calibrated[1]
 
@@ -225,7 +225,7 @@ class Loop:
         last = self.done == self.config.steps
         row = self._row_head() | means | code_bounds(self.step.spec, means)
         if last or self.done // every > self._monitor.step // every:
-            diversity = samples.diversity(self._generator(), self.step.spec, self.step.images)
+            diversity = samples.diversity(self._generator(), self.step.current_spec, self.step.images)
             row |= {} if diversity is None else {"diversity": diversity}
         row["alarms"], new = self._monitor(row)
         self._scores.add(row)
@@ -303,7 +303,7 @@ class Loop:
 
     def _picture(self, name: str, draw: Callable[[Generator, LatentSpec], Image.Image], path: Path) -> None:
         with self.job.writing():
-            image = draw(self._generator(), self.step.spec)
+            image = draw(self._generator(), self.step.current_spec)
             with self._going_on("a picture"):
                 save_picture(image, path)
         self._tell(lambda callback: callback.picture(name, self.done, image))

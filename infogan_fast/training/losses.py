@@ -32,6 +32,7 @@ class Losses:
         device: of the networks.
         ranks: that share each batch. Losses and gradients are those of this rank's rows, whose mean over the
             ranks is that of the batch; consistency measures its joint over all of them.
+        measured: names of what learned priors measure, the group ``"prior"`` of the metrics.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Losses:
         dtype: torch.dtype,
         device: torch.device,
         ranks: Ranks = ALONE,
+        measured: Sequence[str] = (),
     ) -> None:
         self.spec, self.device, self.ranks = spec, device, ranks
         self.fixed_log_variance = objective.fixed_log_variance
@@ -56,6 +58,7 @@ class Losses:
                 "discriminator": names[:2],
                 "generator": names[2:],
                 **{term.name: term.metrics(spec) for term in terms},
+                "prior": measured,
             },
             device,
             ranks,

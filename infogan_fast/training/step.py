@@ -42,6 +42,7 @@ from infogan_fast.runtime.cuda_graph import capture
 from infogan_fast.runtime.device import check_matmul_precision, numerics
 from infogan_fast.runtime.profiling import phase
 from infogan_fast.runtime.ranks import ALONE, Ranks
+from infogan_fast.training.learned_prior import LearnedPrior
 from infogan_fast.training.losses import Losses
 from infogan_fast.training.player import Player
 from infogan_fast.training.prefetch import Prefetcher
@@ -192,12 +193,17 @@ class TrainingStep:
         count = self.steps_per_replay
         if count > 1 and not self.cuda_graph:
             raise UserError(f"steps_per_replay is {count}; without a CUDA graph it must be 1")
-        changes = {"restart_q": self.objective.restart_q}
+        changes: dict[str, tuple[int, ...]] = {"restart_q": (self.objective.restart_q,)}
         for term in self.terms:
             changes |= term.changes_at()
-        for name, update in changes.items():
-            if update % count:
-                raise UserError(f"{name} is {update}; expected a multiple of {count}")
+        for name, updates in changes.items():
+            for update in updates:
+                if update % count:
+                    flag = f"--{name.replace('_', '-')}"
+                    raise UserError(
+                        f"{flag}: something changes after update {update}; expected a multiple of "
+                        f"--steps-per-replay {count}"
+                    )
 
     def _check_ranks(self, batch_norm: str) -> None:
         size, count = self.ranks.size, self.batch_size
@@ -228,7 +234,9 @@ class TrainingStep:
         self.order = ops.rng_state(self.seed, device=self.images.device)
         self.copy_rng = copy_state(self.seed, device)
         precise = torch.promote_types(networks.d_head.weight.dtype, torch.float32)
-        self.losses = Losses(self.spec, objective, self.terms, precise, device, self.ranks)
+        self.prior = LearnedPrior(self.spec, device) if self.spec.has_learned_priors else None
+        measured = () if self.prior is None else self.prior.names
+        self.losses = Losses(self.spec, objective, self.terms, precise, device, self.ranks, measured)
         self.updates = Counter()  # that the metrics sum over
         self.done = Counter()
 
@@ -245,6 +253,9 @@ class TrainingStep:
         for entries in self.losses.term_state.values():
             for name, tensors in entries.items():
                 self.state.register(name, tensors)
+        if self.prior is not None:
+            self.state.register("prior", self.prior.probabilities)
+            self.state.register("cdf", self.prior.cdf)
         self.state.register("terms", self.losses.metrics.sums)
         self.state.register("updates", self.updates)
         self.state.register("done", self.done)
@@ -320,7 +331,8 @@ class TrainingStep:
     @property
     def active_terms(self) -> tuple[Term, ...]:
         """The terms that the next update computes."""
-        return tuple(term for term in self.terms if term.active(self.done.value))
+        terms = (term.at(self.done.value) for term in self.terms)
+        return tuple(term for term in terms if term is not None)
 
     @property
     def _adversarial_rows(self) -> int:
@@ -338,6 +350,8 @@ class TrainingStep:
         if not self.done.value == self.objective.restart_q > 0:
             return
         draw_weights(self.full.q_head, ~self.seed)
+        if self.prior is not None:
+            self.prior.restart()
         self.player_g.round_weights()
         self.player_g.forget(_Q_GROUP)
         for term in self.terms:
@@ -350,6 +364,11 @@ class TrainingStep:
                 for name, run in self.phases:
                     with phase(name):
                         run(batch)
+
+    @property
+    def current_spec(self) -> LatentSpec:
+        """The latents with their priors as they are now; waits for the device where they are learned."""
+        return self.spec if self.prior is None else self.prior.spec(self.spec)
 
     def metrics(self) -> dict[str, float]:
         """Means over the updates since the last :meth:`take_metrics`, by name; waits for the device."""
@@ -423,6 +442,7 @@ class TrainingStep:
             self.rng,
             self.rows,
             self.spec,
+            cdf=None if self.prior is None else self.prior.cdf,
             dtype=self.dtype,
             sample_offset=self.ranks.rank,
             sample_stride=self.ranks.size,
@@ -523,7 +543,11 @@ class TrainingStep:
         scales = self.player_d.scale(), self.player_g.scale()
         copies, own = self._adversarial_copies, self._adversarial_rows
         share = own * self.ranks.size / copies if copies else 0.0
-        return self.losses.terms(self.active_terms, answers, own, batch.slant, scales, share)
+        gradients = self.losses.terms(self.active_terms, answers, own, batch.slant, scales, share)
+        if self.prior is not None:
+            joints = self.losses.term_state["consistency"]["joints"]
+            self.losses.metrics.add("prior", self.prior.follow(joints))
+        return gradients
 
     def check_repeatable(self, updates: int = 2) -> None:
         """Run the next updates twice, compare the bits, and go back to where they began.

@@ -99,7 +99,7 @@ def test_with_a_weight_of_0_it_is_measured_and_has_no_gradient() -> None:
     metrics, gradient = measured(Consistency(), SEVERAL, outputs(SEVERAL))
     assert torch.equal(metrics, measured(Consistency(1.0), SEVERAL, outputs(SEVERAL))[0])
     assert not gradient.any()
-    assert Consistency().active(0)
+    assert Consistency().at(0) == Consistency()
     assert Consistency().metrics(SEVERAL) == ("I_c1", "I_c2", "I_c3")
 
 
@@ -162,6 +162,21 @@ def test_ascent_finds_the_classes() -> None:
     [
         (Consistency(2.0), "noise=5,uniform=2", "--consistency 2 needs a categorical code, and --latents"),
         (Consistency(0.0, 2.0), "cat=3", "--balance 2 needs --consistency WEIGHT, such as 1"),
+        (
+            Consistency(0.0, balance_until=9),
+            "cat=3",
+            "--balance-until 9 needs --consistency WEIGHT",
+        ),
+        (
+            Consistency(1.0, balance_end=-0.5),
+            "cat=3",
+            "--balance-end -0.5 needs --balance-until N",
+        ),
+        (
+            Consistency(0.0),
+            "cat=3:learned",
+            "noise=0,cat=3:learned has a learned prior, which fol",
+        ),
         (Consistency(0.0, 0.0, 0.5), "cat=3", "--joint-ema 0.5 needs --consistency WEIGHT, such as 1"),
     ],
 )
@@ -169,3 +184,14 @@ def test_what_it_needs(term: Consistency, latents: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         term.check(LatentSpec.parse(latents), Transformation())
     assert message in str(error.value)
+
+
+def test_balance_falls_in_steps() -> None:
+    term = Consistency(1.0, 1.0, 0.9, balance_end=-0.5, balance_until=1500)
+    assert term.changes_at() == {"balance_until": (500, 700, 900, 1100, 1300)}
+    found = {update: term.at(update).balance for update in (0, 499, 500, 699, 700, 1299, 1300, 9000)}
+    assert found == pytest.approx(
+        {0: 1.0, 499: 1.0, 500: 0.7, 699: 0.7, 700: 0.4, 1299: -0.2, 1300: -0.5, 9000: -0.5}
+    )
+    assert Consistency(1.0, 0.5).at(7) == Consistency(1.0, 0.5)
+    assert Consistency(1.0, 0.5).changes_at() == {"balance_until": ()}

@@ -30,10 +30,10 @@ def test_gradient_equals_the_statement(spec: LatentSpec, count: int) -> None:
 
 
 def test_it_ends() -> None:
-    assert [Smoothness(1.0, 3).active(update) for update in range(5)] == [True] * 3 + [False] * 2
-    assert [Smoothness(1.0, 0).active(update) for update in range(2)] == [True] * 2
-    assert [Smoothness(0.0, 3).active(update) for update in range(2)] == [False] * 2
-    assert Smoothness(1.0, 3).changes_at() == {"smoothness_until": 3}
+    assert [Smoothness(1.0, 3).at(update) for update in range(5)] == [Smoothness(1.0, 3)] * 3 + [None] * 2
+    assert [Smoothness(1.0, 0).at(update) for update in range(2)] == [Smoothness(1.0, 0)] * 2
+    assert [Smoothness(0.0, 3).at(update) for update in range(2)] == [None] * 2
+    assert Smoothness(1.0, 3).changes_at() == {"smoothness_until": (3,)}
 
 
 def test_what_it_needs() -> None:

@@ -21,6 +21,7 @@ from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.training.step import Batch, TrainingStep
 
 SPEC = LatentSpec.parse("noise=5,cat=4,cat=3,uniform=2")
+LEARNED = LatentSpec.parse("noise=5,cat=4:learned,cat=3,uniform=2")
 #: What the default recipe does. Q's head does not start again within so few updates: Adam's first step
 #: divides gradients by themselves, and rounding errors of small ones by as little.
 DEFAULT: dict[str, Any] = {
@@ -38,7 +39,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "paper": (F64, {}),
     "paper, one-stage": (F64, {"schedule": "one-stage"}),
     "default": (F64, DEFAULT),
-    "default, one-stage": (F64, DEFAULT | {"schedule": "one-stage", "ema": 0.9, "mi_gradient": "trunk"}),
+    "default, one-stage": (
+        F64 | {"spec": LEARNED},
+        DEFAULT | {"schedule": "one-stage", "ema": 0.9, "mi_gradient": "trunk"},
+    ),
     "smoothness": (F64, WITH_SMOOTHNESS),
     "bfloat16": (LOW, WITH_SMOOTHNESS),
     "local": (F64 | {"batch_norm": "local"}, {}),
@@ -62,11 +66,12 @@ def make_on(device: str, ranks: Ranks, graph: bool) -> TrainingStep:
 def _make(
     device: str, ranks: Ranks, rows: int, objective: dict[str, Any], dtype: torch.dtype, **options: Any
 ) -> TrainingStep:
-    networks = InfoGAN(SPEC, 16, 1, seed=3).to(device, dtype)
+    spec = options.pop("spec", SPEC)
+    networks = InfoGAN(spec, 16, 1, seed=3).to(device, dtype)
     generator = torch.Generator().manual_seed(4)
     images = torch.randint(0, 256, (40, 1, 16, 16), generator=generator, dtype=torch.uint8).to(device)
     made = make_objective(**objective)
-    return TrainingStep(SPEC, networks, made, images, rows, seed=7, ranks=ranks, **options)
+    return TrainingStep(spec, networks, made, images, rows, seed=7, ranks=ranks, **options)
 
 
 def run(case: str, ranks: Ranks, rows: int) -> dict[str, Any]:

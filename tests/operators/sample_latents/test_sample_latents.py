@@ -51,6 +51,19 @@ def test_it_draws_what_the_reference_draws(device: torch.device, text: str, dtyp
         assert state.tolist() == [77, 6]
 
 
+def test_thresholds_may_be_a_tensor(device: torch.device) -> None:
+    given = LatentSpec.parse("noise=2,cat=0.5/0.3/0.2,cat=4,uniform=1")
+    plain = LatentSpec.parse("noise=2,cat=3,cat=4,uniform=1")
+    cdf = torch.tensor(given.operator_arguments[2], device=device)
+    want = ops.sample_latents(ops.rng_state(3, device=device), 200, given)
+    got = ops.sample_latents(ops.rng_state(3, device=device), 200, plain, cdf=cdf)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    other = ops.sample_latents(ops.rng_state(3, device=device), 200, plain)
+    assert not torch.equal(other.categorical, want.categorical)
+    with pytest.raises(RuntimeError, match="sample_latents: categorical_cdf must"):
+        ops.sample_latents(ops.rng_state(3, device=device), 200, plain, cdf=cdf[:-1])
+
+
 @settings(deadline=None, max_examples=40)
 @given(spec=specs, batch_size=st.integers(1, 70), seed=st.integers(-(2**63), 2**63 - 1))
 def test_any_specification(spec: LatentSpec, batch_size: int, seed: int) -> None:
