@@ -1,7 +1,8 @@
 """What does an option do to the codes on MNIST? python benchmarks/bench_recipe.py --set lr_q=1e-3
 
 Trains with the default recipe for MNIST, changed by each --set OPTION=VALUE (an option of training, with
-underscores). Every --every updates it prints how well the digit code that Q reads from the 10,000 test images
+underscores), on all images or with --shares on some of them, so that digits are not equally frequent. Every
+--every updates it prints how well the digit code that Q reads from the 10,000 test images
 agrees with the labels, which training does not see; at the end also what each continuous code moves in
 generated images. With --threads 1 several can run side by side.
 """
@@ -12,18 +13,19 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from baselines import assigned
-from harness import add_mnist, machine, make_step, parser, prepare, write_json
+from harness import add_mnist, low_precision, machine, make_step, parser, prepare, write_json
 
 from infogan_fast.analysis.clusters import match_clusters
 from infogan_fast.analysis.evaluation import sweep_scores
 from infogan_fast.config import OPTIONS
 from infogan_fast.data import load_images
+from infogan_fast.data.image_set import ImageSet
 from infogan_fast.errors import UserError
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.bounds import code_bounds
-from infogan_fast.runtime.device import amp_dtype
 from infogan_fast.training.step import TrainingStep
 
 
@@ -46,7 +48,20 @@ def changed(texts: list[str]) -> dict[str, Any]:
     return options
 
 
-def looked_at(step: TrainingStep, images: torch.Tensor, labels: torch.Tensor, done: int) -> dict[str, Any]:
+def with_shares(data: ImageSet, shares: list[float]) -> tuple[torch.Tensor, np.ndarray]:
+    """Images and labels of ten digits in these shares, as many as there are, the same every time."""
+    assert data.labels is not None
+    draws, labels = np.random.default_rng(0), np.asarray(data.labels)
+    of_digit = [np.flatnonzero(labels == digit) for digit in range(10)]
+    whole = min(len(found) / share for found, share in zip(of_digit, shares, strict=True) if share)
+    chosen = [
+        draws.permutation(found)[: int(whole * share)] for found, share in zip(of_digit, shares, strict=True)
+    ]
+    mixed = draws.permutation(np.concatenate(chosen))
+    return data.images[torch.from_numpy(mixed)], labels[mixed]
+
+
+def looked_at(step: TrainingStep, images: torch.Tensor, labels: np.ndarray, done: int) -> dict[str, Any]:
     """How well the digit code agrees with the labels after so many updates, and the means since the last
     look."""
     means = step.take_metrics()
@@ -55,7 +70,9 @@ def looked_at(step: TrainingStep, images: torch.Tensor, labels: torch.Tensor, do
     bounds = code_bounds(step.spec, means)
     row = {"updates": done, "accuracy": match.accuracy, "nmi": match.nmi}
     row |= {name: bounds[name] for name in ("L_c1", "L_fitted_c2", "L_fitted_c3") if name in bounds}
-    return row | {name: value for name, value in means.items() if name[:2] in ("I_", "D_")}
+    row |= {name: value for name, value in means.items() if name[:2] in ("I_", "D_", "H_")}
+    prior = step.current_spec.codes[0].probabilities
+    return row if prior is None else row | {"prior": sorted(prior, reverse=True)}
 
 
 def main() -> None:
@@ -63,16 +80,24 @@ def main() -> None:
     add_mnist(options, updates=1000)
     options.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", dest="changes")
     options.add_argument("--recipe", choices=("default", "paper"), default="default")
+    options.add_argument(
+        "--shares", metavar="S/S/...", help="of the digits 0 to 9 in the images, instead of MNIST's"
+    )
     args = options.parse_args()
+    shares = [float(share) for share in args.shares.split("/")] if args.shares else None
     device = prepare(args.device, args.threads)
     train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
     assert test.labels is not None
+    images, (test_images, test_labels) = train.images, (test.images, np.asarray(test.labels))
+    if shares is not None:
+        images, _ = with_shares(train, shares)
+        test_images, test_labels = with_shares(test, shares)
     results: dict[str, Any] = {"machine": machine(device), "runs": []}
     for seed in args.seeds:
         step = make_step(
-            train.images,
+            images,
             device,
-            amp=amp_dtype(device),
+            amp=low_precision(device),
             batch_size=args.batch_size,
             seed=seed,
             cuda_graph=device.type == "cuda",
@@ -86,12 +111,12 @@ def main() -> None:
                 step()
             step.losses.metrics.sums.tolist()  # waits for the device
             seconds += time.perf_counter() - start
-            row = looked_at(step, test.images, test.labels, done)
+            row = looked_at(step, test_images, test_labels, done)
             curve.append(row)
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "prior")
             print(f"seed {seed}  {shown}", flush=True)
         trained: Any = SimpleNamespace(
-            spec=step.spec, channels=1, generator=calibrated(step.networks.generator, step.spec)
+            spec=step.spec, channels=1, generator=calibrated(step.networks.generator, step.current_spec)
         )
         sweeps = sweep_scores(trained)
         for code, found in sweeps.items():
@@ -104,6 +129,7 @@ def main() -> None:
                 "seed": seed,
                 "recipe": args.recipe,
                 "changes": args.changes,
+                "shares": shares,
                 "curve": curve,
                 "sweeps": sweeps,
                 "ms_per_update": seconds / max(1, args.updates) * 1e3,

@@ -184,7 +184,12 @@ def make_step(
     config = Config.from_options({"data": "mnist", **options}).checked()
     channels, size = images.shape[1:3]
     networks = InfoGAN(
-        config.spec, size, channels, learned_variance=config.fixed_sigma is None, seed=seed
+        config.spec,
+        size,
+        channels,
+        network=config.network,
+        learned_variance=config.fixed_sigma is None,
+        seed=seed,
     ).to(device)
     set_linear(networks, linear or faster_linear())
     return TrainingStep(
