@@ -268,7 +268,7 @@ def assigned(trunk: nn.Module, q_head: nn.Module, images: Tensor, scale: float, 
 
     Args:
         trunk, q_head: left as they are.
-        images: uint8 [N, 1, 28, 28], N a multiple of 1,000.
+        images: uint8 [N, 1, 28, 28]; what N leaves over after thousands is a batch too, of hundreds if any.
         scale, offset: pixels / 255 * scale + offset is what the networks were trained on.
     """
     device = next(trunk.parameters()).device

@@ -85,6 +85,8 @@ def main() -> None:
     )
     args = options.parse_args()
     shares = [float(share) for share in args.shares.split("/")] if args.shares else None
+    if shares is not None and (len(shares) != 10 or min(shares) < 0 or max(shares) <= 0):
+        raise UserError(f"--shares {args.shares}: expected ten shares, such as 1/1/1/1/1/1/1/1/1/2")
     device = prepare(args.device, args.threads)
     train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
     assert test.labels is not None
@@ -116,7 +118,9 @@ def main() -> None:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "prior")
             print(f"seed {seed}  {shown}", flush=True)
         trained: Any = SimpleNamespace(
-            spec=step.spec, channels=1, generator=calibrated(step.networks.generator, step.current_spec)
+            spec=step.current_spec,
+            channels=1,
+            generator=calibrated(step.networks.generator, step.current_spec),
         )
         sweeps = sweep_scores(trained)
         for code, found in sweeps.items():

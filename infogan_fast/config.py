@@ -26,6 +26,7 @@ from infogan_fast.networks.architecture import (
     parse_network,
 )
 from infogan_fast.objective.code_weights import CodeWeights
+from infogan_fast.objective.consistency import Consistency
 from infogan_fast.objective.objective import MI_GRADIENTS, SCHEDULES, Objective
 from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
@@ -425,8 +426,9 @@ class Config:
     keep_checkpoints: int = option(
         3,
         "how many of the last checkpoints to keep, besides the best",
-        details="The best has the largest sum of the codes' lower bounds of mutual information, `L_CODE`, "
-        "among those without alarms; `--checkpoint best` of the other commands takes it.",
+        details="The best is the one, among those without alarms, in which the codes' lower bounds of mutual "
+        "information, `L_CODE`, come closest to their entropies; `--checkpoint best` of the other commands "
+        "takes it.",
         group="output",
         low=1,
         metavar="N",
@@ -542,7 +544,7 @@ class Config:
         decided = PAPER
         if consistency and self.recipe == "default":
             decided = DEFAULT | (dict(source.recipe) if source is not None else {})
-            if self.latents.has_learned_priors:
+            if self.latents.has_learned_priors and self.get("balance_until") != 0:
                 decided = decided | LEARNED_PRIOR
             if len(self.latents.ordered_codes) < 2:
                 decided = decided | dict.fromkeys(NEED_TWO_CONTINUOUS_CODES, 0.0)
@@ -575,6 +577,13 @@ class Config:
                     f"{declared.flag} is {value}; expected a multiple of --steps-per-replay {count}: give "
                     f"{declared.flag} {near}, or --steps-per-replay {math.gcd(value, count)}"
                 )
+        parts, until = Consistency.PARTS_OF_BALANCE, self.get("balance_until")
+        if until % (parts * count) and count > 1:
+            near = -(-until // (parts * count)) * parts * count
+            raise UserError(
+                f"--balance-until is {until}, of which balance falls at fifteenths; expected a multiple of "
+                f"{parts} x --steps-per-replay {count}: give --balance-until {near}"
+            )
         if self.profile is None:
             if self.profile_phases:
                 raise UserError("--profile-phases needs --profile START:STOP")
@@ -651,7 +660,7 @@ _ADDED = frozenset(
     }
 )
 #: Options that runs of an earlier version do not have, with what those runs did.
-_BEFORE = {"background": "black"}
+_BEFORE = {"background": "black", "balance_end": 0.0, "balance_until": 0}
 #: What ``--network auto`` was called in runs of an earlier version.
 _OLD_AUTO = "infogan"
 #: Options that runs of an earlier version have, with the only value that this version reproduces.

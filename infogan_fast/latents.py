@@ -350,6 +350,8 @@ class LatentSpec:
         Raises:
             UserError: they are too few or too many, or no probabilities of its categories.
         """
+        if not learned and not self.has_learned_priors:
+            return self
         if len(learned) != sum(self.categorical_learned):
             raise UserError(
                 f"{len(learned)} priors for {sum(self.categorical_learned)} codes that learn theirs"

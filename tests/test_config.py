@@ -283,5 +283,17 @@ def test_balance_falls_where_a_prior_is_learned() -> None:
     assert fall() == (0.0, 0)
     assert fall("--latents", "noise=5,cat=3:learned") == (-0.5, 1500)
     assert fall("--latents", "noise=5,cat=3:learned", "--balance-end", "0.2") == (0.2, 1500)
+    assert fall("--latents", "noise=5,cat=3:learned", "--balance-until", "0") == (0.0, 0)
+    replayed = ["--latents", "noise=5,cat=3:learned", "--steps", "1600", "--steps-per-replay", "8"]
+    replayed += ["--restart-q", "504", "--smoothness-until", "0"]
+    replayed += ["--log-every", "8", "--sample-every", "8", "--checkpoint-every", "8"]
+    with pytest.raises(UserError, match=r"--balance-until is 1504, .*: give --balance-until 1560"):
+        given(*replayed, "--balance-until", "1504").checked()
+    borders = [
+        updates
+        for term in given(*replayed, "--balance-until", "1560").checked().objective.terms
+        for updates in term.changes_at().values()
+    ]
+    assert borders and not any(update % 8 for updates in borders for update in updates)
     with pytest.raises(UserError, match=r"has a learned prior, which follows what --consistency measures"):
         given("--latents", "noise=5,cat=3:learned", "--recipe", "paper").checked()

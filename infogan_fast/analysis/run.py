@@ -51,6 +51,7 @@ class Run:
 
     folder: of the run.
     config: its options.
+    spec: the latents, with the priors that the run has learned.
     image_size, channels: of its images.
     train_images: how many it was trained on.
     updates: of each player, behind the checkpoint.
@@ -62,11 +63,11 @@ class Run:
     device: of the networks.
     memory: the images that the run was trained on, where they were given in memory.
     pixel_range, label: of the images to load, instead of the run's own; see :func:`load_images`.
-    priors: those that the run has learned: probabilities for each categorical code that learns its own.
     """
 
     folder: Path
     config: Config
+    spec: LatentSpec
     image_size: int
     channels: int
     train_images: int
@@ -77,12 +78,6 @@ class Run:
     memory: Any = None
     pixel_range: PixelRange | str | None = None
     label: str | None = None
-    priors: tuple[tuple[float, ...], ...] = ()
-
-    @property
-    def spec(self) -> LatentSpec:
-        """The latents, with the priors that the run has learned."""
-        return self.config.spec.with_priors(self.priors)
 
     @property
     def metrics(self) -> Any:
@@ -389,7 +384,7 @@ def load_run(
             generator = copy.deepcopy(networks.generator)
             generator.load_state_dict(state["training"]["ema"])
         updates, train_images = int(state["step"]), int(config["data"]["images"])
-        priors = tuple(tuple(prior.tolist()) for prior in state["training"].get("prior", ()))
+        priors = [prior.tolist() for prior in state["training"].get("prior", ())]
         spec = run_config.latents.with_priors(priors)
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError, UserError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -403,6 +398,7 @@ def load_run(
     return Run(
         folder,
         run_config,
+        spec,
         image_size,
         channels,
         train_images,
@@ -413,5 +409,4 @@ def load_run(
         images,
         pixel_range,
         label,
-        priors,
     )

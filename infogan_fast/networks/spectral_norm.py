@@ -34,7 +34,7 @@ class SpectralNorm(nn.Module):
                 v, u = self._iterate(matrix, self.u.clone())
                 if self.training:
                     self.u.copy_(u)
-            return (weight / (u @ matrix @ v)).to(weight.dtype)
+            return (weight.to(self.u.dtype) / (u @ matrix @ v)).to(weight.dtype)
 
     @staticmethod
     def _iterate(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

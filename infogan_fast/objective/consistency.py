@@ -45,14 +45,16 @@ class Consistency(Term):
     batches, as in Belghazi et al. 2018 (arXiv 1801.04062, section 3.2). Only this batch's part of it has a
     gradient, which is scaled as if it were the whole.
 
-    Of two ways to part the data that are as consistent, I prefers the more equal one: where four of five
-    images are of one class, halves of that class. With a balance below 0 agreement counts for more than
-    equal frequencies, but categories that agree badly, as all do at first, vanish. So balance can fall
+    Of two partitions that copies respect equally well, I is larger for the more equal one: where four of
+    five images are of one class, for halves of that class. With a balance below 0 agreement counts for more
+    than equal frequencies, but categories that agree badly, as all do at first, vanish. So balance can fall
     once they have formed.
     """
 
     name: ClassVar[str] = "consistency"
     measured_with_any: ClassVar[bool] = True
+    #: Balance falls at multiples of so many parts of ``balance_until``.
+    PARTS_OF_BALANCE: ClassVar[int] = 3 * _STAGES
 
     consistency: float = option(
         0.0,
@@ -87,8 +89,7 @@ class Consistency(Term):
     balance_end: float = option(
         0.0,
         "weight to which balance falls by --balance-until",
-        details="Below 0, and above -1, categories may become as unequally frequent as classes are: "
-        "for priors that are learned.",
+        details="Below 0 agreement counts for more than equal frequencies. With a learned prior, -0.5.",
         group=_GROUP,
         above=-1,
         metavar="X",
@@ -97,7 +98,7 @@ class Consistency(Term):
     balance_until: int = option(
         0,
         "updates over whose last two thirds balance falls; 0: never",
-        details=f"It falls in {_STAGES} steps.",
+        details=f"It falls in {_STAGES} steps. With a learned prior, over 1,500 updates.",
         group=_GROUP,
         low=0,
         metavar="N",
@@ -129,9 +130,9 @@ class Consistency(Term):
 
     def changes_at(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Term.changes_at`."""
-        until, first = self.balance_until, self.balance_until // 3
-        borders = (first + (until - first) * stage // _STAGES for stage in range(_STAGES))
-        return {"balance_until": tuple(borders) if until else ()}
+        parts = range(_STAGES, self.PARTS_OF_BALANCE, 2)  # fifteenths, from a third on
+        borders = (self.balance_until * part // self.PARTS_OF_BALANCE for part in parts)
+        return {"balance_until": tuple(borders) if self.balance_until else ()}
 
     def metrics(self, spec: LatentSpec) -> tuple[str, ...]:
         """``I_CODE`` in nats, 0 to log K, of the average joint."""

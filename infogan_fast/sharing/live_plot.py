@@ -121,10 +121,10 @@ class LivePlot(Callback):
         highest, lowest = 0.0, 0.0
         for code, colour in zip(shown, _COLOURS, strict=False):
             bound = [row.get(f"L_{code}", float("nan")) for row in self._rows]
-            entropy = self._rows[-1][f"H_{code}"]
+            entropy = [row.get(f"H_{code}", float("nan")) for row in self._rows]
             axes.plot(steps, bound, color=colour, label=code, **_line(steps))
-            axes.axhline(entropy, color=colour, linestyle=(0, (4, 3)), linewidth=1)
-            highest, lowest = max(highest, entropy, *bound), min(lowest, *bound)
+            axes.plot(steps, entropy, color=colour, linestyle=(0, (4, 3)), linewidth=1)
+            highest, lowest = max(highest, *entropy, *bound), min(lowest, *bound)
         more = f"; first {len(shown)} of {len(codes)} codes" if len(codes) > len(shown) else ""
         _style(axes, f"Bound $L_I$ (solid) and entropy H (dashed), nats{more}", self._steps)
         if shown:

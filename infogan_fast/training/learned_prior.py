@@ -17,8 +17,9 @@ from infogan_fast.latents import LatentSpec
 
 #: Share of the way to the frequencies that an update goes: a mean over about a hundred updates.
 RATE = 0.01
-#: Share of all images that every category has a part of, so that one that was lost can be found again.
-FLOOR = 0.1
+#: Share of generated images that all categories have an equal part of, so that one that was lost can be found
+#: again.
+FLOOR = 1 / 11
 
 
 class LearnedPrior:
@@ -60,9 +61,9 @@ class LearnedPrior:
         for code, prior, until, part in zip(
             self._codes, self.probabilities, self._until, self._parts, strict=True
         ):
-            entropies.append(-(prior * prior.log()).sum())
+            entropies.append(torch.special.entr(prior).sum())
             found = joints[code.index].sum(1).to(prior.dtype)
-            prior.lerp_((found + FLOOR / len(prior)) / (1 + FLOOR), RATE)
+            prior.lerp_((1 - FLOOR) * found + FLOOR / len(prior), RATE)
             self._draw_from(prior, until, part)
         return torch.stack(entropies)
 

@@ -1,8 +1,9 @@
 """Which checkpoint of a run is the best, judged without labels from the rows of metrics.jsonl.
 
-The score of a row is the sum of the codes' lower bounds of mutual information, ``L_CODE``, in nats, which is
-what InfoGAN maximises next to the game (Chen et al. 2016, equation 6); a row with an alarm comes after every
-row without one. It says how well Q reads the codes, not how good the images are.
+The score of a row is the sum over the codes of L - H in nats: how close ``L_CODE``, the lower bound of
+mutual information that InfoGAN maximises next to the game (Chen et al. 2016, equation 6), comes to the
+entropy of the code, which changes where its prior is learned. A row with an alarm comes after every row
+without one. The score says how well Q reads the codes, not how good the images are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def _score(row: dict[str, Any]) -> _Score | None:
     bounds = [value for name, value in row.items() if name.startswith("L_c")]
     if not bounds or not all(isinstance(each, (int, float)) and math.isfinite(each) for each in bounds):
         return None
-    return not row.get("alarms"), sum(bounds)
+    entropies = [row.get(f"H{name[1:]}", 0.0) for name in row if name.startswith("L_c")]
+    return not row.get("alarms"), sum(bounds) - sum(entropies)
 
 
 class Scores:

@@ -137,7 +137,7 @@ class TrainingStep:
 
     Raises:
         UserError: terms of the objective do not go with the codes, the copies or each other; or a graph is
-            impossible, or would not stop where Q starts again or a term ends.
+            impossible, or would not stop where Q starts again or a term changes.
     """
 
     def __init__(
@@ -346,7 +346,7 @@ class TrainingStep:
 
     @torch.no_grad()
     def _restart_q(self) -> None:
-        """Reset Q's head, its moments in Adam and the state of the terms, if it is time."""
+        """Reset Q's head, its moments in Adam, learned priors and the state of the terms, if it is time."""
         if not self.done.value == self.objective.restart_q > 0:
             return
         draw_weights(self.full.q_head, ~self.seed)

@@ -49,9 +49,11 @@ def stub(
     latents: str, *, generator: nn.Module | None = None, q: nn.Module | None = None, **options: Any
 ) -> Run:
     """A run on strokes with the given networks."""
+    config = Config.from_options({"latents": latents, "images": TRAINED, "image_size": SIZE, **options})
     return Run(
         Path("stub"),
-        Config.from_options({"latents": latents, "images": TRAINED, "image_size": SIZE, **options}),
+        config,
+        config.latents,
         SIZE,
         1,
         TRAINED,

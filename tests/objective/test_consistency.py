@@ -193,5 +193,6 @@ def test_balance_falls_in_steps() -> None:
     assert found == pytest.approx(
         {0: 1.0, 499: 1.0, 500: 0.7, 699: 0.7, 700: 0.4, 1299: -0.2, 1300: -0.5, 9000: -0.5}
     )
+    assert Consistency(1.0, balance_until=120).changes_at() == {"balance_until": (40, 56, 72, 88, 104)}
     assert Consistency(1.0, 0.5).at(7) == Consistency(1.0, 0.5)
     assert Consistency(1.0, 0.5).changes_at() == {"balance_until": ()}

@@ -36,6 +36,15 @@ def test_the_largest_sum_of_bounds_is_the_best() -> None:
     assert best([row(2, 1, 0.5), row(4, 1.2, 0.4), row(6, 1, 0.55)], 2, 6) == 6
 
 
+def test_bounds_count_relative_to_entropies() -> None:
+    """A prior that is learned moves away from the one of largest entropy."""
+    early, late = (
+        row(2, 2.25, 0.5) | {"H_c1": 2.3, "H_c2": 0.7},
+        row(4, 2.03, 0.5) | {"H_c1": 2.04, "H_c2": 0.7},
+    )
+    assert best([early, late], 2, 4) == 4
+
+
 def test_of_equal_ones_the_last_is_the_best() -> None:
     assert best([row(2, 1), row(4, 1), row(6, 0.5)], 2, 4, 6) == 4
 

@@ -849,33 +849,34 @@ def test_what_a_graph_needs_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("unrolled", [1, 2])
-def test_a_graph_is_captured_anew_when_smoothness_ends(
-    unrolled: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_is_captured_anew_when_terms_change(unrolled: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With something in place of a graph that, like one, holds what was to be done at its capture."""
     objective = make_objective(
         consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, restart_q=unrolled
     )
+    objective = with_options(objective, balance=1.0, balance_end=-0.5, balance_until=15 * unrolled)
     eager, step = make(objective=objective), make(objective=objective)
     captures: list[int] = []
 
     class Replay:
         def __init__(self, run: Callable[[], None], *_: Any, **__: Any) -> None:
-            self.run, self.smooth = run, bool([t for t in step.active_terms if t.name == "smoothness"])
-            captures.append(step.done.value)
+            self.run, self.terms = run, step.active_terms
+            captures.append(step.done.value // unrolled)
 
         def replay(self) -> None:
-            assert bool([t for t in step.active_terms if t.name == "smoothness"]) == self.smooth
+            assert step.active_terms == self.terms
             self.run()
 
     monkeypatch.setattr("infogan_fast.training.step.capture", Replay)
     step.cuda_graph, step.steps_per_replay = True, unrolled
-    for _ in range(4):
+    for _ in range(8):
         step()
         for _ in range(unrolled):
             eager()
         assert_same(eager.state_dict(), step.state_dict())
-    assert captures == [0, 2 * unrolled]
+    assert captures == [0, 2, 5, 7]
+    balances = [dict(t.__dict__).get("balance") for t in step.active_terms if t.name == "consistency"]
+    assert balances == pytest.approx([1 - 1.5 * 2 / 5])
 
 
 @pytest.mark.gpu
@@ -886,15 +887,18 @@ def test_a_replay_is_eager_updates(
     schedule: str, amp: torch.dtype | None, unrolled: int, consistency: float
 ) -> None:
     objective = make_objective(schedule=schedule, ema=0.9)
+    spec, network = EVERYTHING, "auto"
     if consistency:
         weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
         weights |= {"smoothness": 0.5, "smoothness_until": 3 * unrolled}
+        weights |= {"balance_end": -0.5, "balance_until": 3 * unrolled}
         objective = with_options(objective, consistency=consistency, restart_q=unrolled, **weights)
+        spec, network = LatentSpec.parse(f"{EVERYTHING},cat=3:learned"), SPECTRAL
 
     def on_device(**how: Any) -> TrainingStep:
-        networks = InfoGAN(EVERYTHING, 16, 1, seed=3).cuda()
+        networks = InfoGAN(spec, 16, 1, network=network, seed=3).cuda()
         pixels = images().cuda()
-        return TrainingStep(EVERYTHING, networks, objective, pixels, 8, seed=7, amp=amp, **how)
+        return TrainingStep(spec, networks, objective, pixels, 8, seed=7, amp=amp, **how)
 
     eager, graph = on_device(), on_device(cuda_graph=True, steps_per_replay=unrolled)
     for round_ in range(4):
