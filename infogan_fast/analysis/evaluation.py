@@ -107,6 +107,8 @@ def evaluate(
     read = read_images(run, held_out.images, data=data, data_dir=data_dir)
     scores = disentanglement(run.spec, read, held_out, seed=seed)
     codes: dict[str, dict[str, Any]] = {code.name: {"kind": code.kind} for code in run.spec.codes}
+    for learned in (code for code in run.spec.codes if code.learned):
+        codes[learned.name]["learned_prior"] = list(learned.probabilities or ())
     for code, values in information(run, samples=samples, seed=seed).items():
         codes[code] |= values
     for code, values in cluster_scores(run.spec, read, held_out, seed=seed).items():

@@ -52,6 +52,9 @@ def _categorical_lines(codes: dict[str, dict[str, Any]]) -> list[str]:
     for name, code in matched.items():
         rows.append([f"{name} by chance", "0", "", *(number(code["chance"][key]) for key in keys)])
     lines = ["categorical codes, with 95 % intervals", *aligned(rows)]
+    for name, code in codes.items():
+        if prior := code.get("learned_prior"):
+            lines.append(f"  {name} learned the prior {' '.join(number(p) for p in prior)}")
     for name, code in matched.items():
         lines += ["", *_label_lines(name, code)]
     return lines

@@ -13,6 +13,7 @@ from torch import Tensor
 from training.objectives import make_objective
 from training.runs import SMALL, rows, run
 
+from infogan_fast.analysis.report import report
 from infogan_fast.analysis.run import load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
@@ -161,6 +162,10 @@ def test_a_run_has_the_prior_that_it_learned(learned_run: Path) -> None:
     assert code.probabilities == pytest.approx(prior, abs=1e-12) and prior != [1 / 3] * 3
     assert str(loaded.spec) == "noise=4,cat=3:learned,uniform=1"
     assert describe(loaded)["codes"][0]["prior"] == pytest.approx(prior)
+    evaluation = loaded.evaluate(images=100, quality=False)
+    assert evaluation["codes"]["c1"]["learned_prior"] == list(code.probabilities or ())
+    assert "learned_prior" not in evaluation["codes"]["c2"]
+    assert f"c1 learned the prior {prior[0]:.3f} {prior[1]:.3f} {prior[2]:.3f}" in report(evaluation)
     last = rows(learned_run)[-1]
     assert last["H_c1"] == pytest.approx(math.log(3), abs=0.05) and last["H_c1"] < math.log(3)
 
