@@ -1,14 +1,15 @@
 """What does an option do to the codes on MNIST? python benchmarks/bench_recipe.py --set lr_q=1e-3
 
 Trains with the default recipe for MNIST, changed by each --set OPTION=VALUE (an option of training, with
-underscores), on all images or with --shares on some of them, so that digits are not equally frequent. Every
---every updates it prints how well the digit code that Q reads from the 10,000 test images
-agrees with the labels, which training does not see; at the end also what each continuous code moves in
-generated images. With --threads 1 several can run side by side.
+underscores), on all images or, with --shares, on some, so that digits are not equally frequent. Every --every
+updates it prints how well the digit code that Q reads from the test images, in the same shares, agrees with
+the labels, which training does not see; at the end also what each continuous code moves in generated images.
+With --threads 1 several can run side by side.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,21 @@ def changed(texts: list[str]) -> dict[str, Any]:
     return options
 
 
+def parse_shares(text: str) -> list[float]:
+    """Ten shares from a text S/S/...
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        shares = [float(share) for share in text.split("/")]
+    except ValueError:
+        shares = []
+    if len(shares) != 10 or not all(0 <= share < math.inf for share in shares) or not any(shares):
+        raise UserError(f"--shares {text}: expected ten shares, such as 1/1/1/1/1/1/1/1/1/2")
+    return shares
+
+
 def with_shares(data: ImageSet, shares: list[float]) -> tuple[torch.Tensor, np.ndarray]:
     """Images and labels of ten digits in these shares, as many as there are, the same every time."""
     assert data.labels is not None
@@ -84,9 +100,7 @@ def main() -> None:
         "--shares", metavar="S/S/...", help="of the digits 0 to 9 in the images, instead of MNIST's"
     )
     args = options.parse_args()
-    shares = [float(share) for share in args.shares.split("/")] if args.shares else None
-    if shares is not None and (len(shares) != 10 or min(shares) < 0 or max(shares) <= 0):
-        raise UserError(f"--shares {args.shares}: expected ten shares, such as 1/1/1/1/1/1/1/1/1/2")
+    shares = None if args.shares is None else parse_shares(args.shares)
     device = prepare(args.device, args.threads)
     train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
     assert test.labels is not None
@@ -117,10 +131,9 @@ def main() -> None:
             curve.append(row)
             shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "prior")
             print(f"seed {seed}  {shown}", flush=True)
+        spec = step.current_spec
         trained: Any = SimpleNamespace(
-            spec=step.current_spec,
-            channels=1,
-            generator=calibrated(step.networks.generator, step.current_spec),
+            spec=spec, channels=1, generator=calibrated(step.networks.generator, spec)
         )
         sweeps = sweep_scores(trained)
         for code, found in sweeps.items():

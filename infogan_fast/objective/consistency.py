@@ -110,11 +110,6 @@ class Consistency(Term):
         """See :meth:`Term.check`."""
         if self.consistency and not spec.n_categorical:
             raise needs("--consistency", self.consistency, "categorical", spec, "cat=10")
-        if spec.has_learned_priors and not self.consistency:
-            raise UserError(
-                f"--latents {spec} has a learned prior, which follows what --consistency measures; give "
-                "--consistency WEIGHT, such as 1"
-            )
         for name in ("balance", "joint_ema", "balance_end", "balance_until"):
             value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
             if value and not self.consistency:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.objective.code_weights import CodeWeights
 from infogan_fast.objective.term import Term, check_terms
@@ -71,8 +72,14 @@ class Objective:
         """The terms that an update computes: those with a weight, and those measured with any other.
 
         Raises:
-            UserError: the terms do not go with the codes, the copies or each other.
+            UserError: the terms do not go with the codes, the copies or each other, or a prior that is
+                learned lacks consistency.
         """
         check_terms(self.terms, spec, self.transformation)
+        if spec.has_learned_priors and not any(t.name == "consistency" and t.weight for t in self.terms):
+            raise UserError(
+                f"--latents {spec} has a learned prior, which follows what --consistency measures; give "
+                "--consistency WEIGHT, such as 1"
+            )
         weighted = any(term.weight for term in self.terms)
         return tuple(term for term in self.terms if weighted and (term.weight or term.measured_with_any))

@@ -21,11 +21,12 @@ _Score = tuple[bool, float]
 
 def _score(row: dict[str, Any]) -> _Score | None:
     """The score of a row, or None if it is damaged."""
-    bounds = [value for name, value in row.items() if name.startswith("L_c")]
-    if not bounds or not all(isinstance(each, (int, float)) and math.isfinite(each) for each in bounds):
+    bounds = {name: value for name, value in row.items() if name.startswith("L_c")}
+    entropies = [row.get(f"H{name[1:]}", 0.0) for name in bounds]
+    values = [*bounds.values(), *entropies]
+    if not bounds or not all(isinstance(each, (int, float)) and math.isfinite(each) for each in values):
         return None
-    entropies = [row.get(f"H{name[1:]}", 0.0) for name in row if name.startswith("L_c")]
-    return not row.get("alarms"), sum(bounds) - sum(entropies)
+    return not row.get("alarms"), sum(bounds.values()) - sum(entropies)
 
 
 class Scores:

@@ -172,11 +172,6 @@ def test_ascent_finds_the_classes() -> None:
             "cat=3",
             "--balance-end -0.5 needs --balance-until N",
         ),
-        (
-            Consistency(0.0),
-            "cat=3:learned",
-            "noise=0,cat=3:learned has a learned prior, which fol",
-        ),
         (Consistency(0.0, 0.0, 0.5), "cat=3", "--joint-ema 0.5 needs --consistency WEIGHT, such as 1"),
     ],
 )

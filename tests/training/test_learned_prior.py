@@ -19,8 +19,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.objective.bounds import code_bounds
-from infogan_fast.objective.consistency import Consistency
-from infogan_fast.objective.transformation import Transformation
+from infogan_fast.objective.objective import Objective
 from infogan_fast.sharing.metadata import describe
 from infogan_fast.train import main as train_main
 from infogan_fast.training import checkpoint
@@ -141,9 +140,10 @@ def test_it_begins_again_with_qs_head() -> None:
     assert step.prior.probabilities[0].tolist() == pytest.approx([1 / 3] * 3, abs=2 * RATE)
 
 
-def test_it_needs_consistency() -> None:
+@pytest.mark.parametrize("objective", [Objective(), make_objective(), make_objective(invariance=1.0)])
+def test_it_needs_consistency(objective: Objective) -> None:
     with pytest.raises(UserError, match=r"--latents noise=3,cat=.* has a learned prior, .* --consistency WE"):
-        Consistency().check(SPEC, Transformation())
+        TrainingStep(SPEC, InfoGAN(SPEC, 16, 1), objective, torch.zeros(9, 1, 16, 16).byte(), 4)
 
 
 @pytest.fixture(scope="module")

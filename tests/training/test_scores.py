@@ -63,6 +63,7 @@ def test_a_checkpoint_between_rows_has_the_score_of_the_row_before() -> None:
 
 def test_damaged_rows_have_no_score() -> None:
     damaged = [{"step": 4}, row(5, math.nan), row(6) | {"L_c1": "9"}, row(1, 99.0)]
+    damaged += [row(6, 9.0) | {"H_c1": "9"}, row(6, 9.0) | {"H_c1": None}]
     assert best([row(3, 1.0), *damaged], 3, 7) == 7
     assert best([row(3, 1.0), row(4, 0.5), *damaged], 3, 7) == 3
 
