@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from cuda_on_cpu import tables
+from networks.narrow import narrow
 
 from infogan_fast import seeds
 from infogan_fast.errors import NativeError
@@ -108,7 +109,7 @@ def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("strokes") / "run"
     flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--seed", "3", "--device", "cpu"]
     flags += ["--latents", "noise=4,cat=3,uniform=1,bernoulli=1", "--steps", "4", "--ema", "0.5"]
-    flags += ["--checkpoint-every", "2", "--sample-every", "2", "--log-every", "2"]
+    flags += ["--checkpoint-every", "2", "--sample-every", "2", "--log-every", "2", "--network", narrow()]
     assert train_main([*flags, "--out", str(out)]) == 0
     return out
 
@@ -123,6 +124,7 @@ def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = draws.integers(0, 256, (30, 16, 16, 3), np.uint8)
     np.savez(folder / "data.npz", images=images, labels=np.arange(30) % 2 + 7)
     flags = ["--batch-size", "8", "--latents", "noise=4,cat=2,normal=1", "--steps", "2", "--device", "cpu"]
+    flags += ["--network", narrow(channels=3)]
     flags += ["--data", str(folder / "data.npz"), "--fixed-sigma", "0.5", "--out", str(folder / "run")]
     assert train_main(flags) == 0
     return folder / "run"
@@ -148,6 +150,8 @@ def seed_flags(grey_images: Path) -> list[str]:
         "16",
         "--batch-size",
         "8",
+        "--network",
+        narrow(),
         *latents,
         "--device",
         "cpu",

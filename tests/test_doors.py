@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from networks.narrow import narrow
 
 import infogan_fast
 from infogan_fast import cli
@@ -97,6 +98,7 @@ def test_help_does_not_import_torch(command: str) -> None:
 def test_a_training_run_does_not_import_what_only_compiling_needs(tmp_path: Path, grey_images: Path) -> None:
     """torch._dynamo takes as long to import as the rest of PyTorch."""
     flags = ["--data", str(grey_images), "--image-size", "16", "--batch-size", "8", "--steps", "1"]
+    flags += ["--network", narrow()]
     flags += ["--latents", "noise=4,cat=2", "--device", "cpu", "--out", str(tmp_path / "run")]
     code = (
         f"import sys; from infogan_fast.train import main; assert main({flags!r}) == 0; "

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from networks.narrow import narrow
 
 from infogan_fast import seeds
 from infogan_fast.analysis.run import load_run
@@ -46,6 +47,7 @@ def test_every_seed_is_trained_evaluated_and_reported(three_seeds: Path, grey_im
     assert result["settings"] == {
         "image_size": 16,
         "batch_size": 8,
+        "network": narrow(),
         "latents": "noise=4,cat=2,uniform=2",
         "data": str(grey_images),
         "steps": 2,

@@ -247,20 +247,8 @@ def _decode_all(
 ) -> Decoded:
     title, background = PurePath(name).name, background_rgb(selection.background)
     of = _Files(files, selection.skip_damaged)
-    has_pages = any(file.name.lower().endswith((".tif", ".tiff")) for file in files)
-    chosen = range(len(files)) if has_pages else spread(len(files), selection.count, name).tolist()
     with _without_limits():
-
-        def inspect(i: int) -> list[_Page]:
-            return _inspect(files[i], i, selection.image_size)
-
-        largest = max((files[i].size for i in chosen), default=0)
-        found = of.sifted(_in_threads(chosen, of.attempting(inspect), f"inspecting {title}", largest))
-        pages = [page for of_file in found for page in of_file]
-        total = len(pages) + len(of.left_out) if has_pages else len(files)
-        if selection.count is not None and (has_pages or len(pages) > selection.count):
-            spread(total, selection.count, name)  # raises where that many are not there
-            pages = [pages[i] for i in spread(len(pages), min(len(pages), selection.count), name)]
+        pages, total = _selected_pages(of, selection, name)
         channels = selection.channels or _channels(pages, background)
         size = selection.image_size or _common_size(files, pages)
         filling, images = _room((len(pages), size, size, channels), name, key)
@@ -268,25 +256,7 @@ def _decode_all(
             stack.callback(filling.close)
         scale, deep = _scale(files, pages, of_others, title)
         form = _Form(size, channels, selection.crop, background, scale)
-        transparent = np.zeros(len(pages), bool)
-
-        def decode_file(rows: list[int]) -> list[tuple[str, int | _Failure]]:
-            outcomes: list[tuple[str, int | _Failure]] = []
-            file, picture = files[pages[rows[0]].file], None
-            with contextlib.ExitStack() as stack:
-                for row in rows:
-                    shown = file.name if len(rows) == 1 else f"{file.name}: page {pages[row].number + 1}"
-                    try:
-                        picture = picture or stack.enter_context(_opened(file))[0]
-                        images[row], transparent[row] = _decode(picture, file, pages[row], form)
-                        outcomes.append((shown, row))
-                    except Exception as error:
-                        outcomes.append((shown, _Failure(_reason(error))))
-            return outcomes
-
-        largest = max(page.memory for page in pages)
-        decoded = _in_threads(_by_file(pages), decode_file, f"decoding {title}", largest)
-        rows = of.sifted([outcome for outcomes in decoded for outcome in outcomes])
+        rows, transparent = _decode_pages(of, pages, form, images, title)
     if len(rows) < len(pages):
         for to, row in enumerate(rows):  # in place: they may be more than memory holds
             images[to] = images[row]
@@ -315,6 +285,51 @@ def _decode_all(
         return _kept(filling, key, len(pages), kept, name)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     return Decoded(pixels, positions, tuple(left_out), tuple(report), remark)
+
+
+def _selected_pages(of: _Files, selection: Selection, name: str) -> tuple[list[_Page], int]:
+    """The pictures to decode, and how many there are to select from."""
+    files = of.files
+    has_pages = any(file.name.lower().endswith((".tif", ".tiff")) for file in files)
+    chosen = range(len(files)) if has_pages else spread(len(files), selection.count, name).tolist()
+
+    def inspect(i: int) -> list[_Page]:
+        return _inspect(files[i], i, selection.image_size)
+
+    largest = max((files[i].size for i in chosen), default=0)
+    title = f"inspecting {PurePath(name).name}"
+    found = of.sifted(_in_threads(chosen, of.attempting(inspect), title, largest))
+    pages = [page for of_file in found for page in of_file]
+    total = len(pages) + len(of.left_out) if has_pages else len(files)
+    if selection.count is not None and (has_pages or len(pages) > selection.count):
+        spread(total, selection.count, name)  # raises where that many are not there
+        pages = [pages[i] for i in spread(len(pages), min(len(pages), selection.count), name)]
+    return pages, total
+
+
+def _decode_pages(
+    of: _Files, pages: Sequence[_Page], form: _Form, images: NDArray[np.uint8], title: str
+) -> tuple[list[int], NDArray[np.bool_]]:
+    """Decode each picture into its row; returns the rows that could be, and which were transparent."""
+    transparent = np.zeros(len(pages), bool)
+
+    def decode_file(rows: list[int]) -> list[tuple[str, int | _Failure]]:
+        outcomes: list[tuple[str, int | _Failure]] = []
+        file, picture = of.files[pages[rows[0]].file], None
+        with contextlib.ExitStack() as stack:
+            for row in rows:
+                shown = file.name if len(rows) == 1 else f"{file.name}: page {pages[row].number + 1}"
+                try:
+                    picture = picture or stack.enter_context(_opened(file))[0]
+                    images[row], transparent[row] = _decode(picture, file, pages[row], form)
+                    outcomes.append((shown, row))
+                except Exception as error:
+                    outcomes.append((shown, _Failure(_reason(error))))
+        return outcomes
+
+    largest = max(page.memory for page in pages)
+    decoded = _in_threads(_by_file(pages), decode_file, f"decoding {title}", largest)
+    return of.sifted([outcome for outcomes in decoded for outcome in outcomes]), transparent
 
 
 def _kept(filling: cache.Filling, key: str, count: int, kept: dict[str, Any], name: str) -> Decoded:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks.narrow import narrow
 from PIL import Image
 from torch import Tensor
 
@@ -93,7 +94,7 @@ def served(run: Path, folder: Path, *, quiet: bool = True) -> Iterator[str]:
 
 def trained(out: Path, latents: str) -> Path:
     flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--steps", "1", "--device", "cpu"]
-    assert train_main([*flags, "--latents", latents, "--out", str(out)]) == 0
+    assert train_main([*flags, "--network", narrow(), "--latents", latents, "--out", str(out)]) == 0
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks.narrow import narrow
 from sharing.conftest import assert_accessible
 
 from infogan_fast import evaluate, report
@@ -99,7 +100,7 @@ def test_single_controls_return_the_others(
 ) -> None:
     monkeypatch.setattr(explorer, "MOST_CELLS", 40)
     flags = ["--images", "20", "--image-size", "16", "--batch-size", "8", "--steps", "1", "--device", "cpu"]
-    latents = ["--latents", "noise=4,cat=2,uniform=3"]
+    latents = ["--network", narrow(), "--latents", "noise=4,cat=2,uniform=3"]
     assert train_main([*flags, *latents, "--out", str(tmp_path / "run")]) == 0
     assert report.main([str(tmp_path / "run"), "--device", "cpu"]) == 0
     run = load_run(tmp_path / "run", device="cpu")

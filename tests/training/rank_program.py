@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from networks.narrow import narrow
 from torch import Tensor, distributed
 from training.objectives import make_objective
 
@@ -67,7 +68,7 @@ def _make(
     device: str, ranks: Ranks, rows: int, objective: dict[str, Any], dtype: torch.dtype, **options: Any
 ) -> TrainingStep:
     spec = options.pop("spec", SPEC)
-    networks = InfoGAN(spec, 16, 1, seed=3).to(device, dtype)
+    networks = InfoGAN(spec, 16, 1, network=narrow(), seed=3).to(device, dtype)
     generator = torch.Generator().manual_seed(4)
     images = torch.randint(0, 256, (40, 1, 16, 16), generator=generator, dtype=torch.uint8).to(device)
     made = make_objective(**objective)

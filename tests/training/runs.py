@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from networks.narrow import narrow
 from torch import Tensor
 
 from infogan_fast.train import main as train_main
 from infogan_fast.training import checkpoint
 from infogan_fast.training.step import TrainingStep
 
-#: Small images and few of them.
+#: Small images, few of them, and few weights.
 SMALL = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=3,uniform=1"]
+SMALL += ["--network", narrow()]
 
 
 def run(out: Path, *flags: str) -> int:

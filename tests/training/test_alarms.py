@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks.narrow import narrow
 
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
@@ -138,6 +139,7 @@ def test_training_prints_an_alarm_once_and_records_it(
     monkeypatch.setattr(TrainingStep, "take_metrics", take_metrics)
     monkeypatch.setattr(samples, "diversity", lambda *_: 0.1)
     flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--latents", "noise=4,cat=3"]
+    flags += ["--network", narrow()]
     flags += ["--device", "cpu", "--log-every", "2", "--sample-every", "3", "--checkpoint-every", "1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     # c1 may well be ignored, so soon.

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from networks.narrow import narrow
 from training.runs import rows, weights
 
 from infogan_fast.runtime.job import _Watch
@@ -26,6 +27,8 @@ from infogan_fast.training import checkpoint
 SMALL = [
     "--image-size",
     "16",
+    "--network",
+    narrow(),
     "--latents",
     "noise=4,cat=3,uniform=1",
     "--batch-size",
