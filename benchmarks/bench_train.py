@@ -56,7 +56,8 @@ def make(name: str, images: Tensor, batch_size: int, device: torch.device, seed:
         recipe="default" if "recipe" in name else "paper",
         schedule="one-stage" if "one-stage" in name else "alternating",
     )
-    return step, step.networks.trunk, step.networks.q_head, 1.0, 0.0
+    result = step.ema or step.full
+    return step, result.trunk, result.q_head, 1.0, 0.0
 
 
 def _worker(pipe: Connection, name: str, args: argparse.Namespace, seed: int) -> None:

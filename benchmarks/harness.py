@@ -184,7 +184,7 @@ def make_step(
     config = Config.from_options({"data": "mnist", **options}).checked()
     channels, size = images.shape[1:3]
     networks = InfoGAN(
-        config.spec,
+        config.latents,
         size,
         channels,
         network=config.network,
@@ -193,7 +193,7 @@ def make_step(
     ).to(device)
     set_linear(networks, linear or faster_linear())
     return TrainingStep(
-        config.spec,
+        config.latents,
         networks,
         config.objective,
         images.to(device),

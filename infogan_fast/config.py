@@ -32,7 +32,7 @@ from infogan_fast.objective.term import make_terms, term_options
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.options import Option, markdown, option, options_of
 from infogan_fast.presets import PRESETS
-from infogan_fast.recipes import DEFAULT, LEARNED_PRIOR, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
+from infogan_fast.recipes import ALWAYS, DEFAULT, LEARNED_PRIOR, NEED_TWO_CONTINUOUS_CODES, PAPER, RECIPES
 from infogan_fast.runtime.files import expanded
 
 LINEAR_LIBRARIES = ("auto", "onednn", "mkl")
@@ -292,15 +292,18 @@ class Config:
     beta2: float = option(
         Objective.beta2, "Adam's decay of the variance", group="optimisation", low=0, below=1, metavar="X"
     )
-    ema: float = option(
-        Objective.ema,
-        "decay of an average of the generator's weights, used for pictures",
-        details="0.999 makes better pictures. The decay is smaller at first.",
+    ema: float | None = option(
+        None,
+        "decay of an average of the networks' weights; 0: none",
+        details="What a run makes and reads comes from the average, which training itself does not use: it "
+        "reads images better and makes better ones. The decay is smaller at first. With 0 the last weights "
+        "are used.",
         group="optimisation",
-        shown="0: none",
+        kind=float,
         low=0,
         below=1,
         metavar="X",
+        by_recipe=True,
     )
     # -- machine
     amp: bool = option(
@@ -486,11 +489,6 @@ class Config:
         return Config.from_options({**known, **values})
 
     @property
-    def spec(self) -> LatentSpec:
-        """The latents."""
-        return self.latents
-
-    @property
     def data_name(self) -> str:
         """The data's name, or the last part of a path; folders are named after it."""
         known = self.data in SOURCES or self.data == IN_MEMORY
@@ -541,7 +539,7 @@ class Config:
         if consistency is None:
             known = self.recipe == "default" and transformation and self.latents.n_categorical
             consistency = DEFAULT["consistency"] if known else PAPER["consistency"]
-        decided = PAPER
+        decided = PAPER | {name: DEFAULT[name] for name in ALWAYS if self.recipe == "default"}
         if consistency and self.recipe == "default":
             decided = DEFAULT | (dict(source.recipe) if source is not None else {})
             if self.latents.has_learned_priors and self.get("balance_until") != 0:

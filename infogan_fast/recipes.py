@@ -21,6 +21,7 @@ PAPER: dict[str, Any] = {
     "smoothness": 0.0,
     "smoothness_until": 0,
     "restart_q": 0,
+    "ema": 0.0,
 }
 
 #: With consistency, on data sets that it is known to help. With a larger lambda, codes keep a meaning that
@@ -39,7 +40,11 @@ DEFAULT: dict[str, Any] = {
     "smoothness": 0.0,
     "smoothness_until": 1500,
     "restart_q": 500,
+    "ema": 0.999,
 }
+
+#: Of the default recipe, where there is no consistency, too.
+ALWAYS = ("ema",)
 
 #: Instead, in the default recipe, where a prior is learned: classes need not be equally frequent.
 LEARNED_PRIOR: dict[str, Any] = {"balance_end": -0.5, "balance_until": 1500}

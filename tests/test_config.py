@@ -135,6 +135,22 @@ def test_what_goes_with_consistency(flags: list[str], expected: tuple[float, ...
     assert load_config(saved(config)).resumed(again).steps == 9000
 
 
+@pytest.mark.parametrize(
+    ("flags", "ema"),
+    [
+        ([], 0.999),
+        (["--data", "pictures"], 0.999),
+        (["--data", "mnist", "--consistency", "0"], 0.999),
+        (["--ema", "0"], 0.0),
+        (["--recipe", "paper"], 0.0),
+        (["--recipe", "paper", "--consistency", "1"], 0.0),
+        (["--recipe", "paper", "--ema", "0.99"], 0.99),
+    ],
+)
+def test_the_default_recipe_averages_the_weights(flags: list[str], ema: float) -> None:
+    assert given(*flags).checked().objective.ema == ema
+
+
 def test_every_setting_has_a_flag_and_help_says_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     actions = {action.dest: action for action in parser()._actions}
     assert set(OPTIONS) <= set(actions)
@@ -267,7 +283,7 @@ def test_options_from_python_that_are_wrong(options: dict[str, Any], message: st
 def test_options_from_python_may_be_objects() -> None:
     spec, ranges = LatentSpec.parse("cat=3"), Transformation.parse("rotation=5")
     config = Config.from_options({"latents": spec, "transformation": ranges, "consistency": 1, "lr_q": None})
-    assert (config.spec, config.transformation, config.get("consistency")) == (spec, ranges, 1.0)
+    assert (config.latents, config.transformation, config.get("consistency")) == (spec, ranges, 1.0)
     assert config == Config.from_options(
         {"latents": "noise=0,cat=3", "transformation": "rotation=5", "consistency": 1.0}
     )

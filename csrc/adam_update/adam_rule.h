@@ -17,16 +17,21 @@ struct AdamFactors {
   A keep1, keep2;  // 1 - beta
   A beta2, step_size, root_scale, eps;
   A unscale;        // of the gradients
-  A average_share;  // by which the moving average moves towards the weight
+  A average_share;  // by which the moving average moves towards the weight; 0 where this update leaves it
 };
 
-// `step` counts the group's updates, this one included, and `first_step` those of the first group, by which the moving
-// average follows faster at first.
+// `step` counts the group's updates, this one included, and `first_step` those of the first group. The moving average
+// moves in every `average_every`th of those, so many times as far, and further at first; it is the weight as long as
+// that is all of the way.
 template <class A>
 INFOGAN_FAST_HD AdamFactors<A> adam_factors(double learning_rate, double beta1, double beta2, double eps, int64_t step,
-                                            int64_t first_step, double scale, double average_decay) {
+                                            int64_t first_step, double scale, double average_decay,
+                                            int64_t average_every) {
   const double correction1 = 1.0 - integer_power(beta1, step), correction2 = 1.0 - integer_power(beta2, step);
-  const double early = 9.0 / (static_cast<double>(first_step) + 10.0), late = 1.0 - average_decay;
+  const double early = 9.0 * static_cast<double>(average_every) / (static_cast<double>(first_step) + 10.0);
+  const double late = 1.0 - integer_power(average_decay, average_every), more = early > late ? early : late;
+  const double share = more < 1.0 ? more : 1.0;
+  const bool moves = share == 1.0 || first_step % average_every == 0;
   return AdamFactors<A>{static_cast<A>(1.0 - beta1),
                         static_cast<A>(1.0 - beta2),
                         static_cast<A>(beta2),
@@ -34,7 +39,7 @@ INFOGAN_FAST_HD AdamFactors<A> adam_factors(double learning_rate, double beta1, 
                         static_cast<A>(1.0 / sqrt(correction2)),
                         static_cast<A>(eps),
                         static_cast<A>(1.0 / scale),
-                        static_cast<A>(early > late ? early : late)};
+                        static_cast<A>(moves ? share : 0.0)};
 }
 
 template <class A>

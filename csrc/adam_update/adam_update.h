@@ -24,6 +24,7 @@ struct AdamArguments {
   std::vector<AdamTensor> tensors;
   std::vector<double> learning_rates;
   double beta1, beta2, eps, average_decay;
+  int64_t average_every;
   ScalarType dtype, low;  // of the masters, and of the weights (the masters' where there are none)
 };
 
@@ -83,7 +84,8 @@ inline AdamArguments check_adam_update(const Tensor& masters, const Tensor& exp_
                                        const std::optional<Tensor>& average, const std::vector<Tensor>& gradients,
                                        const std::vector<int64_t>& places, const std::vector<int64_t>& groups,
                                        std::vector<double> learning_rates, double beta1, double beta2, double eps,
-                                       double average_decay, const std::optional<Tensor>& grad_scale,
+                                       double average_decay, int64_t average_every,
+                                       const std::optional<Tensor>& grad_scale,
                                        const std::optional<Tensor>& found_inf) {
   check_adam_buffers(masters, exp_avg, exp_avg_sq, steps, weights, average);
   REQUIRE(static_cast<int64_t>(learning_rates.size()) == steps.numel(), "adam_update: learning_rates must have ",
@@ -94,6 +96,8 @@ inline AdamArguments check_adam_update(const Tensor& masters, const Tensor& exp_
           " and ", beta2);
   REQUIRE(eps >= 0 && std::isfinite(eps), "adam_update: eps must be 0 or more, got ", eps);
   REQUIRE(average_decay >= 0 && average_decay < 1, "adam_update: average_decay must be in [0, 1), got ", average_decay);
+  REQUIRE(average_every >= 1 && average_every < kCounterLimit, "adam_update: average_every must be in [1, 2^48), got ",
+          average_every);
   for (const auto& [value, name] : {std::pair{&grad_scale, "grad_scale"}, std::pair{&found_inf, "found_inf"}})
     if (*value)
       REQUIRE((*value)->scalar_type() == ScalarType::Float && (*value)->numel() == 1 && same_device(**value, masters),
@@ -109,6 +113,7 @@ inline AdamArguments check_adam_update(const Tensor& masters, const Tensor& exp_
                   beta2,
                   eps,
                   average_decay,
+                  average_every,
                   masters.scalar_type(),
                   weights ? weights->scalar_type() : masters.scalar_type()};
   int64_t end = 0;

@@ -57,7 +57,7 @@ struct AdamChunks {
       L* __restrict__ low = weights + place;
       for (int64_t i = 0; i < count; ++i) low[i] = convert<L>(w[i]);
     }
-    if (place < averaged) {
+    if (place < averaged && f.average_share != A(0)) {
       A* __restrict__ mean = average + place;
       const int64_t shared = std::min(count, averaged - place);
       for (int64_t i = 0; i < shared; ++i) mean[i] = fused(f.average_share, w[i] - mean[i], mean[i]);
@@ -82,7 +82,7 @@ void update(const AdamArguments& a, const Tensor& masters, const Tensor& exp_avg
   std::vector<AdamFactors<A>> factors;
   for (size_t group = 0; group < a.learning_rates.size(); ++group)
     factors.push_back(adam_factors<A>(a.learning_rates[group], a.beta1, a.beta2, a.eps, steps[group] + 1, steps[0] + 1,
-                                      scale, a.average_decay));
+                                      scale, a.average_decay, a.average_every));
   std::vector<AdamChunk> chunks;
   for (const AdamTensor& tensor : a.tensors)
     for (int64_t begin = 0; begin < tensor.size; begin += kChunk)
@@ -95,11 +95,11 @@ void update(const AdamArguments& a, const Tensor& masters, const Tensor& exp_avg
 void adam_update_cpu(Tensor masters, Tensor exp_avg, Tensor exp_avg_sq, Tensor steps, std::optional<Tensor> weights,
                      std::optional<Tensor> average, std::vector<Tensor> gradients, std::vector<int64_t> places,
                      std::vector<int64_t> groups, std::vector<double> learning_rates, double beta1, double beta2,
-                     double eps, double average_decay, std::optional<Tensor> grad_scale,
+                     double eps, double average_decay, int64_t average_every, std::optional<Tensor> grad_scale,
                      std::optional<Tensor> found_inf) {
-  const AdamArguments a =
-      check_adam_update(masters, exp_avg, exp_avg_sq, steps, weights, average, gradients, places, groups,
-                        std::move(learning_rates), beta1, beta2, eps, average_decay, grad_scale, found_inf);
+  const AdamArguments a = check_adam_update(masters, exp_avg, exp_avg_sq, steps, weights, average, gradients, places,
+                                            groups, std::move(learning_rates), beta1, beta2, eps, average_decay,
+                                            average_every, grad_scale, found_inf);
   int64_t* const counts = data<int64_t>(steps);
   for (int64_t group = 0; group < steps.numel(); ++group)
     REQUIRE(counts[group] >= 0 && counts[group] < kCounterLimit - 1,

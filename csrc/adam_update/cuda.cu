@@ -14,6 +14,7 @@ void run(const AdamArguments& arguments, AdamLaunch<A, L> a, cudaStream_t stream
   a.beta2 = arguments.beta2;
   a.eps = arguments.eps;
   a.average_decay = arguments.average_decay;
+  a.average_every = arguments.average_every;
   const size_t total = arguments.tensors.size();
   for (size_t first = 0; first < total; first += kAdamTensors) {
     a.n_tensors = static_cast<int32_t>(std::min<size_t>(kAdamTensors, total - first));
@@ -35,11 +36,11 @@ void run(const AdamArguments& arguments, AdamLaunch<A, L> a, cudaStream_t stream
 void adam_update_cuda(Tensor masters, Tensor exp_avg, Tensor exp_avg_sq, Tensor steps, std::optional<Tensor> weights,
                       std::optional<Tensor> average, std::vector<Tensor> gradients, std::vector<int64_t> places,
                       std::vector<int64_t> groups, std::vector<double> learning_rates, double beta1, double beta2,
-                      double eps, double average_decay, std::optional<Tensor> grad_scale,
+                      double eps, double average_decay, int64_t average_every, std::optional<Tensor> grad_scale,
                       std::optional<Tensor> found_inf) {
-  const AdamArguments arguments =
-      check_adam_update(masters, exp_avg, exp_avg_sq, steps, weights, average, gradients, places, groups,
-                        std::move(learning_rates), beta1, beta2, eps, average_decay, grad_scale, found_inf);
+  const AdamArguments arguments = check_adam_update(masters, exp_avg, exp_avg_sq, steps, weights, average, gradients,
+                                                    places, groups, std::move(learning_rates), beta1, beta2, eps,
+                                                    average_decay, average_every, grad_scale, found_inf);
   const Range range("adam_update");
   const torch::stable::accelerator::DeviceGuard guard(masters.get_device_index());
   with_types<__half, __nv_bfloat16>(arguments.low, [&](auto low, auto master) {

@@ -24,6 +24,7 @@ struct AdamLaunch {
   int64_t averaged;
   double learning_rates[kAdamGroups];
   double beta1, beta2, eps, average_decay;
+  int64_t average_every;
   int32_t n_tensors, n_groups, chunks;
   bool advance;  // in the last launch of an update
   const void* gradients[kAdamTensors];
@@ -105,6 +106,7 @@ __device__ void adam_weights(const AdamLaunch<A, L>& a, const AdamFactors<A>& f,
       if (a.weights != nullptr) a.weights[place + i] = Converter<L>::from(weight);
     }
   }
+  if (f.average_share == A(0)) return;
   for (int i = 0; i < count && place + i < a.averaged; ++i) {
     A& mean = a.average[place + i];
     mean = fused(f.average_share, a.masters[place + i] - mean, mean);
@@ -123,7 +125,7 @@ __global__ void __launch_bounds__(kAdamThreads, 2) adam_update_kernel(const Adam
     const double scale = a.grad_scale == nullptr ? 1.0 : static_cast<double>(*a.grad_scale);
     factors[thread] =
         adam_factors<A>(a.learning_rates[thread], a.beta1, a.beta2, a.eps, static_cast<int64_t>(counts[thread]) + 1,
-                        static_cast<int64_t>(first) + 1, scale, a.average_decay);
+                        static_cast<int64_t>(first) + 1, scale, a.average_decay, a.average_every);
   }
   __syncthreads();
   int tensor = 0;

@@ -7,7 +7,6 @@ codes = run.encode(images)
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import warnings
 from dataclasses import dataclass
@@ -56,10 +55,10 @@ class Run:
     train_images: how many it was trained on.
     updates: of each player, behind the checkpoint.
     generator: latents float32 [N, spec.latent_dim], in the columns of :attr:`LatentSpec.codes`, to images
-        float32 [N, C, S, S] in [0, 1]. In evaluation mode, without gradients, on :attr:`device`; the moving
-        average of the weights where the run has one; batch statistics by :func:`calibrated`. torch.export
-        and torch.jit.trace take it with any size of the batch.
-    networks: in training mode, as the checkpoint has them.
+        float32 [N, C, S, S] in [0, 1]. In evaluation mode, without gradients, on :attr:`device`; batch
+        statistics by :func:`calibrated`. torch.export and torch.jit.trace take it with any size of the batch.
+    networks: in training mode, with the moving average of the weights where the run has one, else the last
+        ones.
     device: of the networks.
     memory: the images that the run was trained on, where they were given in memory.
     pixel_range, label: of the images to load, instead of the run's own; see :func:`load_images`.
@@ -378,11 +377,8 @@ def load_run(
         )
         if clashes := differing(run_config, state["settings"]):
             raise ValueError(f"{', '.join(clashes)} differ")
-        networks.load_state_dict(state["training"]["networks"])
-        generator = networks.generator
-        if run_config.ema > 0:
-            generator = copy.deepcopy(networks.generator)
-            generator.load_state_dict(state["training"]["ema"])
+        for weights in ("networks", "ema") if run_config.objective.ema > 0 else ("networks",):
+            networks.load_state_dict(state["training"][weights])
         updates, train_images = int(state["step"]), int(config["data"]["images"])
         priors = [prior.tolist() for prior in state["training"].get("prior", ())]
         spec = run_config.latents.with_priors(priors)
@@ -393,8 +389,7 @@ def load_run(
         ) from None
     networks.to(where)
     if where.type == "cpu":
-        for module in (networks, generator):
-            set_linear(module, faster_linear())
+        set_linear(networks, faster_linear())
     return Run(
         folder,
         run_config,
@@ -403,7 +398,7 @@ def load_run(
         channels,
         train_images,
         updates,
-        calibrated(generator.to(where), spec),
+        calibrated(networks.generator, spec),
         networks,
         where,
         images,

@@ -32,9 +32,10 @@ class Objective:
     schedule: ``"alternating"``: the generator's gradient comes through the updated discriminator (the paper's
         algorithm); ``"one-stage"``: both gradients at the same weights, a pass of the discriminator less.
     lr_d, lr_q, lr_g, beta1, beta2: of Adam.
-    ema: decay an update of the generator's exponential moving average, which makes better images (Yazici et
-        al. 2019, arXiv 1806.04498); 0 for none. At update t the decay is at most (1 + t) / (10 + t), so that
-        the first weights are soon forgotten, as TensorFlow's averages do.
+    ema: decay an update of the exponential moving average of all weights, whose generator makes better images
+        (Yazici et al. 2019, arXiv 1806.04498) and whose Q reads images better (Polyak and Juditsky 1992);
+        0 for none. At update t the decay is at most (1 + t) / (10 + t), so that the first weights are soon
+        forgotten, as TensorFlow's averages do.
     """
 
     lambda_categorical: float = 1.0

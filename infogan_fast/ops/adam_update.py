@@ -32,6 +32,7 @@ def adam_update(
     weights: Tensor | None = None,
     average: Tensor | None = None,
     average_decay: float = 0.0,
+    average_every: int = 1,
     grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None,
 ) -> None:
@@ -52,9 +53,11 @@ def adam_update(
         betas: the decays of the moments, in [0, 1).
         eps: added to the root of the second moment.
         weights: [n], bfloat16 or float16, written: the masters, rounded.
-        average: [m], m <= n, as ``masters``, updated: the moving average of the first m weights. It moves by
-            max(9 / (t + 10), 1 - average_decay) of the way in update t of the first group.
-        average_decay: in [0, 1).
+        average: [m], m <= n, as ``masters``, updated: the moving average of the first m weights. In update t
+            of the first group, with e = average_every and s = max(9 e / (t + 10), 1 - average_decay^e), it
+            becomes the weights if s >= 1, and else moves by s of the way if e divides t.
+        average_decay: an update, in [0, 1).
+        average_every: at least 1: most updates need not read and write an average that hardly moves.
         grad_scale: one float32 value on the device, by which the gradients are divided.
         found_inf: one float32 value on the device; where it is not 0, nothing is changed.
 
@@ -75,6 +78,7 @@ def adam_update(
         *betas,
         eps,
         average_decay,
+        average_every,
         grad_scale,
         found_inf,
     )
@@ -96,6 +100,7 @@ def _(
     beta2: float,
     eps: float,
     average_decay: float,
+    average_every: int,
     grad_scale: Tensor | None,
     found_inf: Tensor | None,
 ) -> None:

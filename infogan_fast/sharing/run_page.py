@@ -84,7 +84,7 @@ def run_page(
     """
     saved = read_config(folder)
     config = load_config(saved["settings"])
-    spec = config.spec
+    spec = config.latents
     choose_device(device)
     evaluation, no_evaluation = _find_evaluation(folder, evaluation_file, spec)
     run, no_run = _find_run(folder, checkpoint_file, device, pixel_range, label)
@@ -202,11 +202,11 @@ def _facts(saved: Mapping[str, Any], config: Config, rows: Rows, run: Run | None
         facts.append(("Time", duration(seconds)))
     facts += [
         ("Images", f"{data['images']:,}, {data['image_size']} × {data['image_size']}, {colours}"),
-        ("Latents", str(config.spec).replace(",", ", ")),
+        ("Latents", str(config.latents).replace(",", ", ")),
         ("Seed", str(config.seed)),
     ]
     if run is not None:
-        average = ", moving average of the weights" if config.ema > 0 else ""
+        average = ", moving average of the weights" if config.objective.ema > 0 else ""
         facts.append(("Explorer after", f"{run.updates:,} updates{average}"))
     return facts
 

@@ -156,7 +156,17 @@ def load(path: Path) -> dict[str, Any]:
         )
     if state["format"] == FORMAT and not has_digest:
         raise DamagedError(path, "not a readable checkpoint (its digest is missing)")
+    _complete_average(state.get("training"))
     return state
+
+
+def _complete_average(training: Any) -> None:
+    """Where a version before averaged the generator's weights alone, add the other networks' as they are."""
+    if not isinstance(training, dict):
+        return
+    average, networks = training.get("ema"), training.get("networks")
+    if isinstance(average, dict) and isinstance(networks, dict) and not average.keys() & networks.keys():
+        training["ema"] = {**networks, **{f"generator.{name}": own for name, own in average.items()}}
 
 
 def load_last(folder: Path) -> tuple[Path, dict[str, Any], list[DamagedError]]:

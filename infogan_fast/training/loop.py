@@ -213,7 +213,7 @@ class Loop:
 
     def _generator(self) -> Generator:
         if self._calibrated is None or self._calibrated[0] != self.done:
-            generator = calibrated(self.step.ema or self.step.full.generator, self.step.current_spec)
+            generator = calibrated((self.step.ema or self.step.full).generator, self.step.current_spec)
             self._calibrated = self.done, generator
         return self._calibrated[1]
 

@@ -17,6 +17,8 @@ from infogan_fast import ops
 from infogan_fast.runtime.ranks import ALONE, Ranks
 from infogan_fast.training.saved import check_like
 
+#: Updates from one move of the average to the next: it hardly moves in one, and takes memory's time.
+AVERAGE_EVERY = 10
 _ALIGNMENT = 64  # elements: 128 bytes of a half type, on which matrix products load at full speed
 
 
@@ -31,8 +33,9 @@ class Player:
         device: where the weights are.
         low: the half type that the weights are copied to; None leaves all in full precision.
         full: weights that keep full precision.
-        average: whether to keep a moving average of the first group's weights.
-        average_decay: of that average; it follows faster at first. See :func:`ops.adam_update`.
+        average: whether to keep a moving average of the weights.
+        average_decay: of that average, an update; it follows faster at first, and moves at multiples of
+            :data:`AVERAGE_EVERY`. See :func:`ops.adam_update`.
         ranks: that have a gradient each; the update takes their mean.
         reduce_dtype: in which they are averaged, float32 or bfloat16; float64 for weights in float64.
     """
@@ -64,18 +67,17 @@ class Player:
         self._one = torch.ones((), device=device)
         self._groups = [group for group, (parameters, _) in enumerate(groups) for _ in parameters]
         self._places: list[int] = []
-        end = ends_first = 0
-        for parameter, group in zip(self.parameters, self._groups, strict=True):
+        end = 0
+        for parameter in self.parameters:
             self._places.append(end)
             end += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
-            ends_first = end if group == 0 else ends_first
         dtype = torch.promote_types(self.parameters[0].dtype, torch.float32)
         self.masters, self.exp_avg, self.exp_avg_sq = (
             torch.zeros(end, dtype=dtype, device=device) for _ in range(3)
         )
         self.steps = torch.zeros(len(groups), dtype=torch.int64, device=device)
         self._weights = None if low is None else torch.zeros(end, dtype=low, device=device)
-        self.average = self.masters.new_zeros(ends_first) if average else None
+        self.average = torch.zeros_like(self.masters) if average else None
         self._gradients: list[tuple[int, Tensor]] = []
         self._ranks = ranks
         self._shared: Tensor | None = None
@@ -89,7 +91,7 @@ class Player:
         for i, parameter in enumerate(self.parameters):
             master = self._view(self.masters, i)
             master.copy_(parameter)
-            if self.average is not None and self._groups[i] == 0:
+            if self.average is not None:
                 self._view(self.average, i).copy_(parameter)
             whole = self._weights is None or parameter in full
             parameter.data = master if whole else self._view(self._weights, i)
@@ -105,7 +107,7 @@ class Player:
         return self._view(self.masters, self._index_of(parameter))
 
     def average_of(self, parameter: nn.Parameter) -> Tensor:
-        """The moving average of a parameter of the first group."""
+        """The moving average of a parameter."""
         return self._view(self.average, self._index_of(parameter))
 
     def moments_of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
@@ -198,17 +200,20 @@ class Player:
             weights=self._weights,
             average=self.average,
             average_decay=self.average_decay,
+            average_every=AVERAGE_EVERY,
             grad_scale=getattr(self, "grad_scale", None),
             found_inf=getattr(self, "found_inf", None),
         )
 
     @torch.no_grad()
     def forget(self, group: int) -> None:
-        """Zero, in place, Adam's moments and step count of a group."""
+        """Zero, in place, Adam's moments and step count of a group; its average begins at the weights."""
         for parameter, of in zip(self.parameters, self._groups, strict=True):
             if of == group:
                 for moment in self.moments_of(parameter):
                     moment.zero_()
+                if self.average is not None:
+                    self.average_of(parameter).copy_(self.master_of(parameter))
         self.steps[group] = 0
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from infogan_fast import ops
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
-from infogan_fast.networks.infogan import Generator, InfoGAN
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.layers import draw_weights, share_statistics
 from infogan_fast.objective.copies import adversarial, copy_state
 from infogan_fast.objective.objective import Objective
@@ -69,15 +69,17 @@ class Batch:
 _Q_GROUP = 1
 
 
-def _in_full_precision(networks: InfoGAN, players: Sequence[Player]) -> InfoGAN:
-    """The networks with the players' masters as weights, and the same buffers."""
+def _with_weights(
+    networks: InfoGAN, players: Sequence[Player], weights: Callable[[Player, nn.Parameter], Tensor]
+) -> InfoGAN:
+    """The networks with other weights, which their player gives for each, and the same buffers."""
     kept = {id(tensor): tensor for tensor in (*networks.parameters(), *networks.buffers())}
     result = copy.deepcopy(networks, kept)  # the modules alone
     owners = {id(parameter): player for player in players for parameter in player.parameters}
     for own, computed in zip(result.modules(), networks.modules(), strict=True):
         for name, parameter in computed.named_parameters(recurse=False):
-            master = owners[id(parameter)].master_of(parameter)
-            setattr(own, name, nn.Parameter(master, requires_grad=False))
+            other = weights(owners[id(parameter)], parameter)
+            setattr(own, name, nn.Parameter(other, requires_grad=False))
     return result
 
 
@@ -110,9 +112,10 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 class TrainingStep:
     """Networks, players, images and random state of a run, and the iteration that advances them.
 
-    ``networks`` are those that compute, ``full`` the same with their weights in full precision. ``phases`` is
-    the iteration: calling the step runs them in order. ``state`` is everything that lasts from one update to
-    the next. ``losses`` measures what :meth:`take_metrics` returns.
+    ``networks`` are those that compute, ``full`` the same with their weights in full precision, ``ema`` with
+    the moving averages of their weights; None without. ``phases`` is the iteration: calling the step runs
+    them in order. ``state`` is everything that lasts from one update to the next. ``losses`` measures what
+    :meth:`take_metrics` returns.
 
     Args:
         spec: the latents; at least one code.
@@ -224,12 +227,11 @@ class TrainingStep:
 
     def _create_state(self) -> None:
         networks, objective, device = self.networks, self.objective, self.device
-        self.ema: Generator | None = None
-        if objective.ema > 0:
-            self.ema = copy.deepcopy(networks.generator).requires_grad_(False)
         self._make_players()
         players = (self.player_d, self.player_g)
-        self.full = networks if self.amp is None else _in_full_precision(networks, players)
+        full = self.amp is None
+        self.full = networks if full else _with_weights(networks, players, Player.master_of)
+        self.ema = _with_weights(networks, players, Player.average_of) if objective.ema > 0 else None
         self.rng = ops.rng_state(self.seed, device=device)
         self.order = ops.rng_state(self.seed, device=self.images.device)
         self.copy_rng = copy_state(self.seed, device)
@@ -272,19 +274,12 @@ class TrainingStep:
             "full": full,
             "ranks": self.ranks,
             "reduce_dtype": self.reduce_dtype,
+            "average": objective.ema > 0,
+            "average_decay": objective.ema,
         }
         self.player_d = Player([(discriminator, objective.lr_d)], betas, self.device, **common)
-        self.player_g = Player(
-            [(generator, objective.lr_g), (q, objective.lr_q)],
-            betas,
-            self.device,
-            **common,
-            average=self.ema is not None,
-            average_decay=objective.ema,
-        )
-        if self.ema is not None:
-            for average, weight in zip(self.ema.parameters(), generator, strict=True):
-                average.data = self.player_g.average_of(weight)
+        groups = [(generator, objective.lr_g), (q, objective.lr_q)]
+        self.player_g = Player(groups, betas, self.device, **common)
 
     def _list_phases(self) -> list[tuple[str, Callable[[Batch], None]]]:
         phases: list[tuple[str, Callable[[Batch], None]]] = [("gather", self._gather)]
@@ -382,8 +377,8 @@ class TrainingStep:
 
     def phase_of(self, name: str) -> str:
         """The phase that measures a metric, or that changes a tensor of the state, by its name."""
-        of_d = ("networks.trunk", "networks.d_head", "optimizer_d")
-        of_g = ("networks.generator", "networks.q_head", "optimizer_g", "ema")
+        of_d = ("networks.trunk", "networks.d_head", "optimizer_d", "ema.trunk", "ema.d_head")
+        of_g = ("networks.generator", "networks.q_head", "optimizer_g", "ema.generator", "ema.q_head")
         if name.startswith(of_d + of_g):
             return "discriminator update" if name.startswith(of_d) else "generator update"
         if self.objective.schedule == "one-stage":

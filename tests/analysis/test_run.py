@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from infogan_fast.analysis.run import Run, as_input, in_batches, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.pictures import samples
+from infogan_fast.train import main as train_main
 from infogan_fast.training import checkpoint
 
 
@@ -35,12 +37,39 @@ def test_pictures_are_those_that_training_left(strokes_run: Path, step: int) -> 
     assert (pixels(samples.sample_grid(run.generator, run.spec)) == left).all()
 
 
-def test_the_generator_is_the_moving_average(strokes_run: Path) -> None:
-    run = load_run(strokes_run)
-    saved = checkpoint.load(checkpoint.listed(strokes_run / "checkpoints")[-1])["training"]
-    assert torch.equal(run.generator.fc1.weight, saved["ema"]["fc1.weight"])
-    assert not torch.equal(run.generator.fc1.weight, saved["networks"]["generator.fc1.weight"])
-    assert all(torch.equal(v, saved["networks"][k]) for k, v in run.networks.state_dict().items())
+@pytest.fixture
+def averaged(strokes_run: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A run whose average differs from its last weights, as it does after more updates; and what it saved."""
+    out = shutil.copytree(strokes_run, tmp_path / "averaged")
+    path = checkpoint.listed(out / "checkpoints")[-1]
+    state = checkpoint.load(path)
+    saved = state["training"]
+    saved["ema"] |= {k: v + 0.01 for k, v in saved["ema"].items() if k.endswith(("weight", "bias"))}
+    checkpoint.save(path, state)
+    return out, saved
+
+
+def test_the_networks_are_the_moving_average(averaged: tuple[Path, dict[str, Any]]) -> None:
+    folder, saved = averaged
+    run = load_run(folder)
+    assert torch.equal(run.generator.fc1.weight, saved["ema"]["generator.fc1.weight"])
+    for name, weight in run.networks.named_parameters():
+        assert torch.equal(weight, saved["ema"][name])
+        assert not torch.equal(weight, saved["networks"][name]), name
+
+
+def test_a_run_that_averaged_the_generator_alone(averaged: tuple[Path, dict[str, Any]]) -> None:
+    """As versions before did: the other networks are the last ones, and training goes on."""
+    folder, saved = averaged
+    path = checkpoint.listed(folder / "checkpoints")[-1]
+    state = checkpoint.load(path)
+    own = {k.removeprefix("generator."): v for k, v in saved["ema"].items() if k.startswith("generator.")}
+    checkpoint.save(path, {**state, "training": {**state["training"], "ema": own}})
+    run = load_run(folder)
+    for name, weight in run.networks.named_parameters():
+        right = saved["ema" if name.startswith("generator.") else "networks"]
+        assert torch.equal(weight, right[name]), name
+    assert train_main(["--resume", str(folder), "--steps", "5"]) == 0
 
 
 def test_a_run_without_average(colour_run: Path) -> None:

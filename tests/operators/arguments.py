@@ -176,6 +176,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "beta2": 0.9,
         "eps": 1e-8,
         "average_decay": 0.5,
+        "average_every": 2,
         "grad_scale": torch.ones(1),
         "found_inf": torch.zeros(1),
     },

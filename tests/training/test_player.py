@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from infogan_fast.training.player import Player
+from infogan_fast.training.player import AVERAGE_EVERY, Player
 
 CPU = torch.device("cpu")
 RATES = (1e-2, 3e-3)
@@ -25,9 +25,9 @@ def outputs(modules: list[nn.Module], update: int) -> Tensor:
     return y
 
 
-def player_of(modules: list[nn.Module], low: torch.dtype | None = None) -> Player:
+def player_of(modules: list[nn.Module], low: torch.dtype | None = None, decay: float = 0.5) -> Player:
     groups = [(list(module.parameters()), rate) for module, rate in zip(modules, RATES, strict=True)]
-    return Player(groups, (0.5, 0.99), CPU, low=low, average=True, average_decay=0.5)
+    return Player(groups, (0.5, 0.99), CPU, low=low, average=True, average_decay=decay)
 
 
 def adam_of(modules: list[nn.Module]) -> torch.optim.Adam:
@@ -39,7 +39,6 @@ def test_updates_are_those_of_torch_s_adam_and_its_state_loads() -> None:
     """A checkpoint with the state of torch.optim.Adam continues."""
     plain, own = layers(), layers()
     adam, player = adam_of(plain), player_of(own)
-    average = own[0].get_parameter("weight").detach().clone().double()
     for update in range(6):
         if update == 3:  # another player goes on from Adam's state
             own = layers()
@@ -58,21 +57,31 @@ def test_updates_are_those_of_torch_s_adam_and_its_state_loads() -> None:
         assert player.gradient_of(own[1].get_parameter("bias")) is None
         for a, b in zip(own, plain, strict=True):
             torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=1e-5, atol=1e-6)
-        if update < 3:
-            weight = own[0].get_parameter("weight")
-            share = max(9 / (update + 11), 0.5)
-            average = average + share * (weight.detach().double() - average)
-            found = player.average_of(_parameter(weight))
-            torch.testing.assert_close(found.double(), average, rtol=1e-5, atol=1e-6)
     saved, wanted = player.state_dict()["state"], adam.state_dict()["state"]
     for i, values in wanted.items():
         for name, value in values.items():
             torch.testing.assert_close(saved[i][name], value, rtol=1e-4, atol=1e-6, msg=f"{i} {name}")
 
 
-def _parameter(weight: Tensor) -> nn.Parameter:
-    assert isinstance(weight, nn.Parameter)
-    return weight
+def test_the_average_of_every_group() -> None:
+    """It is the weights at first, then moves at multiples of ten updates, and starts again with its group."""
+    own = layers()
+    player = player_of(own, decay=0.97)
+    wanted = {weight: weight.detach().double() for weight in player.parameters}
+    for update in range(1, 131):
+        y = outputs(own, update)
+        player.backward([y], [2 * y.detach()])
+        player.update()
+        if update == 97:
+            player.forget(1)
+            wanted |= {weight: weight.detach().double() for weight in own[1].parameters()}
+        if update % AVERAGE_EVERY == 0 or update <= 80:
+            share = min(1.0, max(90 / (update + 10), 1 - 0.97**10))
+            assert (share < 1) == (update > 80)
+            for weight, average in wanted.items():
+                wanted[weight] = average + share * (weight.detach().double() - average)
+        for weight, average in wanted.items():
+            torch.testing.assert_close(player.average_of(weight).double(), average, rtol=1e-5, atol=1e-6)
 
 
 def test_a_state_before_adam_s_first_update_loads() -> None:
@@ -100,11 +109,11 @@ def test_two_gradients_of_a_weight_are_added() -> None:
     players[0].backward([y], [3 * y.detach()])
     y = outputs(twice, 0)
     players[1].backward([y], [y.detach()], group=1, retain_graph=True)
-    assert players[1].gradient_of(_parameter(twice[0].get_parameter("weight"))) is None
+    assert players[1].gradient_of(twice[0].get_parameter("weight")) is None
     players[1].backward([y], [2 * y.detach()])
     for name in ("weight", "bias"):
         first, second = (
-            player.gradient_of(_parameter(modules[1].get_parameter(name)))
+            player.gradient_of(modules[1].get_parameter(name))
             for player, modules in zip(players, (once, twice), strict=True)
         )
         torch.testing.assert_close(second, first)
@@ -113,7 +122,7 @@ def test_two_gradients_of_a_weight_are_added() -> None:
 def test_weights_in_low_precision_are_the_masters_rounded() -> None:
     modules = layers()
     player = player_of(modules, torch.bfloat16)
-    before = player.master_of(_parameter(modules[0].get_parameter("weight"))).clone()
+    before = player.master_of(modules[0].get_parameter("weight")).clone()
     for update in range(3):
         y = outputs(modules, update)
         player.backward([y], [y.detach()])
@@ -121,7 +130,7 @@ def test_weights_in_low_precision_are_the_masters_rounded() -> None:
         for parameter in player.parameters:
             assert parameter.dtype == torch.bfloat16
             assert torch.equal(parameter, player.master_of(parameter).bfloat16())
-    assert not torch.equal(before, player.master_of(_parameter(modules[0].get_parameter("weight"))))
+    assert not torch.equal(before, player.master_of(modules[0].get_parameter("weight")))
     with torch.no_grad():
         player.masters.fill_(0.3)
     player.round_weights()

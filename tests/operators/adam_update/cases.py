@@ -31,6 +31,7 @@ class AdamCase:
         rates: learning rates of the groups, which the tensors take in turn.
         twice: whether every second tensor has two gradients.
         averaged: elements of the moving average; 0 leaves it out.
+        every: how many updates move it once.
         scale: of the gradients; None leaves grad_scale out.
         found_inf: None leaves it out.
         offset: bytes by which the gradients are misaligned.
@@ -42,6 +43,7 @@ class AdamCase:
     rates: tuple[float, ...] = (1e-3,)
     twice: bool = False
     averaged: int = 0
+    every: int = 1
     scale: float | None = None
     found_inf: float | None = None
     offset: int = 0
@@ -140,6 +142,7 @@ def update(case: AdamCase, device: str = "cpu") -> Buffers:
         weights=buffers.weights,
         average=buffers.average,
         average_decay=0.6,
+        average_every=case.every,
         grad_scale=None if case.scale is None else torch.tensor(case.scale, device=device),
         found_inf=None if case.found_inf is None else torch.tensor(case.found_inf, device=device),
     )
@@ -173,6 +176,7 @@ def check_against_reference(result: Buffers, case: AdamCase) -> None:
                 case.scale or 1.0,
                 int(before.steps[0]) + 1,
                 0.6,
+                case.every,
             )
             expected.masters[at] = after.value.to(case.master_dtype)
             expected.exp_avg[at] = after.exp_avg.to(case.master_dtype)
@@ -237,6 +241,7 @@ def check_adam_update(runner: Runner, case: AdamCase, schedules: Sequence[Schedu
             *BETAS,
             EPS,
             0.6,
+            case.every,
             len(case.sizes),
             *tensors,
             seed=schedule.seed,
@@ -247,7 +252,8 @@ def check_adam_update(runner: Runner, case: AdamCase, schedules: Sequence[Schedu
 
 def adam_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[AdamCase]:
     """adam_update: whole vectors, tails and both; several groups, two gradients of a tensor, a moving average
-    that ends within a tensor, gradients off a 16-byte boundary, a scale, an overflow, a first step.
+    that ends within a tensor and moves in some updates, gradients off a 16-byte boundary, a scale, an
+    overflow, a first step.
     """
     size = torch.empty(0, dtype=dtype).element_size()
     return [
@@ -256,6 +262,12 @@ def adam_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[AdamCas
         AdamCase((40, 17, 300), dtype, twice=True, scale=64.0),
         AdamCase((40, 19, 30), dtype, averaged=51, rates=(1e-3, 2e-3, 0.0)),
         AdamCase((40, 19), dtype, averaged=40, step=10**6),
+        AdamCase((40, 19), dtype, averaged=40, every=4),
+        AdamCase((40, 19), dtype, averaged=40, every=3),
+        AdamCase((40, 19), dtype, averaged=40, every=3, step=19),
+        AdamCase((40, 19), dtype, averaged=40, every=3, step=20),
+        AdamCase((40, 19), dtype, averaged=40, every=5, step=10**6 - 1),
+        AdamCase((40, 19), dtype, averaged=40, every=5, step=4, rates=(1e-3, 2e-4)),
         AdamCase((40, 19), dtype, offset=size, step=0),
         AdamCase((40, 19), dtype, averaged=48, found_inf=1.0),
         AdamCase((40, 19), dtype, found_inf=0.0, scale=0.5),
@@ -276,6 +288,10 @@ KERNEL_TESTS = KernelTests(
         ),
         AdamCase((5000, 19), torch.float64, offset=8),
         AdamCase((19, 30), torch.float16, found_inf=1.0),
+        AdamCase((40, 19), averaged=40, every=3, step=19),
+        AdamCase((40, 19), averaged=40, every=3, step=20),
+        AdamCase((40, 19), averaged=40, every=5),
+        AdamCase((40, 19), averaged=40, every=4, step=10**6 - 1),
     ),
     mutants=MUTANTS,
     small_grid=SMALL_GRID,

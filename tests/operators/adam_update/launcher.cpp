@@ -25,6 +25,7 @@ void call(runner::Case& c) {
   a.beta2 = c.real();
   a.eps = c.real();
   a.average_decay = c.real();
+  a.average_every = c.integer();
   a.advance = true;
   a.n_tensors = static_cast<std::int32_t>(c.integer());
   for (std::int32_t i = 0; i < a.n_tensors; ++i) {

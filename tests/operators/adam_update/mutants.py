@@ -57,5 +57,27 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant("low weights are not written", "nullptr) store_eight", "nullptr && false) store_eight", PLAIN),
     mutant("the moment of the step before", _SECOND + _ROOT, _ROOT + _SECOND, PLAIN, file=RULE),
     mutant("the step counts from 0", "counts[thread]) + 1", "counts[thread])", PLAIN),
+    mutant(
+        "the average moves in every update",
+        "share == 1.0 || first_step % average_every == 0",
+        "true",
+        PLAIN,
+        file=RULE,
+    ),
+    mutant(
+        "the average moves as far as in one",
+        "9.0 * static_cast<double>(average_every)",
+        "9.0",
+        PLAIN,
+        file=RULE,
+    ),
+    mutant("the average moves past the weight", "more < 1.0 ? more : 1.0", "more", PLAIN, file=RULE),
+    mutant(
+        "the decay of one update",
+        "integer_power(average_decay, average_every)",
+        "average_decay",
+        PLAIN,
+        file=RULE,
+    ),
     mutant("the average of the gradient", "a.masters[place + i] - mean, mean", "g[0] - mean, mean", PLAIN),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ def adam(
     scale: float,
     average_step: int,
     average_decay: float,
+    average_every: int,
 ) -> Weight:
     """Update number ``step`` of a weight by the sum of these gradients, ``scale`` times too large."""
     gradient = torch.stack([g.double() for g in gradients]).sum(0) / scale
@@ -38,7 +38,10 @@ def adam(
     unbiased_first = first / (1 - betas[0] ** step)
     unbiased_second = second / (1 - betas[1] ** step)
     value = weight.value - learning_rate * unbiased_first / (unbiased_second.sqrt() + eps)
-    share = max(9 / (average_step + 10), 1 - average_decay)
-    average = weight.average + share * (value - weight.average)
-    assert math.isfinite(share)
+    average = weight.average
+    share = max(9 * average_every / (average_step + 10), 1 - average_decay**average_every)
+    if share >= 1:
+        average = value
+    elif average_step % average_every == 0:
+        average = average + share * (value - average)
     return Weight(value, first, second, average)

@@ -96,6 +96,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("weights must be bfloat16 or float16", {"weights": torch.zeros(24)}),
     ("average must be float32 of at most 24", {"average": torch.zeros(25)}),
     ("average_decay must be in", {"average_decay": 1.0}),
+    ("average_every must be in", {"average_every": 0}),
     ("grad_scale must be one float32", {"grad_scale": torch.zeros(2)}),
     ("found_inf must be one float32", {"found_inf": torch.zeros((), dtype=torch.int64)}),
     ("one entry a gradient, got 2, 1 and 2", {"places": [0]}),
@@ -152,7 +153,7 @@ def _raw(case: AdamCase) -> tuple[Any, ...]:
             case.places,
             case.groups,
         ),
-        *(list(case.rates), 0.5, 0.999, 1e-8, 0.5, None, None),
+        *(list(case.rates), 0.5, 0.999, 1e-8, 0.5, 1, None, None),
     )
 
 
