@@ -1,16 +1,26 @@
-"""What does an option do to the codes on MNIST? python benchmarks/bench_recipe.py --set lr_q=1e-3
+"""What does an option do to the codes? python benchmarks/bench_recipe.py --set lr_q=1e-3
 
-Trains with the default recipe for MNIST, changed by each --set OPTION=VALUE (an option of training, with
-underscores), on all images or, with --shares, on some, so that digits are not equally frequent. Every --every
-updates it prints how well the digit code that Q reads from the test images, in the same shares, agrees with
-the labels, which training does not see; at the end also what each continuous code moves in generated images.
-With --threads 1 several can run side by side.
+Trains with the default recipe for --data, changed by each --set OPTION=VALUE (an option of training, with
+underscores), on all images or, with --shares, on some, so that classes are not equally frequent. Every
+--every updates it prints how well the digit code that Q reads from the test images, in the same shares,
+agrees with the labels, which training does not see; at the end also what each continuous code moves in
+generated images, and a table of all seeds. With --jobs N so many seeds run side by side, on a CPU with
+--threads 1 each.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,7 +91,8 @@ def looked_at(step: TrainingStep, images: torch.Tensor, labels: np.ndarray, done
     """How well the digit code agrees with the labels after so many updates, and the means since the last
     look."""
     means = step.take_metrics()
-    read = assigned(step.networks.trunk, step.networks.q_head, images, 1.0, 0.0).numpy()
+    networks = step.ema or step.full
+    read = assigned(networks.trunk, networks.q_head, images, 1.0, 0.0).numpy()
     match = match_clusters(read, labels)
     bounds = code_bounds(step.spec, means)
     row = {"updates": done, "accuracy": match.accuracy, "nmi": match.nmi}
@@ -91,68 +102,126 @@ def looked_at(step: TrainingStep, images: torch.Tensor, labels: np.ndarray, done
     return row if prior is None else row | {"prior": sorted(prior, reverse=True)}
 
 
+def load(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Training images, test images and their labels."""
+    folder = args.data_dir
+    if args.data == "strokes" or (args.data != "mnist" and folder == os.environ.get("INFOGAN_FAST_MNIST")):
+        folder = None
+    train, test = (load_images(args.data, data_dir=folder, split=split) for split in ("train", "test"))
+    assert test.labels is not None
+    if args.shares is None:
+        return train.images, test.images, np.asarray(test.labels)
+    shares = parse_shares(args.shares)
+    return with_shares(train, shares)[0], *with_shares(test, shares)
+
+
+def train_seed(args: argparse.Namespace, seed: int, device: torch.device) -> dict[str, Any]:
+    """Train with one seed, and print as it goes."""
+    images, test_images, test_labels = load(args)
+    step = make_step(
+        images,
+        device,
+        amp=low_precision(device),
+        batch_size=args.batch_size,
+        seed=seed,
+        cuda_graph=device.type == "cuda",
+        recipe=args.recipe,
+        data=args.data,
+        **changed(args.changes),
+    )
+    curve, seconds = [], 0.0
+    for done in range(args.every, args.updates + 1, args.every):
+        start = time.perf_counter()
+        for _ in range(args.every):
+            step()
+        step.losses.metrics.sums.tolist()  # waits for the device
+        seconds += time.perf_counter() - start
+        row = looked_at(step, test_images, test_labels, done)
+        curve.append(row)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "prior")
+        print(f"seed {seed}  {shown}", flush=True)
+    spec = step.current_spec
+    trained: Any = SimpleNamespace(
+        spec=spec, channels=1, generator=calibrated((step.ema or step.full).generator, spec)
+    )
+    sweeps = sweep_scores(trained)
+    for code, found in sweeps.items():
+        moved = [f"{name} {s['mean']:.2f} ({s['agreeing']}/{s['categories']})" for name, s in found.items()]
+        print(f"seed {seed}  {code} moves " + ", ".join(moved), flush=True)
+    return {
+        "seed": seed,
+        "data": args.data,
+        "recipe": args.recipe,
+        "changes": args.changes,
+        "batch_size": args.batch_size,
+        "shares": args.shares,
+        "curve": curve,
+        "sweeps": sweeps,
+        "ms_per_update": seconds / max(1, args.updates) * 1e3,
+    }
+
+
+def side_by_side(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train each seed in a process of its own, so many at a time."""
+    given = sys.argv[1:]
+
+    def train(seed: int) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "result.json"
+            own = ["--jobs", "1", "--seeds", str(seed), "--json", str(path)]
+            subprocess.run([sys.executable, __file__, *given, *own], check=True)
+            run: dict[str, Any] = json.loads(path.read_text())["runs"][0]
+        return run
+
+    with ThreadPoolExecutor(args.jobs) as threads:
+        return list(threads.map(train, args.seeds))
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Of each seed and of all: accuracy, NMI, and what each ordered code moves most, by its |rho|."""
+    lines = ["seed  accuracy    NMI  moves"]
+    for run in runs:
+        last = run["curve"][-1]
+        moves = []
+        for code, found in run["sweeps"].items():
+            means = {name: s["mean"] for name, s in found.items() if s["mean"] is not None}
+            name = max(means, key=means.__getitem__)
+            moves.append(f"{code} {name} {means[name]:.2f}")
+        lines.append(f"{run['seed']:4}    {last['accuracy']:.4f} {last['nmi']:.4f}  {', '.join(moves)}")
+    accuracies = [run["curve"][-1]["accuracy"] for run in runs]
+    lines.append(
+        f"mean {statistics.mean(accuracies):.4f}, deviation "
+        f"{statistics.stdev(accuracies) if len(accuracies) > 1 else 0:.4f}, worst {min(accuracies):.4f}, "
+        f"mean NMI {statistics.mean(run['curve'][-1]['nmi'] for run in runs):.4f}"
+    )
+    return "\n".join(lines)
+
+
 def main() -> None:
     options = parser(__doc__)
     add_mnist(options, updates=1000)
+    options.add_argument("--data", choices=("mnist", "fashion-mnist", "strokes"), default="mnist")
     options.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", dest="changes")
     options.add_argument("--recipe", choices=("default", "paper"), default="default")
     options.add_argument(
-        "--shares", metavar="S/S/...", help="of the digits 0 to 9 in the images, instead of MNIST's"
+        "--shares", metavar="S/S/...", help="of the classes 0 to 9 in the images, instead of the data's"
     )
+    options.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds at a time (default: 1)")
     args = options.parse_args()
-    shares = None if args.shares is None else parse_shares(args.shares)
+    changed(args.changes)  # what is wrong is named before any work
+    if args.shares is not None:
+        parse_shares(args.shares)
     device = prepare(args.device, args.threads)
-    train, test = (load_images("mnist", data_dir=args.data_dir, split=split) for split in ("train", "test"))
-    assert test.labels is not None
-    images, (test_images, test_labels) = train.images, (test.images, np.asarray(test.labels))
-    if shares is not None:
-        images, _ = with_shares(train, shares)
-        test_images, test_labels = with_shares(test, shares)
     results: dict[str, Any] = {"machine": machine(device), "runs": []}
-    for seed in args.seeds:
-        step = make_step(
-            images,
-            device,
-            amp=low_precision(device),
-            batch_size=args.batch_size,
-            seed=seed,
-            cuda_graph=device.type == "cuda",
-            recipe=args.recipe,
-            **changed(args.changes),
-        )
-        curve, seconds = [], 0.0
-        for done in range(args.every, args.updates + 1, args.every):
-            start = time.perf_counter()
-            for _ in range(args.every):
-                step()
-            step.losses.metrics.sums.tolist()  # waits for the device
-            seconds += time.perf_counter() - start
-            row = looked_at(step, test_images, test_labels, done)
-            curve.append(row)
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "prior")
-            print(f"seed {seed}  {shown}", flush=True)
-        spec = step.current_spec
-        trained: Any = SimpleNamespace(
-            spec=spec, channels=1, generator=calibrated(step.networks.generator, spec)
-        )
-        sweeps = sweep_scores(trained)
-        for code, found in sweeps.items():
-            moved = [
-                f"{name} {s['mean']:.2f} ({s['agreeing']}/{s['categories']})" for name, s in found.items()
-            ]
-            print(f"seed {seed}  {code} moves " + ", ".join(moved), flush=True)
-        results["runs"].append(
-            {
-                "seed": seed,
-                "recipe": args.recipe,
-                "changes": args.changes,
-                "shares": shares,
-                "curve": curve,
-                "sweeps": sweeps,
-                "ms_per_update": seconds / max(1, args.updates) * 1e3,
-            }
-        )
+    if args.jobs > 1:
+        results["runs"] = side_by_side(args)
         write_json(args.json, results)
+    else:
+        for seed in args.seeds:
+            results["runs"].append(train_seed(args, seed, device))
+            write_json(args.json, results)
+    if args.updates >= args.every:
+        print(table(results["runs"]))
 
 
 if __name__ == "__main__":
