@@ -29,12 +29,13 @@ import torch
 from baselines import assigned
 from harness import add_mnist, low_precision, machine, make_step, parser, prepare, write_json
 
-from infogan_fast.analysis.clusters import match_clusters
+from infogan_fast.analysis.clusters import Matching, match_clusters
 from infogan_fast.analysis.evaluation import sweep_scores
 from infogan_fast.config import OPTIONS
 from infogan_fast.data import load_images
 from infogan_fast.data.image_set import ImageSet
 from infogan_fast.errors import UserError
+from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.bounds import code_bounds
 from infogan_fast.training.step import TrainingStep
@@ -88,14 +89,17 @@ def with_shares(data: ImageSet, shares: list[float]) -> tuple[torch.Tensor, np.n
 
 
 def looked_at(step: TrainingStep, images: torch.Tensor, labels: np.ndarray, done: int) -> dict[str, Any]:
-    """How well the digit code agrees with the labels after so many updates, and the means since the last
-    look."""
+    """How well the digit code agrees with the labels after so many updates, also with the last weights where
+    there is an average, and the means since the last look."""
     means = step.take_metrics()
-    networks = step.ema or step.full
-    read = assigned(networks.trunk, networks.q_head, images, 1.0, 0.0).numpy()
-    match = match_clusters(read, labels)
-    bounds = code_bounds(step.spec, means)
-    row = {"updates": done, "accuracy": match.accuracy, "nmi": match.nmi}
+
+    def match(networks: InfoGAN) -> Matching:
+        return match_clusters(assigned(networks.trunk, networks.q_head, images, 1.0, 0.0).numpy(), labels)
+
+    found, bounds = match(step.ema or step.full), code_bounds(step.spec, means)
+    row: dict[str, Any] = {"updates": done, "accuracy": found.accuracy, "nmi": found.nmi}
+    if step.ema is not None:
+        row["accuracy_last"] = match(step.full).accuracy
     row |= {name: bounds[name] for name in ("L_c1", "L_fitted_c2", "L_fitted_c3") if name in bounds}
     row |= {name: value for name, value in means.items() if name[:2] in ("I_", "D_", "H_")}
     prior = step.current_spec.codes[0].probabilities

@@ -131,7 +131,7 @@ def evaluate(
         "run": str(run.folder),
         "updates": run.updates,
         "latents": str(run.spec),
-        "weights": "moving average" if run.config.objective.ema > 0 else "last",
+        "generator": "moving average" if run.config.objective.ema > 0 else "last weights",
         "seed": seed,
         "data": {
             "source": held_out.source,

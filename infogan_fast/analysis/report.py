@@ -26,7 +26,7 @@ def report(result: dict[str, Any]) -> str:
     data, codes = result["data"], result["codes"]
     seen = "held out" if data["held_out"] else f"TRAINING IMAGES ({data['why_not']})"
     lines = [
-        f"run        {result['run']}, {result['updates']:,} updates; weights: {result['weights']}",
+        f"run        {result['run']}, {result['updates']:,} updates; generator: {result['generator']}",
         f"images     {data['source']}: {seen}",
     ]
     categorical = {name: code for name, code in codes.items() if code["kind"] == "categorical"}

@@ -356,7 +356,7 @@ def test_evaluation_is_complete_deterministic_and_json(strokes_run: Path) -> Non
     assert evaluated(run, images=150) == result
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["updates"] == 4
-    assert result["weights"] == "moving average"
+    assert result["generator"] == "moving average"
     assert result["data"] == {
         "source": "strokes: 150 test images drawn from seed 3",
         "images": 150,

@@ -10,7 +10,7 @@ from infogan_fast.analysis.report import aligned, number, report
 
 def result_of(codes: Mapping[str, Any]) -> dict[str, Any]:
     data = {"source": "x", "images": 2, "held_out": True, "why_not": None}
-    about = {"run": "r", "updates": 1, "weights": "last", "data": data}
+    about = {"run": "r", "updates": 1, "generator": "last weights", "data": data}
     return {**about, "codes": codes, "disentanglement": None, "quality": None}
 
 

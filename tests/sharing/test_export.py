@@ -180,7 +180,7 @@ def test_the_metadata_describe_the_columns(
     _, metadata = networks(folder, to)
     if to == "hub":
         assert json.loads((folder / "config.json").read_text()) == metadata
-    assert metadata.pop("network").startswith("D: conv 64 s2, ")
+    assert metadata.pop("network").startswith("D: conv 16 s2, ")
     assert metadata == {
         "format": "infogan_fast export 1",
         "version": infogan_fast.__version__,
@@ -616,7 +616,7 @@ def test_the_card_has_an_evaluation(
     c1 |= {"intervals": {"L": [0.5, 1.0], "accuracy": [0.5, 0.75], "nmi": None, "ari": None}}
     c1 |= {"chance": {"accuracy": 0.125, "nmi": 0.0, "ari": 0.0}}
     source = "my faces: 10 images from /home/me/secret place/faces"
-    found: dict[str, Any] = {"run": str(folder), "updates": 4, "weights": "moving average"}
+    found: dict[str, Any] = {"run": str(folder), "updates": 4, "generator": "moving average of the weights"}
     found |= {"latents": str(loaded(strokes_run).spec), "codes": {"c1": c1}, "disentanglement": None}
     found |= {"data": {"source": source, "held_out": True, "why_not": None}, "quality": None}
     text = json.dumps(found)

@@ -207,7 +207,7 @@ def test_of_many_labels_the_page_lists_the_matches() -> None:
     code |= {"kind": "categorical", "L": 1.0, "H": 3.0, "accuracy": 0.5, "nmi": 0.5, "ari": 0.5}
     scores = ("L", "accuracy", "nmi", "ari")
     code |= {"intervals": {key: [0, 1] for key in scores}, "chance": dict.fromkeys(scores, 0.0)}
-    found = {"codes": {"c1": code}, "updates": 3, "weights": "last", "disentanglement": None}
+    found = {"codes": {"c1": code}, "updates": 3, "generator": "last weights", "disentanglement": None}
     found |= {"data": {"source": "x", "images": 3, "held_out": True, "why_not": None}, "quality": None}
     part = evaluation_part(found, LatentSpec.parse("noise=1,cat=25"))
     assert not part.matrices
