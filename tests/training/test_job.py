@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -259,7 +260,7 @@ def test_torchrun_starts_a_failed_job_again_and_it_goes_on(undisturbed: Path, tm
 
 def different(tmp_path: Path, size: int, shell: str) -> str:
     """The message of a job whose processes run a shell's line, in which R is the rank."""
-    script = f'R=$RANK; exec "{sys.executable}" {" ".join(TRAIN)} {" ".join(FLAGS)} --steps 4 {shell}'
+    script = f'R=$RANK; exec "{sys.executable}" {shlex.join([*TRAIN, *FLAGS])} --steps 4 {shell}'
     command = [*TORCHRUN, f"--nproc-per-node={size}", "--no-python", "bash", "-c", script]
     process = subprocess.run(
         command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, timeout=300

@@ -83,8 +83,9 @@ raise SystemExit(run(out, "--steps", "4", "--checkpoint-every", "2", "--sample-e
     folder = tmp_path / "theirs"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
-        parent.chmod(0o755)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_mode & 0o005 != 0o005:
+            parent.chmod(0o755)
     command = [sys.executable, "-c", script, str(folder / "run"), *sys.path]
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     probe = [
