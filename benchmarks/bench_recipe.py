@@ -108,8 +108,9 @@ def looked_at(step: TrainingStep, images: torch.Tensor, labels: np.ndarray, done
 
 def load(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Training images, test images and their labels."""
-    folder = args.data_dir
-    if args.data == "strokes" or (args.data != "mnist" and folder == os.environ.get("INFOGAN_FAST_MNIST")):
+    folder, of_mnist = args.data_dir, os.environ.get("INFOGAN_FAST_MNIST")
+    default = of_mnist is not None and folder == Path(of_mnist)
+    if args.data == "strokes" or (args.data != "mnist" and default):
         folder = None
     train, test = (load_images(args.data, data_dir=folder, split=split) for split in ("train", "test"))
     assert test.labels is not None
@@ -201,17 +202,22 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    options = parser(__doc__)
-    add_mnist(options, updates=1000)
-    options.add_argument("--data", choices=("mnist", "fashion-mnist", "strokes"), default="mnist")
-    options.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", dest="changes")
-    options.add_argument("--recipe", choices=("default", "paper"), default="default")
-    options.add_argument(
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    result = parser(__doc__)
+    add_mnist(result, updates=1000)
+    result.add_argument("--data", choices=("mnist", "fashion-mnist", "strokes"), default="mnist")
+    result.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", dest="changes")
+    result.add_argument("--recipe", choices=("default", "paper"), default="default")
+    result.add_argument(
         "--shares", metavar="S/S/...", help="of the classes 0 to 9 in the images, instead of the data's"
     )
-    options.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds at a time (default: 1)")
-    args = options.parse_args()
+    result.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds at a time (default: 1)")
+    return result
+
+
+def main() -> None:
+    args = options().parse_args()
     changed(args.changes)  # what is wrong is named before any work
     if args.shares is not None:
         parse_shares(args.shares)

@@ -9,6 +9,8 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import baselines
 import bench_ranks
+import bench_recipe
 import harness
 import profile_step
 
@@ -119,6 +122,42 @@ def test_the_step_of_the_benchmarks_is_that_of_training() -> None:
     assert step.objective == config.objective
     step()
     assert step.take_metrics()["d_real"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ([], "digits"),
+        (["--data-dir", "here"], "here"),
+        (["--data", "fashion-mnist"], None),
+        (["--data", "fashion-mnist", "--data-dir", "here"], "here"),
+        (["--data", "strokes"], None),
+    ],
+)
+def test_the_folder_of_mnist_is_not_taken_for_another_s(
+    flags: list[str], folder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def load_images(data: str, *, data_dir: Path | None, split: str) -> Any:
+        asked.append((data, data_dir))
+        return SimpleNamespace(images=PIXELS, labels=torch.zeros(40))
+
+    monkeypatch.setenv("INFOGAN_FAST_MNIST", "digits")
+    monkeypatch.setattr(bench_recipe, "load_images", load_images)
+    bench_recipe.load(bench_recipe.options().parse_args(flags))
+    data = flags[1] if "--data" in flags else "mnist"
+    assert asked == [(data, None if folder is None else Path(folder))] * 2
+
+
+def test_the_table_of_seeds() -> None:
+    def run(seed: int, accuracy: float) -> dict[str, Any]:
+        sweeps = {"c2": {"slant": {"mean": 0.5}, "width": {"mean": 0.75}, "height": {"mean": None}}}
+        return {"seed": seed, "curve": [{"accuracy": accuracy, "nmi": 0.5}], "sweeps": sweeps}
+
+    *_, last, summary = bench_recipe.table([run(7001, 0.75), run(12, 0.25)]).splitlines()
+    assert last == "  12    0.2500 0.5000  c2 width 0.75"
+    assert summary == "mean 0.5000, deviation 0.3536, worst 0.2500, mean NMI 0.5000"
 
 
 def test_every_folder_of_results_is_described() -> None:
