@@ -24,8 +24,8 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
   m.def(
       "adam_update(Tensor(a!) masters, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor(d!) steps, "
       "Tensor(e!)? weights, Tensor(f!)? average, Tensor[] gradients, int[] places, int[] groups, "
-      "float[] learning_rates, float beta1, float beta2, float eps, float average_decay, int average_every, Tensor? grad_scale, "
-      "Tensor? found_inf) -> ()");
+      "float[] learning_rates, float beta1, float beta2, float eps, float average_decay, int average_every, "
+      "Tensor? grad_scale, Tensor? found_inf) -> ()");
   m.def(
       "batch_norm_act(Tensor x, Tensor weight, Tensor bias, Tensor(a!)? running_mean, Tensor(b!)? running_var, "
       "Tensor(c!)? batches, int[] parts, float eps, float momentum, float slope, Tensor? sums) "
