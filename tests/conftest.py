@@ -109,7 +109,7 @@ def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("strokes") / "run"
     flags = ["--images", "40", "--image-size", "16", "--batch-size", "8", "--seed", "3", "--device", "cpu"]
     flags += ["--latents", "noise=4,cat=3,uniform=1,bernoulli=1", "--steps", "4", "--ema", "0.5"]
-    flags += ["--checkpoint-every", "2", "--sample-every", "2", "--log-every", "2", "--network", narrow()]
+    flags += ["--checkpoint-every", "2", "--sample-every", "2", "--log-every", "2"]
     assert train_main([*flags, "--out", str(out)]) == 0
     return out
 

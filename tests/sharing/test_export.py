@@ -180,7 +180,7 @@ def test_the_metadata_describe_the_columns(
     _, metadata = networks(folder, to)
     if to == "hub":
         assert json.loads((folder / "config.json").read_text()) == metadata
-    assert metadata.pop("network").startswith("D: conv 16 s2, ")
+    assert metadata.pop("network").startswith("D: conv 64 s2, ")
     assert metadata == {
         "format": "infogan_fast export 1",
         "version": infogan_fast.__version__,
