@@ -52,9 +52,9 @@ LINKS = (
     Link("400 Gbit/s", 6e-6, 0.8 * 50e9),
     Link("100 Gbit/s", 6e-6, 0.8 * 12.5e9),
 )
-#: Milliseconds of an update on one H200 by images: with 128 as measured (bench_trees.json of
+#: Milliseconds of an update on one H200 by images: with 128 as measured (bench_trees-fused.json of
 #: results/2026-11-27-nvidia-h200), with 4,096 an estimate: 1.18 TFLOP at 40 % of 989 TFLOP/s.
-COMPUTE = {128: 1.17, 4096: 3.0}
+COMPUTE = {128: 0.66, 4096: 3.0}
 
 
 @dataclass(frozen=True)

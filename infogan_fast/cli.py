@@ -114,7 +114,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="FILE|best",
         type=Path,
-        help="a checkpoint of the run, or the one with the largest L_I (default: the last one)",
+        help="a checkpoint of the run, or the one whose L_I came closest to H in training (default: the "
+        "last one)",
     )
     parser.add_argument(
         "--device",

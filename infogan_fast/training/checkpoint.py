@@ -66,7 +66,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         first = (noting[0].error if noting else None) or error
         reason = first.strerror if isinstance(first, OSError) and first.strerror else first
         raise UnwritableError(
-            f"{path}: the checkpoint cannot be written ({reason}); mend that and continue with --resume"
+            f"{path}: the checkpoint cannot be written ({reason}); fix that and continue with --resume"
         ) from None
 
 
