@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import infogan_fast
 from infogan_fast.constants import DEVICES
-from infogan_fast.errors import ReportedError, RunWarning, UserError
+from infogan_fast.errors import ReportedError, RunWarning, UserError, printable
 
 if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run
@@ -53,12 +54,12 @@ def command(name: str) -> Callable[[Main], Main]:
             try:
                 if name != "train":
                     _refuse_several_processes(name)
-                with _warnings_in_a_line(name):
+                with _warnings_in_a_line(name), _names_escaped():
                     return run(argv)
             except ReportedError:
                 return 2
             except UserError as error:
-                print(f"infogan_fast.{name}: {_one_line(str(error))}", file=sys.stderr)
+                print(f"infogan_fast.{name}: {printable(str(error))}", file=sys.stderr)
                 return 2
             except OSError as error:  # such as a name that is too long, wherever it is first looked at
                 what = "" if error.filename is None else f"{error.filename!r}: "
@@ -75,11 +76,6 @@ def _refuse_several_processes(name: str) -> None:
         raise UserError(f"{name} is a command of one process; start it without torchrun")
 
 
-def _one_line(text: str) -> str:
-    """The text with what is no printable character, such as a newline in a file's name, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 @contextlib.contextmanager
 def _warnings_in_a_line(name: str) -> Iterator[None]:
     with warnings.catch_warnings():
@@ -88,12 +84,28 @@ def _warnings_in_a_line(name: str) -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if issubclass(category, RunWarning):
-                print(f"infogan_fast.{name}: {_one_line(str(message))}", file=sys.stderr)
+                print(f"infogan_fast.{name}: {printable(str(message))}", file=sys.stderr)
             else:
                 usual(message, category, *where)
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
+
+
+@contextlib.contextmanager
+def _names_escaped() -> Iterator[None]:
+    """Within the block, what the output's encoding lacks, such as bytes of a file's name, is escaped."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        if not stream.closed:
+            stream.reconfigure(errors=before)
 
 
 class Parser(argparse.ArgumentParser):

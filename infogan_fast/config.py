@@ -15,7 +15,7 @@ from typing import Any
 from infogan_fast.constants import DEVICES, MIN_SIZE
 from infogan_fast.data.background import parse_background
 from infogan_fast.data.pixel_range import PixelRange
-from infogan_fast.data.registry import IN_MEMORY, SOURCES
+from infogan_fast.data.registry import IN_MEMORY, SOURCES, check_data_dir
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.architecture import (
@@ -254,8 +254,10 @@ class Config:
     steps: int = option(
         1500,
         "updates of each player",
+        details="Adam counts them in float32 in a checkpoint.",
         group="optimisation",
         low=1,
+        high=2**24 - 1,
         metavar="N",
         resumable=True,
         in_updates=True,
@@ -509,12 +511,18 @@ class Config:
         """
         for name, declared in OPTIONS.items():
             declared.check(self.get(name))
+        check_data_dir(self.data, self.data_dir)
         self._check_codes()
         self._check_network()
         result = self._by_recipe()
         result._check_updates()
         result._check_copies()
         return result
+
+    @property
+    def folder_of_data(self) -> str | None:
+        """``data_dir`` where it has a meaning: versions before this check ignored it elsewhere."""
+        return self.data_dir if self.data in SOURCES and not SOURCES[self.data].drawn else None
 
     def _check_codes(self) -> None:
         if self.latents.n_codes == 0:
@@ -601,7 +609,7 @@ class Config:
         """
         asked = Config.from_options({"data": self.data, **given})
         # A profile belongs to one session, and may be of updates that are done.
-        kept = dataclasses.replace(self, profile=None, profile_phases=False)
+        kept = dataclasses.replace(self, profile=None, profile_phases=False, data_dir=self.folder_of_data)
         given = {name: asked.get(name) for name in given if asked.get(name) is not None}
         for name, value in given.items():
             OPTIONS[name].check(value)

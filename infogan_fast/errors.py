@@ -1,5 +1,7 @@
 """Errors that the user can correct: a command prints their text in one line and exits with 2."""
 
+from __future__ import annotations
+
 
 class UserError(ValueError):
     """Bad input: the text names the thing, its value, what is expected and the remedy."""
@@ -23,3 +25,9 @@ class ReportedError(UserError):
 
 class RunWarning(UserWarning):
     """What a command went on without, or took instead."""
+
+
+def printable(text: str) -> str:
+    """The text in one line that any output takes: what is no printable character, such as a newline or a
+    byte that is no UTF-8 in a file's name, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -119,6 +119,8 @@ class Option:
             return self.expected
         if self.low is not None and self.below is not None:
             return f"at least {self.low:g} and below {self.below:g}"
+        if self.low is not None and self.high is not None:
+            return f"{self.low} to {self.high}"
         if self.low is not None:
             return f"{number}of at least {self.low:g}" if number else f"at least {self.low:g}"
         if self.above is not None:

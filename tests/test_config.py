@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,34 @@ def test_options_from_python_that_are_wrong(options: dict[str, Any], message: st
     with pytest.raises(UserError) as error:
         Config.from_options(options)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"data_dir": "there"},
+            "--data-dir there: --data strokes is drawn, and needs no files; for your own",
+        ),
+        (
+            {"data": "some/pictures", "data_dir": "there"},
+            "--data some/pictures is no published set; for your",
+        ),
+        ({"steps": 2**24}, "--steps is 16777216; expected 1 to 16777215"),
+    ],
+)
+def test_what_would_be_ignored_or_lost_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        Config.from_options(options).checked()
+
+
+def test_a_run_goes_on_without_a_folder_that_it_ignored() -> None:
+    old = Config.from_options({"data": "strokes"}).checked().changed({"data_dir": "there"})
+    assert old.resumed({}).data_dir is None
+    with pytest.raises(UserError, match="--data-dir here: --data strokes is drawn"):
+        old.resumed({"data_dir": "here"})
+    published = Config.from_options({"data": "mnist", "data_dir": "there"}).checked()
+    assert published.resumed({}).data_dir == "there" and published.resumed({"data_dir": "x"}).data_dir == "x"
 
 
 def test_options_from_python_may_be_objects() -> None:

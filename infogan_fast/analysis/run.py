@@ -175,8 +175,9 @@ class Run:
                 f"{self.folder} was trained on images in memory; give them again, with "
                 "load_run(folder, images=images), or other ones with data"
             )
-        if data_dir is None and self.config.data_dir is not None:
-            data_dir = Path(self.config.data_dir)
+        named = self.config.folder_of_data if isinstance(data, str) and data in SOURCES else None
+        if data_dir is None and named is not None and not SOURCES[data].drawn:
+            data_dir = Path(named)
         images = load_images(
             data,
             data_dir=None if data_dir is None else expanded(data_dir),

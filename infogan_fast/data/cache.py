@@ -41,19 +41,20 @@ def images_folder() -> Path:
 
 def find(key: str) -> tuple[Tensor, dict[str, Any], mmap.mmap] | None:
     """The images uint8 [N, S, S, C] of that key, not to be written, what was kept with them, and the map of
-    their file; None where there are none, or damaged ones, which are removed."""
+    their file; None where there are none that can be read, or damaged ones, which are removed."""
     path = images_folder() / f"{key}.images"
     try:
         with open(path, "rb") as file:
             shape, kept = _checked(file.fileno())
             mapped = mmap.mmap(file.fileno(), math.prod(shape), access=mmap.ACCESS_READ)
-        os.utime(path)  # it was used
-    except FileNotFoundError:
+    except OSError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         with contextlib.suppress(OSError):
             path.unlink()
         return None
+    with contextlib.suppress(OSError):  # it may belong to another user
+        os.utime(path)  # it was used
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given buffer is not writable")
         return torch.frombuffer(mapped, dtype=torch.uint8).view(shape), kept, mapped

@@ -32,11 +32,15 @@ def is_hdf5(path: Path) -> bool:
     return False
 
 
-def load(path: Path, selection: Selection) -> Files:
+def load(path: Path, selection: Selection, *, of_matlab: bool = False) -> Files:
     """The selected images, labels and factors of a file whose top level holds data sets named as
     :func:`infogan_fast.data.arrays.read_members` says.
 
     Only the selected images are read, unless their range has to be found. Nothing outside of the file is.
+
+    Args:
+        of_matlab: whether MATLAB wrote the file: with the axes of its arrays reversed, and with images and
+            labels along the last one.
 
     Raises:
         MissingSplitError: there is no such split.
@@ -44,15 +48,16 @@ def load(path: Path, selection: Selection) -> Files:
             by :func:`infogan_fast.data.trial.try_reading`.
     """
     h5py = extra("data", "h5py", f"{path}: reading it")
-    try_reading(path, lambda: _load(h5py, path, selection))
-    return _load(h5py, path, selection)
+    read = _of_matlab if of_matlab else _member
+    try_reading(path, lambda: _load(h5py, path, selection, read))
+    return _load(h5py, path, selection, read)
 
 
-def _load(h5py: Any, path: Path, selection: Selection) -> Files:
+def _load(h5py: Any, path: Path, selection: Selection, read: Callable[[Any, Any, str], Member]) -> Files:
     try:
         with h5py.File(path, "r") as file:
             members: dict[str, Callable[[], Member]] = {
-                name: partial(_member, h5py, file, name) for name in file if _is_own(h5py, file, name)
+                name: partial(read, h5py, file, name) for name in file if _is_own(h5py, file, name)
             }
             return read_members(members, path, selection)
     except (UserError, MemoryError):
@@ -78,6 +83,20 @@ def _member(h5py: Any, file: Any, name: str) -> Member:
         strings = dataset.asstr(errors="replace")
         return Member(dataset.shape, np.dtype("U1"), lambda rows: np.array(_rows(strings, rows), str))
     return Member(dataset.shape or (), dataset.dtype, lambda rows: _rows(dataset, rows))
+
+
+def _of_matlab(h5py: Any, file: Any, name: str) -> Member:
+    """What MATLAB calls an array [H, W, C, N], [H, W, N], [N, 1] or [1, N], as [N, C, H, W], [N, H, W] or
+    [N]."""
+    found = _member(h5py, file, name)  # [N, C, W, H], [N, W, H], [1, N] or [N, 1]
+    if len(found.shape) == 2 and 1 in found.shape:
+        count = max(found.shape)
+        first = np.arange(found.shape[0])
+        return Member((count,), found.dtype, lambda rows: found.read(first).reshape(count)[rows])
+    if len(found.shape) < 3:
+        return found
+    shape = (*found.shape[:-2], found.shape[-1], found.shape[-2])
+    return Member(shape, found.dtype, lambda rows: found.read(rows).swapaxes(-1, -2))
 
 
 def _rows(dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from infogan_fast.data import archive, arrays, cifar, folder, hdf5, idx, mat, parquet
 from infogan_fast.data.image_set import Files, ImageSet, Selection, Split, fitted
 from infogan_fast.data.pixel_range import PixelRange
-from infogan_fast.data.registry import IN_MEMORY, SOURCES
+from infogan_fast.data.registry import IN_MEMORY, SOURCES, check_data_dir
 from infogan_fast.errors import UserError
 from infogan_fast.runtime.files import expanded
 
@@ -37,7 +37,7 @@ def load_images(
         data: the name of a source (``strokes`` and ``sprites``, drawn by this package; others such as
             ``mnist`` are read from data_dir or the cache folder, else downloaded); a path, see docs/data.md
             for the formats; or images in memory, see :func:`arrays.load_memory`.
-        data_dir: folder of the files of a published source.
+        data_dir: folder of the files of a published source; no other data takes one.
         split: of a source or folder that has both; images in memory and .npy files have no test split.
         image_size: resize to this many pixels a side, at least 16; by default images keep their size, which
             must be square.
@@ -60,6 +60,7 @@ def load_images(
     """
     if isinstance(pixel_range, str):
         pixel_range = PixelRange.parse(pixel_range)
+    check_data_dir(str(data) if isinstance(data, (str, PathLike)) else IN_MEMORY, data_dir)
     selection = Selection(
         split, data_dir, image_size, channels, crop, seed, count, skip_damaged, background, pixel_range, label
     )
@@ -122,7 +123,9 @@ def _from_folder(path: Path, selection: Selection) -> ImageSet:
 def _from_file(path: Path, selection: Selection) -> ImageSet:
     """Images of a file, whose format its content tells."""
     arrays_in: Callable[[Path, Selection], Files] | None = None
-    if hdf5.is_hdf5(path):
+    if mat.is_mat_73(path):
+        arrays_in = mat.load
+    elif hdf5.is_hdf5(path):
         arrays_in = hdf5.load
     elif arrays.is_array(path):
         arrays_in = arrays.load_array

@@ -1,12 +1,16 @@
-"""MATLAB files of version 5 as SVHN's cropped digits are published in: train_32x32.mat and test_32x32.mat."""
+"""MATLAB files as SVHN's cropped digits are published in, train_32x32.mat and test_32x32.mat: of version 5,
+or of version 7.3, which are HDF5 files."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from infogan_fast.data import hdf5
 from infogan_fast.data.image_set import Files, Selection, require_memory
 from infogan_fast.data.labels import as_labels, choose_label
 from infogan_fast.data.trial import try_reading
@@ -20,6 +24,12 @@ def is_mat(path: Path) -> bool:
     with open(path, "rb") as file:
         header = file.read(128)
     return header[:6] == b"MATLAB" and header[124:] in (b"\x00\x01IM", b"\x01\x00MI")
+
+
+def is_mat_73(path: Path) -> bool:
+    """Whether a file begins as MATLAB files of version 7.3 do."""
+    with open(path, "rb") as file:
+        return file.read(10) == b"MATLAB 7.3"
 
 
 def is_svhn(folder: Path) -> bool:
@@ -43,6 +53,9 @@ def read_folder(folder: Path, selection: Selection) -> Files:
 def load(path: Path, selection: Selection) -> Files:
     """Images uint8 from X [H, W, C, N], and labels from y [N, 1], in which 10 stands for the digit 0.
 
+    A file of version 7.3 may also hold what :func:`infogan_fast.data.arrays.read_members` names and takes,
+    with the images along the last axis.
+
     Raises:
         MissingSplitError: the test split is asked for, and a file has one part.
         UserError: it holds anything else, or is damaged.
@@ -55,10 +68,21 @@ def load(path: Path, selection: Selection) -> Files:
 
 
 def _read(path: Path, selection: Selection) -> Files:
+    if is_mat_73(path):
+        files = hdf5.load(path, replace(selection, split="train"), of_matlab=True)
+        return replace(files, labels=_digits(files.labels))
     if not is_mat(path):
-        raise UserError(f"{path}: not a MATLAB file of version 5; save it with save('-v7'), or get it again")
+        raise UserError(f"{path}: not a MATLAB file; save it with save('-v7'), or get it again")
     try_reading(path, lambda: _arrays(path, selection))
     return _arrays(path, selection)
+
+
+def _digits(labels: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Labels from 1 to 10 as digits."""
+    if labels is None or not labels.size or labels.min() < 1 or labels.max() != 10:
+        return labels
+    digits: NDArray[np.int64] = labels % 10
+    return digits
 
 
 def _arrays(path: Path, selection: Selection) -> Files:
@@ -89,6 +113,4 @@ def _arrays(path: Path, selection: Selection) -> Files:
     labels = None
     if label:
         labels, _ = as_labels(arrays["y"], len(images.T), str(path))
-    if labels is not None and labels.min() >= 1 and labels.max() == 10:
-        labels = labels % 10
-    return Files(images.transpose(3, 2, 0, 1), labels, label=label)
+    return Files(images.transpose(3, 2, 0, 1), _digits(labels), label=label)

@@ -115,9 +115,7 @@ def _load(path: Path, files: Sequence[Path], note: str, selection: Selection) ->
 
     names = _label_columns(arrow, schema, features, column)
     label, remark = "", ""
-    usual = bool(names) and (
-        names[0] in _USUAL_LABELS or not arrow.types.is_string(schema.field(names[0]).type)
-    )
+    usual = bool(names) and (names[0] in _USUAL_LABELS or not _is_text(arrow, schema.field(names[0]).type))
     if selection.label is not None or usual:
         label, remark = choose_label(names, selection.label, str(path))
     labels, label_names = _labels(tables, label, features, len(found), path) if label else (None, ())
@@ -171,21 +169,32 @@ def _picture_column(arrow: Any, schema: Any, features: dict[str, Any], name: str
 
 def _label_columns(arrow: Any, schema: Any, features: dict[str, Any], column: str) -> list[str]:
     """The columns that may be labels, the likeliest first."""
-    is_text, types = arrow.types.is_string, arrow.types
-    fit = [
-        field.name
-        for field in schema
-        if field.name != column
-        and (types.is_integer(field.type) or types.is_boolean(field.type) or is_text(field.type))
-    ]
+    fit = [field.name for field in schema if field.name != column and _is_label(arrow, field.type)]
     return sorted(
         fit,
         key=lambda n: (
             _class_names(features, n) == (),
             n not in _USUAL_LABELS,
-            is_text(schema.field(n).type),
+            _is_text(arrow, schema.field(n).type),
         ),
     )
+
+
+def _is_label(arrow: Any, kind: Any) -> bool:
+    values = _of_values(arrow, kind)
+    return bool(arrow.types.is_integer(values) or arrow.types.is_boolean(values) or _is_text(arrow, kind))
+
+
+def _is_text(arrow: Any, kind: Any) -> bool:
+    """Whether a column is of texts, of which Parquet and its writers know several types."""
+    names = ("is_string", "is_large_string", "is_string_view")
+    checks = [getattr(arrow.types, name) for name in names if hasattr(arrow.types, name)]
+    return any(check(_of_values(arrow, kind)) for check in checks)
+
+
+def _of_values(arrow: Any, kind: Any) -> Any:
+    """The type of a column's values, also where they are categories, as pandas writes them."""
+    return kind.value_type if arrow.types.is_dictionary(kind) else kind
 
 
 def _class_names(features: dict[str, Any], column: str) -> tuple[str, ...]:

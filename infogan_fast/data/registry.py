@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infogan_fast.errors import UserError
 from infogan_fast.objective.transformation import Transformation
 
 if TYPE_CHECKING:
@@ -47,6 +48,25 @@ class ImageSource:
             self.name, selection
         )
         return images
+
+
+def check_data_dir(data: str, folder: Any) -> None:
+    """Refuse a folder of published files where none are read.
+
+    Args:
+        data: a name, or a path.
+        folder: what was given as ``--data-dir``; None for nothing.
+
+    Raises:
+        UserError: the data is drawn, or is itself at a path.
+    """
+    if folder is None or (data in SOURCES and not SOURCES[data].drawn):
+        return
+    why = "is drawn, and needs no files" if data in SOURCES else "is no published set"
+    raise UserError(
+        f"--data-dir {folder}: --data {data} {why}; for your own images give --data {folder} alone, and for "
+        "a published set its name, such as --data mnist"
+    )
 
 
 #: The name that stands for images in memory, which no source has.

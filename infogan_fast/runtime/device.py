@@ -115,18 +115,22 @@ def check_matmul_precision(precision: str, device: torch.device) -> None:
         )
 
 
-def prepare_deterministic(device: torch.device) -> None:
-    """Set up what cuBLAS needs for a fixed order of its sums, before CUDA begins.
+def prepare_deterministic(name: str) -> None:
+    """Set up what cuBLAS needs for a fixed order of its sums; call it before :func:`choose_device`, which
+    begins CUDA.
+
+    Args:
+        name: of the device, as :func:`choose_device` takes it.
 
     Raises:
         UserError: CUDA has begun without it.
     """
-    name = "CUBLAS_WORKSPACE_CONFIG"
-    if device.type != "cuda" or os.environ.get(name) in (":4096:8", ":16:8"):
+    variable = "CUBLAS_WORKSPACE_CONFIG"
+    if name == "cpu" or os.environ.get(variable) in (":4096:8", ":16:8"):
         return
     if torch.cuda.is_initialized():
-        raise UserError(f"--deterministic: set {name}=:4096:8 before this process first uses CUDA")
-    os.environ[name] = ":4096:8"
+        raise UserError(f"--deterministic: set {variable}=:4096:8 before this process first uses CUDA")
+    os.environ[variable] = ":4096:8"
 
 
 @contextlib.contextmanager

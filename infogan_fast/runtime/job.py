@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
+import math
 import os
 import platform
 import sys
@@ -38,6 +40,7 @@ _ENDING = 15.0  # the same once a signal asks to end: torchrun kills what is lef
 _JOIN = 300.0  # seconds for all processes to come, until the run's time limit is known
 _WRITING = 10  # times the limit for the first process while it reads or writes files
 _FAILED = 1  # the exit status of processes that end because of another one
+_joined = itertools.count()  # how often this process has joined a job: a script may train several times
 
 
 class Job:
@@ -107,12 +110,14 @@ class _Shared(Job):
         self.local_rank = int(os.environ["LOCAL_RANK"])
         self.failing = False
         self.is_writing = False
+        self.written = -math.inf  # when it last wrote
         self._advice: Callable[[], str] = str
         self._limit = _JOIN
         self.name = f"rank {rank} on {platform.node()} (process {os.getpid()})"
         self._store: Store = store
         attempt = self._meet(store)
-        self._attempts = store  # torchrun keeps it when it starts the job again
+        # torchrun keeps it when it starts the job again, and then processes count from 0 again.
+        self._attempts = PrefixStore(f"call/{next(_joined)}", store)
         self._group_store = PrefixStore(f"{attempt}/group", store)
         self._store = PrefixStore(f"{attempt}/job", store)
         self._watch = _Watch(PrefixStore(f"{attempt}/job", store.clone()), self)
@@ -219,6 +224,7 @@ class _Shared(Job):
         try:
             yield
         finally:
+            self.written = time.monotonic()
             self.is_writing = False
 
     def note(self, name: str, text: str) -> None:
@@ -337,7 +343,7 @@ class _Watch:
         limit = self.limit * (_WRITING if self._job.is_writing else 1)
         if self.connected is None:
             return
-        still = now - max(self.connected, *(when for _, when in self._moved.values()))
+        still = now - max(self.connected, self._job.written, *(when for _, when in self._moved.values()))
         if still > limit:
             # The others wait in a later message, or in an update that it has not begun.
             rank = min(self._moved, key=lambda each: (self._moved[each][0], each))

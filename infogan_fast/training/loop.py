@@ -29,7 +29,7 @@ from PIL import Image
 from tqdm import TqdmWarning
 
 from infogan_fast.config import Config
-from infogan_fast.errors import CommonError
+from infogan_fast.errors import CommonError, printable
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import Generator
 from infogan_fast.networks.statistics import calibrated
@@ -107,7 +107,7 @@ class Loop:
         def interrupt(number: int) -> None:
             self.job.interrupt(number)
             if not self.job.ranks.joined:  # torchrun may send it once more, and kills what is left
-                signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+                signal.signal(number, _on_the_second(number))
 
         with stop_signals(interrupt), contextlib.ExitStack() as stack:
             metrics = stack.enter_context(_open_metrics(self.folder)) if self.job.is_first else None
@@ -169,7 +169,7 @@ class Loop:
         """Print a line, if progress is wanted and the output is there."""
         if self.progress:
             with self._going_on("progress"):
-                print(text, flush=True)
+                print(printable(text), flush=True)
 
     def _close(self, bar: tqdm[Any]) -> None:
         with self._going_on("progress"):
@@ -353,6 +353,13 @@ def _open_metrics(folder: Path) -> BinaryIO:
     return open(
         folder / "metrics.jsonl", "ab", buffering=0, opener=lambda name, _: os.open(name, flags, 0o666)
     )
+
+
+def _on_the_second(number: int) -> Any:
+    """What a second signal does: it ends the process at once, or, from an interactive session, which has more
+    to lose, training alone."""
+    interactive = number == signal.SIGINT and hasattr(sys, "ps1")
+    return signal.default_int_handler if interactive else signal.SIG_DFL
 
 
 def _in_notebook() -> bool:

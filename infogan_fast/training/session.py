@@ -104,11 +104,21 @@ def train(
             # To torchrun a run that was stopped has failed, but it need not be trained again.
             folder, complete, problems = json.loads(ended)
             return Outcome(Path(folder), complete, tuple(problems), job.is_first)
-        with _begin(request, job) as (request, config, folder, saved):
+        with _begin(request, job) as (request, config, folder, saved), _threads_as_before():
             shown, told = progress and job.is_first, callbacks if job.is_first else ()
             outcome = _train(request, config, folder, saved, images, job, shown, told)
         job.note("ended", json.dumps([str(folder), outcome.complete, outcome.problems]))
         return outcome
+
+
+@contextlib.contextmanager
+def _threads_as_before() -> Iterator[None]:
+    """After the block, PyTorch uses as many threads as before: ``threads`` is an option of one run."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _Begun = tuple[Request, Config, Path, dict[str, Any] | None]
@@ -177,16 +187,17 @@ def _train(
     data = _load(config, images, folder if saved is not None else None)
     _check_varied(data)
     described = _described(data)
+    lines: list[str] = []
     if saved is not None:
         moved = load_config(saved["settings"]).data != config.data
         _check_same_data(folder, saved["data"], described, config.data, moved=moved)
-    if saved is not None and config.deterministic:
-        _check_same_machine(folder, saved, machine)
+        if config.deterministic:
+            _check_same_machine(folder, saved, machine)
+        lines = _changes(folder, saved, described, machine, deterministic=config.deterministic)
     if job.ranks.size > 1:
         job.check_alike("data", _compared(described, machine))
     job.connect(machine.device, config.rank_timeout)
     step = _make_step(config, machine, data, job)
-    lines: list[str] = []
 
     def state() -> dict[str, Any]:
         done, seconds, found = _continue(step, folder, config) if saved is not None else (0, 0.0, [])
@@ -237,9 +248,9 @@ def _compared(described: dict[str, Any], machine: Machine) -> dict[str, str]:
 
 def _set_up(config: Config, job: Job) -> Machine:
     """Choose the device and set the process up for it."""
-    device = choose_device(config.device, job.local_rank)
     if config.deterministic:
-        prepare_deterministic(device)
+        prepare_deterministic(config.device)
+    device = choose_device(config.device, job.local_rank)
     if config.linear == "onednn" and (reason := onednn_missing()) is not None:
         raise UserError(f"--linear onednn: {reason}; leave --linear out")
     if device.type == "cuda":
@@ -343,6 +354,26 @@ def _check_same_machine(folder: Path, saved: dict[str, Any], machine: Machine) -
         )
 
 
+def _changes(
+    folder: Path, saved: dict[str, Any], described: dict[str, Any], machine: Machine, *, deterministic: bool
+) -> list[str]:
+    """A line for each thing that a run may continue with, and that changes what it computes.
+
+    Raises:
+        UserError: a deterministic run would continue on other pixels.
+    """
+    lines = []
+    if saved["data"].get("digest", described["digest"]) != described["digest"]:
+        pixels = f"the pixels of {described['source']} are not those that {folder} was trained on"
+        if deterministic:
+            raise UserError(f"--deterministic: {pixels}; put the images back, or start a new run")
+        lines.append(f"changed   {pixels}; it goes on with these")
+    before, now = saved["machine"]["precision"], machine.described()["precision"]
+    if before != now:
+        lines.append(f"changed   {folder} was trained in {before}; it goes on in {now}")
+    return lines
+
+
 def _make_step(config: Config, machine: Machine, data: ImageSet, job: Job) -> TrainingStep:
     channels, size = data.images.shape[1:3]
     networks = InfoGAN(
@@ -438,7 +469,8 @@ def restore(step: TrainingStep, path: Path, state: dict[str, Any], config: Confi
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError, UserError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{path}: does not belong to this run ({reason}); delete it to continue from the one before"
+            f"{path}: does not belong to this run ({reason}); move it elsewhere to continue from the one "
+            "before"
         ) from None
     return done, seconds
 

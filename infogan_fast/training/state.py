@@ -109,6 +109,8 @@ def _check(name: str, entry: Entry, saved: Any) -> None:
             raise ValueError(f"{name} is {in_words(saved)}; expected a count")
     elif isinstance(entry, torch.amp.GradScaler):
         own_state = entry.state_dict()
+        if saved == {}:  # of a run without a scaler, in bfloat16: it begins as a new one does
+            return
         if own_state and (not isinstance(saved, dict) or saved.keys() != own_state.keys()):
             raise ValueError(f"{name} is {in_words(saved)}; expected {', '.join(own_state)}")
         for key, value in own_state.items():
@@ -135,7 +137,7 @@ def _load(entry: Entry, saved: Any) -> None:
     elif isinstance(entry, Counter):
         entry.value = saved
     elif isinstance(entry, torch.amp.GradScaler):
-        if entry.is_enabled():
+        if entry.is_enabled() and saved:
             entry.load_state_dict(saved)
     elif entry is not None:
         entry.load_state_dict(saved)

@@ -66,6 +66,23 @@ def test_every_damaged_byte_is_found_and_the_file_removed(folder: Path) -> None:
     assert cache.find("a") is not None
 
 
+@pytest.mark.parametrize("refusal", [PermissionError(1, "not the owner"), OSError(30, "read-only")])
+def test_files_of_another_user_are_used_and_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, refusal: OSError
+) -> None:
+    pixels = keep("a")
+
+    def refuse(*_: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(os, "utime", refuse)
+    found = cache.find("a")
+    assert found is not None and torch.equal(found[0], torch.from_numpy(pixels))
+    monkeypatch.setattr(os, "pread", refuse)  # an error of the disk, or of a network, may pass
+    assert cache.find("a") is None
+    assert (folder / "a.images").exists()
+
+
 def test_what_is_not_kept_is_removed(folder: Path) -> None:
     filling = cache.Filling((4, 16, 16, 1))
     assert len(list(folder.iterdir())) == 1

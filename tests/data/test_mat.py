@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import torch
 from scipy import io
 
 from infogan_fast.data import load_images, mat
@@ -43,6 +45,36 @@ def test_svhn(tmp_path: Path) -> None:
     refused(path, "leave out --pixel-range", pixel_range="0..1")
     (tmp_path / "svhn" / "test_32x32.mat").unlink()
     refused(path.parent, "no test images; expected test_32x32.mat", split="test")
+
+
+def write_73(path: Path, **arrays: Any) -> Path:
+    """As MATLAB saves with '-v7.3': HDF5 behind a header of 512 bytes, with axes reversed."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=np.asarray(values).T).attrs["MATLAB_class"] = np.bytes_("uint8")
+    with open(path, "r+b") as raw:
+        raw.write(
+            b"MATLAB 7.3 MAT-file, Platform: GLNXA64, HDF5 schema 1.00 .".ljust(116)
+            + bytes(8)
+            + b"\x00\x02IM"
+        )
+    return path
+
+
+def test_version_7_3(tmp_path: Path) -> None:
+    path = write_73(tmp_path / "train_32x32.mat", X=PIXELS, y=np.array(DIGITS)[:, None])
+    write_73(tmp_path / "test_32x32.mat", X=PIXELS[..., :2], y=np.array([[10, 1]]))
+    for found in (load_images(path), load_images(tmp_path)):
+        assert np.array_equal(found.images, PIXELS.transpose(3, 2, 0, 1))
+        assert found.labels is not None and found.labels.tolist() == [1, 9, 2, 0, 3, 0]
+    test = load_images(tmp_path, split="test")
+    assert test.labels is not None and test.labels.tolist() == [0, 1]
+    assert torch.equal(load_images(path, count=3).images, load_images(path).images[::2])
+    refused(path, "one file has no test split", split="test")
+    grey = write_73(tmp_path / "grey.mat", images=PIXELS[:, :, 0] / 255, labels=np.array([4, 5, 6, 4, 5, 6]))
+    found = load_images(grey)
+    assert np.array_equal(found.images[:, 0], PIXELS[:, :, 0].transpose(2, 0, 1))
+    assert found.labels is not None and found.labels.unique().tolist() == [4, 5, 6]
 
 
 def test_labels_that_fit_no_images_stop_nothing(tmp_path: Path) -> None:

@@ -100,6 +100,26 @@ def test_a_folder_a_split(folder: str, tmp_path: Path) -> None:
     refused(tmp_path, "no test split; found 0000.parquet, 0001.parquet", split="test")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pyarrow.array(list("abcabcabcabc"), pyarrow.large_string()),  # pandas 3, polars
+        pyarrow.array(list("abcabcabcabc"), pyarrow.string_view()),
+        pyarrow.array(list("abcabcabcabc")).dictionary_encode(),  # categories of pandas
+        pyarrow.array(list("abcabcabcabc"), pyarrow.large_string()).dictionary_encode(),
+        pyarrow.array(DIGITS).dictionary_encode(),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_types_of_labels(values: Any, tmp_path: Path) -> None:
+    table = pyarrow.table({"image": pyarrow.array([encoded(p) for p in PIXELS]), "label": values})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    for label in (None, "label"):
+        found = load_images(tmp_path / "a.parquet", label=label)
+        assert found.labels is not None and found.labels.tolist() == DIGITS
+        assert found.label_names == (("a", "b", "c") if "string" in str(values.type) else ())
+
+
 def test_many_rows_go_through_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.parquet")
     plain = load_images(path)

@@ -4,6 +4,7 @@ of its processes fails."""
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ import torch
 from networks.narrow import narrow
 from training.runs import rows, weights
 
-from infogan_fast.runtime.job import _Watch
+from infogan_fast.runtime.job import _Shared, _Watch
 from infogan_fast.training import checkpoint
 
 SMALL = [
@@ -198,7 +199,7 @@ def test_what_came_before_the_first_message_is_no_stall() -> None:
     """Images may take longer to load than the time limit."""
     found: list[str] = []
     store: Any = SimpleNamespace(get=lambda _: b"rank", compare_set=lambda *given: found.append(given[2]))
-    watch = _Watch(store, cast(Any, SimpleNamespace(is_writing=False)))
+    watch = _Watch(store, cast(Any, SimpleNamespace(is_writing=False, written=-math.inf)))
     now, position = time.monotonic(), [0, 0]
     watch.limit = 10.0
     for connected, stalled in ((None, False), (now - 1, False), (now - 20, True)):
@@ -206,6 +207,27 @@ def test_what_came_before_the_first_message_is_no_stall() -> None:
         watch.connected = connected
         watch._look_at([f"[{rank}, [0, 0]]" for rank in range(2)])
         assert bool(found) == stalled
+
+
+def test_the_end_of_a_long_write_is_progress() -> None:
+    """The first process may write for longer than the time limit; its next message comes a little later."""
+    found: list[str] = []
+    store: Any = SimpleNamespace(get=lambda _: b"rank", compare_set=lambda *given: found.append(given[2]))
+    now, position = time.monotonic(), [0, 0]
+    for is_writing, written, stalled in (
+        (True, now - 60, False),
+        (False, now - 1, False),
+        (False, now - 11, True),
+    ):
+        watch = _Watch(store, cast(Any, SimpleNamespace(is_writing=is_writing, written=written)))
+        watch.limit, watch.connected = 10.0, now - 90
+        watch._moved = dict.fromkeys(range(2), (position, now - 60))
+        watch._look_at([f"[{rank}, [0, 0]]" for rank in range(2)])
+        assert bool(found) == stalled
+    joined = _Shared.__new__(_Shared)
+    with joined.writing():
+        assert joined.is_writing
+    assert not joined.is_writing and joined.written >= now
 
 
 def test_an_error_is_shown_where_it_happens_and_named(tmp_path: Path) -> None:
@@ -256,6 +278,39 @@ def test_torchrun_starts_a_failed_job_again_and_it_goes_on(undisturbed: Path, tm
     final = weights(undisturbed)
     for name, tensor in weights(out).items():
         assert torch.equal(tensor, final[name]), name
+
+
+#: Trains with two seeds. In the second training a process fails, once.
+TWICE = """
+import os, sys
+from pathlib import Path
+import infogan_fast
+from infogan_fast.training.step import TrainingStep
+
+out, failed = Path(sys.argv[1]), Path(sys.argv[1]) / "failed"
+for seed in (0, 1):
+    if seed == 1 and os.environ["RANK"] == "1" and not failed.exists():
+        failed.touch()
+        raise KeyError("planted")
+    run = infogan_fast.train(
+        seed=seed, out=out / str(seed), image_size=16, images=60, latents="noise=4,cat=3,uniform=1",
+        network=sys.argv[2], batch_size=12, device="cpu", steps=2, progress=False,
+    )
+    print("trained", seed, run.updates, (out / str(seed)).stat().st_mtime_ns, flush=True)
+"""
+
+
+def test_a_script_trains_twice_and_goes_on_where_it_failed(tmp_path: Path) -> None:
+    script = tmp_path / "twice.py"
+    script.write_text(TWICE)
+    command = [*TORCHRUN, "--nproc-per-node=2", "--max-restarts=1", str(script), str(tmp_path), narrow()]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for seed in (0, 1):
+        assert json.loads((tmp_path / str(seed) / "config.json").read_text())["settings"]["seed"] == seed
+        assert [row["step"] for row in rows(tmp_path / str(seed))] == [2]
+    first = re.findall(r"trained 0 2 (\d+)", done.stdout)
+    assert len(first) >= 3 and len(set(first)) == 1, done.stdout  # before and after the restart, trained once
 
 
 def different(tmp_path: Path, size: int, shell: str) -> str:

@@ -152,6 +152,47 @@ def test_second_interruption_ends_at_once(tmp_path: Path) -> None:
     assert "went on" not in done.stdout
 
 
+def test_second_interruption_leaves_an_interactive_session(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "sys.ps1 = '>>> '\n"
+        "from infogan_fast.train import main\n"
+        "from infogan_fast.training.step import TrainingStep\n"
+        "def call(self):\n"
+        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('went on')\n"
+        "TrainingStep.__call__ = call\n"
+        "handler = signal.getsignal(signal.SIGINT)\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "except KeyboardInterrupt:\n"
+        "    print('still here', signal.getsignal(signal.SIGINT) is handler)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SMALL, "--out", str(tmp_path / "run")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "still here True" in done.stdout and "went on" not in done.stdout
+
+
+def test_names_that_are_no_utf8_do_not_stop_training(tmp_path: Path) -> None:
+    out = os.fsencode(tmp_path) + b"/f\xfcr"
+    done = subprocess.run(
+        [sys.executable, "-m", "infogan_fast.train", *SMALL, "--steps", "1", "--out", out],
+        capture_output=True,
+        env=os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"f\udcfcr: 1 updates" in done.stdout
+    made = subprocess.run(
+        [sys.executable, "-m", "infogan_fast.generate", out],
+        capture_output=True,
+        env=os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert made.returncode == 0, made.stderr
+    assert rb"f\udcfcr" in made.stdout
+
+
 def full_disk(*_: Any, **__: Any) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -18,9 +18,14 @@ from PIL import Image
 from training.runs import SMALL, copy_of, rows, run, signalling, weights
 
 import infogan_fast
+from infogan_fast.config import Config
 from infogan_fast.data.registry import SOURCES
+from infogan_fast.errors import UserError
+from infogan_fast.runtime.job import Job
+from infogan_fast.runtime.threads import usable_threads
 from infogan_fast.train import main as train_main
-from infogan_fast.training import checkpoint
+from infogan_fast.training import checkpoint, session
+from infogan_fast.training.step import TrainingStep
 
 
 @pytest.mark.parametrize("amp", [[], ["--amp"]], ids=["float32", "amp"])
@@ -77,6 +82,47 @@ def test_a_deterministic_run_needs_its_threads(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_threads_are_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    used = []
+    update = TrainingStep.__call__
+
+    def noted(self: TrainingStep) -> None:
+        used.append(torch.get_num_threads())
+        update(self)
+
+    monkeypatch.setattr(TrainingStep, "__call__", noted)
+    torch.set_num_threads(2)
+    try:
+        for name, flags in (("one", ["--threads", "1"]), ("more", [])):
+            assert run(tmp_path / name, *flags, "--steps", "1") == 0
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, min(2, usable_threads())]
+
+
+def test_cublas_is_set_up_before_cuda_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS reads the variable once; to choose a device begins CUDA."""
+    begun: list[str | None] = []
+
+    def choose(*_: object) -> torch.device:
+        begun.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(session, "choose_device", choose)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "x")  # so that it is put back
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    config = Config.from_options({"deterministic": True, "device": "auto", "threads": 1}).checked()
+    session._set_up(config, Job())
+    assert begun == [":4096:8"]
+    session._set_up(config, Job())  # another run of the process
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with pytest.raises(UserError, match="set CUBLAS_WORKSPACE_CONFIG=:4096:8 before this process first uses"):
+        session._set_up(config, Job())
+
+
 def test_cuda_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "run", "--device", "cuda") == 2
     assert "--device cuda: " in capsys.readouterr().err
@@ -266,6 +312,46 @@ def test_images_may_move_if_they_stay_the_same(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "moved.npy").rename(tmp_path / "first.npy")
     assert resume("first") == 2
     assert "is of an earlier version, which kept no digest of its images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--deterministic", "--threads", "1"]])
+def test_other_images_at_the_same_place_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    data, out = tmp_path / "images.npy", tmp_path / "run"
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), np.uint8)
+    np.save(data, pixels)
+    small = ["--batch-size", "4", "--latents", "noise=4,cat=3", "--device", "cpu", "--steps", "1"]
+    assert train_main(["--data", str(data), *small, *flags, "--out", str(out)]) == 0
+    assert train_main(["--resume", str(out), "--steps", "2"]) == 0
+    assert "changed" not in capsys.readouterr().out
+    np.save(data, 255 - pixels)
+    status = train_main(["--resume", str(out), "--steps", "3"])
+    output, error = capsys.readouterr()
+    said = f"from {data} are not those that {out} was trained on"
+    if flags:
+        assert status == 2 and said in error and "put the images back" in error
+    else:
+        assert status == 0 and re.search(
+            f"^changed   the pixels of .* {re.escape(said)}; it goes on", output, re.M
+        )
+
+
+def test_a_run_in_bfloat16_goes_on_in_float16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GPU of another age has the other half type, whose gradients are scaled."""
+    monkeypatch.setattr(session, "amp_dtype", lambda device: torch.bfloat16)
+    assert run(tmp_path, "--amp", "--steps", "2") == 0
+    for dtype, steps in ((torch.float16, "4"), (torch.bfloat16, "5")):
+        monkeypatch.setattr(session, "amp_dtype", lambda device, dtype=dtype: dtype)
+        capsys.readouterr()
+        assert train_main(["--resume", str(tmp_path), "--steps", steps]) == 0
+        before, after = ("bfloat16", "float16") if steps == "4" else ("float16", "bfloat16")
+        said = f"was trained in {before} with float32 masters; it goes on in {after} with float32 masters"
+        assert said in capsys.readouterr().out
+        saved = checkpoint.load_last(tmp_path / "checkpoints")[1]["training"]
+        assert bool(saved["scaler_d"]) == (dtype == torch.float16)
 
 
 #: Options of version 0.1; later ones have a value for runs that lack them.

@@ -144,7 +144,10 @@ def test_a_scaler_s_state_is_checked() -> None:
         with pytest.raises(ValueError, match=f"scaler.{key} is "):
             state.load_state_dict({"scaler": saved["scaler"] | {key: value}})
     with pytest.raises(ValueError, match="scaler is of type dict; expected scale"):
-        state.load_state_dict({"scaler": {}})
+        state.load_state_dict({"scaler": {"scale": 1.0}})
+    state.load_state_dict({"scaler": saved["scaler"] | {"scale": 4.0}})
+    state.load_state_dict({"scaler": {}})  # of a run in bfloat16, which has none
+    assert scaler.get_scale() == 4.0
 
 
 def test_metrics_are_means_by_name() -> None:
