@@ -4,8 +4,7 @@ Trains with the default recipe for --data, changed by each --set OPTION=VALUE (a
 underscores), on all images or, with --shares, on some, so that classes are not equally frequent. Every
 --every updates it prints how well the digit code that Q reads from the test images, in the same shares,
 agrees with the labels, which training does not see; at the end also what each continuous code moves in
-generated images, and a table of all seeds. With --jobs N so many seeds run side by side, on a CPU with
---threads 1 each.
+generated images, and a table of all seeds. Several seeds run side by side, one per GPU or CPU thread.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +38,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.statistics import calibrated
 from infogan_fast.objective.bounds import code_bounds
+from infogan_fast.runtime.processes import ProcessPool, Slot, slots
 from infogan_fast.training.step import TrainingStep
 
 
@@ -166,20 +167,22 @@ def train_seed(args: argparse.Namespace, seed: int, device: torch.device) -> dic
     }
 
 
-def side_by_side(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train each seed in a process of its own, so many at a time."""
-    given = sys.argv[1:]
+def side_by_side(seeds: Sequence[int], places: list[Slot]) -> list[dict[str, Any]]:
+    """Train each seed in a process of its own, one at a time in each place."""
+    given, pool = sys.argv[1:], ProcessPool(places)
 
     def train(seed: int) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, pool.slot() as slot:
             path = Path(folder) / "result.json"
             own = ["--jobs", "1", "--seeds", str(seed), "--json", str(path)]
-            subprocess.run([sys.executable, __file__, *given, *own], check=True)
+            own += [] if slot.threads is None else ["--threads", str(slot.threads)]
+            environment = os.environ | slot.environment
+            subprocess.run([sys.executable, __file__, *given, *own], check=True, env=environment)
             run: dict[str, Any] = json.loads(path.read_text())["runs"][0]
         return run
 
-    with ThreadPoolExecutor(args.jobs) as threads:
-        return list(threads.map(train, args.seeds))
+    with ThreadPoolExecutor(len(places)) as threads:
+        return list(threads.map(train, seeds))
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -212,7 +215,9 @@ def options() -> argparse.ArgumentParser:
     result.add_argument(
         "--shares", metavar="S/S/...", help="of the classes 0 to 9 in the images, instead of the data's"
     )
-    result.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds at a time (default: 1)")
+    result.add_argument(
+        "--jobs", type=int, metavar="N", help="seeds at a time (default: one per GPU or CPU thread)"
+    )
     return result
 
 
@@ -223,8 +228,9 @@ def main() -> None:
         parse_shares(args.shares)
     device = prepare(args.device, args.threads)
     results: dict[str, Any] = {"machine": machine(device), "runs": []}
-    if args.jobs > 1:
-        results["runs"] = side_by_side(args)
+    places = slots(args.jobs, len(args.seeds), device)
+    if len(places) > 1:
+        results["runs"] = side_by_side(args.seeds, places)
         write_json(args.json, results)
     else:
         for seed in args.seeds:

@@ -31,7 +31,7 @@ done
 python=${PYTHON:-python3}
 results=${RESULTS:-benchmarks/results/$(date +%F)-$(hostname)}
 mkdir -p "$results"
-jobs=() device=(--device cpu --threads 1)
+jobs=() device=(--device cpu)
 if [ -n "${JOBS:-}" ]; then jobs=(--jobs "$JOBS"); fi
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=(--device cuda); fi
 # Mixed precision where the machine has it.
@@ -64,8 +64,10 @@ for name in "$@"; do
             for change in '' ema=0 consistency=0 balance=0 joint_ema=0 equivariance=0 invariance=0 smoothness=0 \
                 restart_q=0 lr_q=2e-4 lambda_categorical=1; do
                 file=$results/bench_recipe-${change:-as-it-is}.json
-                [ -e "$file" ] || "$python" benchmarks/bench_recipe.py --seeds {201..208} --updates 5000 --every 1000 \
-                    "${device[@]}" "${jobs[@]}" ${change:+--set "$change"} --json "$file"
+                [ -e "$file" ] && continue
+                "$python" benchmarks/bench_recipe.py --seeds {201..208} --updates 5000 --every 1000 \
+                    "${device[@]}" "${jobs[@]}" ${change:+--set "$change"} --json "$file.part"
+                mv "$file.part" "$file"  # whole
             done
             ;;
     esac

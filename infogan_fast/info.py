@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 from collections.abc import Sequence
@@ -37,14 +38,28 @@ def report() -> list[tuple[str, str]]:
     lines.append(("CUDA library", "loaded" if missing is None else f"MISSING: {missing}"))
     if config["cuda_version"]:
         lines.append(("", f"built with CUDA {config['cuda_version']} for {config['cuda_arches']}"))
+    if missing is None:
+        lines += [("", f"UNFIT: {why}") for why in _not_covered()]
     return lines
 
 
 def _gpus() -> list[str]:
     import torch
 
-    properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    try:
+        properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    except RuntimeError as error:  # such as a driver that is too old for this PyTorch
+        return [f"none that PyTorch can use: {' '.join(str(error).split())}"]
     return [f"{gpu.name} (compute capability {gpu.major}.{gpu.minor})" for gpu in properties]
+
+
+def _not_covered() -> list[str]:
+    import torch
+
+    with contextlib.suppress(RuntimeError):  # as above
+        found = [native.not_covered(index) for index in range(torch.cuda.device_count())]
+        return [why for why in found if why is not None]
+    return []
 
 
 @command("info")

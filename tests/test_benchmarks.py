@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ import profile_step
 from infogan_fast import LatentSpec, ops
 from infogan_fast.config import Config
 from infogan_fast.networks.infogan import InfoGAN
+from infogan_fast.runtime.processes import Slot
 
 CPU = torch.device("cpu")
 SPEC = LatentSpec.parse("noise=62,cat=10,uniform=2")
@@ -158,6 +161,29 @@ def test_the_table_of_seeds() -> None:
     *_, last, summary = bench_recipe.table([run(7001, 0.75), run(12, 0.25)]).splitlines()
     assert last == "  12    0.2500 0.5000  c2 width 0.75"
     assert summary == "mean 0.5000, deviation 0.3536, worst 0.2500, mean NMI 0.5000"
+
+
+@pytest.mark.parametrize(
+    ("place", "threads", "gpu"),
+    [(Slot(2), ["--threads", "2"], None), (Slot(None, {"CUDA_VISIBLE_DEVICES": "1"}), [], "1")],
+)
+def test_seeds_train_side_by_side(
+    place: Slot, threads: list[str], gpu: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def run(command: list[str], *, check: bool, env: dict[str, str]) -> None:
+        assert check and env.get("CUDA_VISIBLE_DEVICES") == gpu
+        asked = bench_recipe.options().parse_args(command[2:])
+        ran.append((asked.seeds, command[-2:] if threads else []))
+        asked.json.write_text(json.dumps({"runs": [{"seed": asked.seeds[0]}]}))
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["bench_recipe.py", "--seeds", "3", "1", "2", "--jobs", "2"])
+    found = bench_recipe.side_by_side([3, 1, 2], [place, place])
+    assert [each["seed"] for each in found] == [3, 1, 2]
+    assert sorted(ran) == [([seed], threads) for seed in (1, 2, 3)]
 
 
 def test_every_folder_of_results_is_described() -> None:

@@ -56,6 +56,10 @@ inline void check_adam_buffers(const Tensor& masters, const Tensor& exp_avg, con
             "adam_update: ", name, " must be like masters, ", name_of(dtype), " of shape ", shape_of(masters),
             " on its device, got ", name_of(tensor.scalar_type()), " of shape ", shape_of(tensor));
   };
+  // Kernels read eight elements at a time.
+  const auto check_boundary = [](const Tensor& tensor, const char* name) {
+    REQUIRE(on_boundary(tensor), "adam_update: ", name, " must begin at a multiple of 16 bytes; copy it first");
+  };
   check_like(exp_avg, "exp_avg");
   check_like(exp_avg_sq, "exp_avg_sq");
   REQUIRE(steps.scalar_type() == ScalarType::Long && steps.dim() == 1 && steps.is_contiguous() && steps.numel() >= 1 &&
@@ -71,6 +75,10 @@ inline void check_adam_buffers(const Tensor& masters, const Tensor& exp_avg, con
             "adam_update: weights must be bfloat16 or float16 of shape ", shape_of(masters),
             " on the device of masters, got ", name_of(weights->scalar_type()), " of shape ", shape_of(*weights));
   }
+  check_boundary(masters, "masters");
+  check_boundary(exp_avg, "exp_avg");
+  check_boundary(exp_avg_sq, "exp_avg_sq");
+  if (weights) check_boundary(*weights, "weights");
   if (average)
     REQUIRE(average->scalar_type() == dtype && average->dim() == 1 && average->is_contiguous() &&
                 average->numel() <= masters.numel() && same_device(*average, masters),

@@ -13,8 +13,8 @@
 
 #include <cstddef>
 
-// An array of `count` elements in the block's shared memory: SHARED(float, partials, 32);
-#define SHARED(type, name, count) __shared__ type name[count]
+// An array of `count` elements in the block's shared memory, 16-byte aligned: SHARED(float, partials, 32);
+#define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 
 // The block's dynamic shared memory, 16-byte aligned, of the size given to launch(): DYN_SHARED(float, row);
 #define DYN_SHARED(type, name)                                                 \

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infogan_fast.networks.layers import exporting
+from infogan_fast.ops.first_order import first_order, needed
 from infogan_fast.runtime.device import cpu_description
 
 
@@ -51,14 +52,13 @@ class _OneDNNLinear(torch.autograd.Function):
         return _product(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    @first_order("a linear layer through oneDNN")
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
         grad_x = _product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        # Autograd knows what the forward pass needed; a weight frozen since then needs nothing.
-        weighed = ctx.needs_input_grad[1] and weight.requires_grad
-        grad_weight = _product(gradient.t(), x.t()) if weighed else None
-        return grad_x, grad_weight
+        (weighed,) = needed(ctx.needs_input_grad[1:], weight)
+        return grad_x, _product(gradient.t(), x.t()) if weighed else None
 
 
 class Linear(nn.Linear):

@@ -53,18 +53,13 @@ def adversarial(
     """
     channels, height, width = images.shape[1:]
     dtype = torch.promote_types(images.dtype, torch.float32)
-    noise = LatentSpec(noise_dim=channels * height * width, categorical_sizes=(), continuous_kinds=())
-    drawn = ops.sample_latents(
-        rng_state,
-        len(images),
-        noise,
-        dtype=dtype,
-        sample_offset=sample_offset,
-        sample_stride=sample_stride,
-        advance=False,
+    pixels = channels * height * width
+    # The operator itself: a specification of latents has fewer columns than a large image has pixels.
+    noise, *_ = torch.ops.infogan_fast.sample_latents(
+        rng_state, len(images), pixels, False, [], [], None, dtype, sample_offset, sample_stride, False
     )
-    radius, given = _RADIUS * math.sqrt(noise.noise_dim), images.detach().to(dtype)
-    probes = _moved(given, drawn.inputs.view(images.shape), _PROBE * radius).requires_grad_()
+    radius, given = _RADIUS * math.sqrt(pixels), images.detach().to(dtype)
+    probes = _moved(given, noise.view(images.shape), _PROBE * radius).requires_grad_()
     outputs = q_of(torch.cat([given, probes]).to(images.dtype))
     (direction,) = torch.autograd.grad(outputs, probes, _divergence_gradient(spec, outputs.detach()))
     return torch.empty_like(images).copy_(_moved(given, direction, radius))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.ops.fakes import one_device
-from infogan_fast.ops.first_order import first_order
+from infogan_fast.ops.first_order import first_order, needed, where
 from infogan_fast.runtime import native
 
 native.load()
@@ -151,14 +151,12 @@ class _BatchNormAct(torch.autograd.Function):
         if grad_y is None:
             return (None,) * 11
         x, weight, bias, mean, rstd = ctx.saved_tensors
-        # Autograd knows what the forward pass needed; weights frozen since then need nothing.
-        of_weights = ctx.needs_input_grad[1] and weight.requires_grad
+        wanted = needed(ctx.needs_input_grad[1:3], weight, bias)
         grad_x, grad_weight, grad_bias = _backward_operator(
             *(_like(grad_y, x), x, mean, rstd, weight, bias),
-            *(ctx.parts, ctx.slope, of_weights, None),
+            *(ctx.parts, ctx.slope, any(wanted), None),
         )
-        gradients = (grad_weight, grad_bias) if of_weights else (None, None)
-        return grad_x, *gradients, *(None,) * 8
+        return grad_x, *where(wanted, grad_weight, grad_bias), *(None,) * 8
 
 
 def _like(grad_y: Tensor, x: Tensor) -> Tensor:
@@ -189,11 +187,12 @@ class _Shared(torch.autograd.Function):
         x, weight, bias, mean, rstd = ctx.saved_tensors
         inputs = (_like(grad_y, x), x, mean, rstd, weight, bias, ctx.parts, ctx.slope)
         sums = _backward_sums_operator(*inputs)
-        gradients: tuple[Tensor | None, Tensor | None] = (None, None)
-        if ctx.needs_input_grad[2] and weight.requires_grad:
+        gradients: tuple[Tensor | None, ...] = (None, None)
+        wanted = needed(ctx.needs_input_grad[2:4], weight, bias)
+        if any(wanted):
             channels = len(weight)
             own = sums.sum(0)[:-1].to(weight.dtype)
-            gradients = own[channels:], own[:channels]
+            gradients = where(wanted, own[channels:], own[:channels])
         ctx.add_up(sums)
         grad_x = _backward_operator(*inputs, False, sums)[0]
         return None, grad_x, *gradients, *(None,) * 7

@@ -1,13 +1,25 @@
-"""Backward passes of operators that have no second derivative."""
+"""Backward passes of operators: none has a second derivative, each gives the gradients that are needed."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def needed(by_forward: Sequence[bool], *tensors: Tensor) -> tuple[bool, ...]:
+    """Which of these inputs need a gradient: autograd knows what the forward pass needed, and what was frozen
+    since then needs nothing."""
+    return tuple(then and tensor.requires_grad for then, tensor in zip(by_forward, tensors, strict=True))
+
+
+def where(wanted: Sequence[bool], *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients that are wanted, and None for each other one."""
+    return tuple(gradient if want else None for want, gradient in zip(wanted, gradients, strict=True))
+
 
 Backward = Callable[..., tuple[Tensor | None, ...]]
 

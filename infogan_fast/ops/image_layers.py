@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.ops.fakes import one_device
-from infogan_fast.ops.first_order import first_order
+from infogan_fast.ops.first_order import first_order, needed, where
 from infogan_fast.runtime import native
 
 native.load()
@@ -108,34 +108,30 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, ctx.argument = inputs
-    ctx.save_for_backward(x, weight, output)
+    x, weight, bias, ctx.argument = inputs
+    ctx.save_for_backward(x, weight, bias, output)
 
 
-def _wanted(ctx: Any, weight: Tensor) -> tuple[bool, bool]:
-    # Autograd knows what the forward pass needed; weights frozen since then need nothing.
-    return ctx.needs_input_grad[0], ctx.needs_input_grad[1] and weight.requires_grad
-
-
-def _given(wanted: tuple[bool, bool], gradients: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    (of_x, of_weights), (grad_x, grad_weight, grad_bias) = wanted, gradients
-    return grad_x if of_x else None, *((grad_weight, grad_bias) if of_weights else (None, None)), None
+def _wanted(ctx: Any, weight: Tensor, bias: Tensor) -> tuple[bool, ...]:
+    return ctx.needs_input_grad[0], *needed(ctx.needs_input_grad[1:3], weight, bias)
 
 
 @first_order("image_conv")
 def _conv_gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, y = ctx.saved_tensors
-    wanted = _wanted(ctx, weight)
+    x, weight, bias, y = ctx.saved_tensors
+    wanted = _wanted(ctx, weight, bias)
     grad_y = grad_y.contiguous(memory_format=torch.channels_last)
-    return _given(wanted, _conv_backward(grad_y, x, y, weight, ctx.argument, *wanted))
+    found = _conv_backward(grad_y, x, y, weight, ctx.argument, wanted[0], any(wanted[1:]))
+    return *where(wanted, *found), None
 
 
 @first_order("image_conv_transpose")
 def _conv_transpose_gradients(ctx: Any, grad_image: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, image = ctx.saved_tensors
-    wanted = _wanted(ctx, weight)
+    x, weight, bias, image = ctx.saved_tensors
+    wanted = _wanted(ctx, weight, bias)
     grad_image = grad_image.contiguous(memory_format=torch.channels_last)
-    return _given(wanted, _conv_transpose_backward(grad_image, x, image, weight, *wanted))
+    found = _conv_transpose_backward(grad_image, x, image, weight, wanted[0], any(wanted[1:]))
+    return *where(wanted, *found), None
 
 
 torch.library.register_autograd("infogan_fast::image_conv", _conv_gradients, setup_context=_save)

@@ -94,7 +94,9 @@ def diversity(generator: nn.Module, spec: LatentSpec, images: Tensor, count: int
     """
     if len(images) < 2:
         return None
-    chosen = torch.linspace(0, len(images) - 1, min(count, len(images)), device=images.device).long()
+    used = min(count, len(images))
+    # Whole numbers: float32 has not all of those above 2^24.
+    chosen = torch.arange(used, device=images.device) * (len(images) - 1) // (used - 1)
     batches = make_images(generator, draw_inputs(generator, spec, count)), images[chosen]
     made, real = (float(batch.float().var(0).sum()) for batch in batches)
     return made / real if real > 0 else None

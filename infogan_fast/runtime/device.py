@@ -41,7 +41,7 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
         local_rank: of this process among those of its host, each of which takes a device of its own.
 
     Raises:
-        UserError: CUDA is asked for and absent, or this package's CUDA kernels are.
+        UserError: CUDA is asked for and absent, or this package's CUDA kernels are, or do not run there.
     """
     if name not in DEVICES:
         raise UserError(f"device is {name!r}; expected one of {', '.join(DEVICES)}")
@@ -62,7 +62,10 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
                 f"--nproc-per-node={count}, or train with --device cpu"
             )
         torch.cuda.set_device(local_rank)
-    return torch.device("cuda", torch.cuda.current_device())
+    index = torch.cuda.current_device()
+    if (why := native.not_covered(index)) is not None:
+        raise UserError(f"the CUDA kernels do not fit: {why}; or train with --device cpu")
+    return torch.device("cuda", index)
 
 
 def describe(device: torch.device) -> str:
@@ -135,7 +138,8 @@ def prepare_deterministic(name: str) -> None:
 
 @contextlib.contextmanager
 def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[None]:
-    """Within the block, cuDNN adds in a fixed order, and float32 products have this precision.
+    """Within the block, cuDNN adds in a fixed order, and float32 products and convolutions have this
+    precision.
 
     Otherwise cuDNN's gradients of convolutions may add in any order: no two float32 runs would be alike, nor
     a graph its eager updates. On an H100 it costs 2 % of a float32 update, and nothing of a bfloat16 one.
@@ -144,13 +148,16 @@ def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[
         matmul_precision: as ``torch.set_float32_matmul_precision`` takes it.
         deterministic: PyTorch raises a RuntimeError where it has no algorithm with a fixed order.
     """
-    before = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
+    # By default in TF32, whatever the precision of products.
+    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision(), conv.fp32_precision
     fixed = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision(matmul_precision)
+    conv.fp32_precision = "ieee" if matmul_precision == "highest" else "tf32"
     if deterministic:
         torch.use_deterministic_algorithms(True)
     try:
@@ -158,5 +165,6 @@ def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[
     finally:
         torch.backends.cudnn.deterministic = before[0]
         torch.set_float32_matmul_precision(before[1])
+        conv.fp32_precision = before[2]
         if deterministic:
             torch.use_deterministic_algorithms(fixed[0], warn_only=fixed[1])

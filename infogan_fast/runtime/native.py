@@ -125,19 +125,39 @@ def load() -> ModuleType:
                 f"{path} cannot be loaded ({error}); build it again: {install_command()}"
             ) from error
         check_digest(path, module.build_config()["csrc_digest"])
-        sys.modules[_MODULE] = module
         _cuda_missing = _load_cuda(path.parent, module.build_config())
+        sys.modules[_MODULE] = module
         return module
 
 
 def cuda_missing() -> str | None:
-    """Why the CUDA kernels cannot be used and what mends it; None when they can.
+    """Why the CUDA kernels cannot be used on any device and what repairs it; None where they can. CUDA itself
+    is left alone: it may be broken, and what runs on the CPU need not know.
 
     Raises:
         NativeError: as :func:`load`.
     """
     load()
     return _cuda_missing
+
+
+def not_covered(index: int) -> str | None:
+    """Why the CUDA kernels, which are there, do not run on the device of that index and what repairs it; None
+    where they do. It begins CUDA.
+
+    Raises:
+        RuntimeError: CUDA cannot begin.
+    """
+    import torch
+
+    arches, capability = load().build_config()["cuda_arches"], torch.cuda.get_device_capability(index)
+    if covers(arches, capability):
+        return None
+    number = f"{capability[0]}.{capability[1]}"
+    return (
+        f"{torch.cuda.get_device_name(index)} has compute capability {number}, and they were built for "
+        f"{arches}; TORCH_CUDA_ARCH_LIST={number} {install_command(cuda=True)}"
+    )
 
 
 def covers(arches: str, capability: tuple[int, int]) -> bool:
@@ -175,12 +195,4 @@ def _load_cuda(folder: Path, config: dict[str, str]) -> str | None:
         torch.ops.load_library(str(path))
     except OSError as error:
         return f"{path} cannot be loaded ({error}); {rebuild}"
-    for index in range(torch.cuda.device_count()):
-        capability = torch.cuda.get_device_capability(index)
-        if not covers(config["cuda_arches"], capability):
-            number = f"{capability[0]}.{capability[1]}"
-            return (
-                f"{torch.cuda.get_device_name(index)} has compute capability {number}, and it was built for "
-                f"{config['cuda_arches']}; TORCH_CUDA_ARCH_LIST={number} {install_command(cuda=True)}"
-            )
     return None

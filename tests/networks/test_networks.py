@@ -13,6 +13,7 @@ from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.architecture import architecture
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.layers import DownConv, FromImage, ToImage, UpConv
+from infogan_fast.networks.linear import Linear, onednn_missing
 
 SPEC = LatentSpec.parse("noise=5,cat=4,uniform=1")
 
@@ -144,6 +145,16 @@ def test_bfloat16_convolutions_are_pytorchs(kind: type[nn.Module], odd: int) -> 
     for a, b in ((got, want), (x.grad, exact_x.grad), (layer.weight.grad, rounded.grad)):
         assert a is not None and b is not None
         torch.testing.assert_close(a.double(), b, rtol=2**-7, atol=2**-7 * b.abs().max().item())
+
+
+@pytest.mark.skipif(onednn_missing() is not None, reason=str(onednn_missing()))
+def test_a_linear_layer_through_onednn_refuses_a_second_derivative() -> None:
+    layer = Linear(6, 4, bias=False)
+    layer.onednn = True
+    x = torch.randn(3, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).sin().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="a linear layer through oneDNN: a second derivative is asked for"):
+        gradient.square().sum().backward()
 
 
 def test_a_weight_frozen_after_the_forward_pass_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from objective import statements
@@ -41,6 +43,17 @@ def test_adversarial_copies_equal_the_statement(spec: LatentSpec, channels: int,
     copies = adversarial(state, images, spec, q_of, sample_offset=40)
     torch.testing.assert_close(copies, wanted, atol=1e-4, rtol=0)
     assert state.tolist() == [5, 3]
+
+
+def test_adversarial_copies_of_large_images() -> None:
+    """Larger than a specification of latents may be."""
+    images = pictures(2, 3, 148)
+    weight = torch.randn(images[0].numel(), 14, generator=torch.Generator().manual_seed(0)) / 300
+    copies = adversarial(
+        torch.tensor([0, 0]), images, DIGITS, lambda x: x.flatten(1) @ weight, sample_offset=0
+    )
+    lengths = (copies - images).flatten(1).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((2,), math.sqrt(images[0].numel()) / 14))
 
 
 def test_adversarial_copies_change_the_answers_more_than_noise() -> None:

@@ -105,6 +105,14 @@ def test_grid_of_samples_has_a_row_each_category() -> None:
     assert recorder.inputs[1].shape == (100, 4)
 
 
+@pytest.mark.parametrize("count", [2, 300, 20_000_004])
+def test_diversity_looks_at_images_that_are_there(count: int) -> None:
+    """float32 rounds the last index of very many up."""
+    black = torch.zeros(1, 4, 4, 1, dtype=torch.uint8).expand(count, 4, 4, 1)
+    spec = LatentSpec.parse("noise=2,cat=3")
+    assert samples.diversity(nn.Sequential(nn.Linear(5, 16), nn.Unflatten(1, (1, 4, 4))), spec, black) is None
+
+
 def test_set_codes_leave_the_rest() -> None:
     spec = LatentSpec.parse("noise=2,cat=2,cat=3,uniform=2")
     before = torch.arange(9.0).repeat(2, 1)

@@ -8,12 +8,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import infogan_fast
+from infogan_fast import info
+from infogan_fast.errors import UserError
 from infogan_fast.runtime import native
+from infogan_fast.runtime.device import choose_device
 
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 SOURCE = Path(__file__).resolve().parents[2]
@@ -124,6 +128,45 @@ def test_a_missing_cuda_library_is_explained(monkeypatch: pytest.MonkeyPatch, tm
     why = str(native._load_cuda(tmp_path, CONFIG))
     assert f"{library} cannot be loaded" in why
     assert "INFOGAN_FAST_CUDA=1 pip install" in why
+
+
+def test_loading_leaves_cuda_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It may be broken, and a deterministic run sets it up first."""
+
+    def begin(*_: object) -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old")
+
+    (tmp_path / f"_C_cuda{SUFFIX}").touch()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.ops, "load_library", lambda path: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # as the driver's library counts
+    monkeypatch.setattr(torch.cuda, "_lazy_init", begin)
+    assert native._load_cuda(tmp_path, CONFIG) is None
+    monkeypatch.setattr(native, "_cuda_missing", None)
+    found = dict(info.report())
+    assert found["gpu"].startswith("none that PyTorch can use: The NVIDIA driver on your system is too old")
+    assert choose_device("auto").type == "cpu"
+
+
+def test_a_device_that_the_kernels_were_not_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = SimpleNamespace(build_config=lambda: CONFIG, __file__="_C.so")
+    monkeypatch.setattr(native, "load", lambda: library)
+    monkeypatch.setattr(native, "_cuda_missing", None)
+    for name, value in {
+        "is_available": lambda: True,
+        "current_device": lambda: 1,
+        "device_count": lambda: 2,
+        "get_device_capability": lambda index: ((9, 0), (7, 5))[index],
+        "get_device_name": lambda index: ("H100", "T4")[index],
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    assert native.not_covered(0) is None
+    why = "T4 has compute capability 7.5, and they were built for 8.0;9.0+PTX; TORCH_CUDA_ARCH_LIST=7.5"
+    with pytest.raises(UserError, match=re.escape(f"the CUDA kernels do not fit: {why}")):
+        choose_device("auto")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert choose_device("auto") == torch.device("cuda", 0)
+    assert list(info._not_covered()) == [native.not_covered(1)]
 
 
 def test_the_cuda_library_is_loaded_or_explained() -> None:

@@ -31,6 +31,7 @@ from infogan_fast.objective.copies import copy_state
 from infogan_fast.objective.objective import SCHEDULES, Objective
 from infogan_fast.objective.transformation import Transformation
 from infogan_fast.ops.sample_latents import _cdf_tensor
+from infogan_fast.runtime import device
 from infogan_fast.runtime.cuda_graph import capture
 from infogan_fast.training.player import AVERAGE_EVERY, Player
 from infogan_fast.training.step import Batch, TrainingStep
@@ -399,8 +400,9 @@ def test_a_loaded_state_keeps_the_settings_of_the_run() -> None:
 def test_an_update_computes_with_its_own_numerics_and_restores_those_of_the_process() -> None:
     """cuDNN in a fixed order, and no TF32 that was not asked for."""
 
-    def numerics() -> tuple[bool, str]:
-        return torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
+    def numerics() -> tuple[bool, str, str]:
+        cudnn: Any = torch.backends.cudnn
+        return cudnn.deterministic, torch.get_float32_matmul_precision(), cudnn.conv.fp32_precision
 
     step, seen = make(), []
 
@@ -415,11 +417,14 @@ def test_an_update_computes_with_its_own_numerics_and_restores_those_of_the_proc
         torch.set_float32_matmul_precision("high")
         step.phases.append(("probe", probe))
         step()
-        assert seen == [(True, "highest")] and numerics() == (before[0], "high")
+        assert before[2] == "tf32"  # PyTorch's default
+        assert seen == [(True, "highest", "ieee")] and numerics() == (before[0], "high", "tf32")
         step.phases.append(("fail", fail))
         with pytest.raises(RuntimeError, match="stopped"):
             step()
-        assert numerics() == (before[0], "high")
+        assert numerics() == (before[0], "high", "tf32")
+        with device.numerics("high"):
+            assert numerics() == (True, "high", "tf32")
     finally:
         torch.set_float32_matmul_precision(before[1])
 

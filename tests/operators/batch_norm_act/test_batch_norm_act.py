@@ -4,6 +4,7 @@ number of threads and instruction set, and errors that name the argument.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -113,6 +114,20 @@ def test_frozen_weights_get_no_gradient() -> None:
     weight.requires_grad_(False), bias.requires_grad_(False)
     y.square().sum().backward()
     assert x.grad is not None and weight.grad is None and bias.grad is None
+
+
+@pytest.mark.parametrize("add_up", [None, lambda sums: None], ids=["alone", "shared"])
+def test_each_of_weight_and_bias_has_its_gradient_without_the_other(
+    add_up: Callable[[Tensor], None] | None,
+) -> None:
+    x, found = torch.randn(7, 5), []
+    for trained in ((True, True), (True, False), (False, True)):
+        weight, bias = (torch.rand(5).mul(0).add(0.5).requires_grad_(each) for each in trained)
+        ops.batch_norm_act(x, weight, bias, add_up=add_up).sin().sum().backward()
+        found.append((weight.grad, bias.grad))
+    (of_weight, of_bias), first, second = found
+    assert first[1] is None and second[0] is None
+    assert torch.equal(first[0], of_weight) and torch.equal(second[1], of_bias)  # type: ignore[arg-type]
 
 
 def test_a_second_derivative_is_refused() -> None:

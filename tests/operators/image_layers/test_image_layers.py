@@ -129,6 +129,25 @@ def test_only_the_gradients_that_are_needed() -> None:
     assert [t.numel() for t in empty] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("name", ["image_conv", "image_conv_transpose"])
+def test_each_of_weight_and_bias_has_its_gradient_without_the_other(name: str) -> None:
+    i, found = layer_inputs(LayerCase(2, 1, 4, 8)), []
+    for trained in ((True, True), (True, False), (False, True)):
+        weight = i.weight.clone().requires_grad_(trained[0])
+        bias = (
+            (i.bias_of_maps if name == "image_conv" else i.bias_of_images).clone().requires_grad_(trained[1])
+        )
+        if name == "image_conv":
+            y = ops.image_conv(i.images, weight, bias, slope=0.2)
+        else:
+            y = ops.image_conv_transpose(i.maps, weight, bias, size=4)
+        y.sin().sum().backward()
+        found.append((weight.grad, bias.grad))
+    (of_weight, of_bias), first, second = found
+    assert first[1] is None and second[0] is None
+    assert torch.equal(first[0], of_weight) and torch.equal(second[1], of_bias)  # type: ignore[arg-type]
+
+
 def test_a_nan_spreads_as_far_as_patches_do() -> None:
     i = layer_inputs(LayerCase(2, 1, 8, 8))
     images = i.images.clone()
