@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("runs/own-images"))
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
     args = parser.parse_args()
 
     run = infogan_fast.train(
@@ -55,7 +56,7 @@ def main() -> None:
         consistency=1.0,
         transformation="rotation=10,scale=0.15,shift=0.06",
         out=args.out,
-        overwrite=True,
+        overwrite=args.overwrite,
     )
     picture = args.out / "codes.png"
     run.traversal().save(picture)

@@ -66,7 +66,7 @@ def _run(args: argparse.Namespace, folder: str) -> None:
                 "can use the page, without a password",
                 file=sys.stderr,
             )
-        demo_page.serve(gr, demo_page.build_page(gr, answers), at, demo_page.url_of(args.host, at))
+        demo_page.serve(gr, demo_page.build_page(gr, answers), at, demo_page.url_of(args.host, at), args.host)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import check_writable, write_whole
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         "--images",
         metavar="N",
         type=int,
-        help="number of real images to read (default: all; 15,000 for images with known factors)",
+        help="number of real images to read (default: all; 15,000 of a set, by its name, with known factors)",
     )
     result.add_argument(
         "--seed",
@@ -52,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run and return the exit status."""
     args = parser().parse_args(argv)
-    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
-        raise UserError(f"--json {args.json}: there is no folder {Path(args.json).parent}")
+    if args.json not in (None, "-"):
+        check_writable("--json", Path(args.json))
     if args.images is not None and args.images < 1:
         raise UserError(f"--images is {args.images}; expected at least 1")
 
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text if args.json == "-" else report(result))
     if args.json not in (None, "-"):
         try:
-            Path(args.json).write_text(text + "\n")
+            write_whole(Path(args.json), lambda file: file.write(text.encode() + b"\n"))
         except OSError as error:
             raise UserError(f"--json {args.json}: cannot be written ({error.strerror})") from None
     return 0

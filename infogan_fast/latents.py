@@ -83,14 +83,14 @@ class Code:
         """
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        valid = math.isfinite(number)
+        valid = math.isfinite(number) and not (isinstance(value, str) and "_" in value)
         if self.is_categorical:
             written_whole = not isinstance(value, str) or value.strip().isdecimal()
             valid = valid and written_whole and number in range(self.size)
         elif self.kind == "bernoulli":
-            valid = number in (0, 1)
+            valid = valid and number in (0, 1)
         if not valid:
             raise UserError(f"{self.name} is {self.accepts}; {value!r} is not one")
         return int(number) if self.is_categorical else number

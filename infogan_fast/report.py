@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import check_writable, write_whole
 
 _ENDINGS = (".html", ".htm")
 
@@ -43,12 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def _check_writable(path: Path) -> None:
     if path.suffix.lower() not in _ENDINGS:
         raise UserError(f"--out {path}: expected a name that ends in {' or '.join(_ENDINGS)}")
-    if path.is_dir():
-        raise UserError(f"--out {path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"--out {path}: {path.parent} cannot be written; name another file with --out")
+    check_writable("--out", path)
 
 
 @command("report")
@@ -61,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from infogan_fast.extras import extra
     from infogan_fast.runtime import native
-    from infogan_fast.runtime.files import write_whole
     from infogan_fast.training.run_folder import read_config
 
     native.load()

@@ -18,7 +18,8 @@ class Matching:
     """A matching of code values to labels, see :func:`match_clusters`."""
 
     assignment: dict[int, int]
-    """The label of each code value that is matched; no two values share a label."""
+    """The label of each code value that is matched, one that some of its images have; no two values share a
+    label."""
     accuracy: float
     table: Ints
     """Counts [code values, labels], both in ascending order."""
@@ -60,7 +61,11 @@ def match_clusters(predicted: ArrayLike, labels: ArrayLike) -> Matching:
     np.add.at(table, (codes, names), 1)
     rows, matched = linear_sum_assignment(table, maximize=True)
     return Matching(
-        {int(code_values[i]): int(label_values[j]) for i, j in zip(rows, matched, strict=True)},
+        {
+            int(code_values[i]): int(label_values[j])
+            for i, j in zip(rows, matched, strict=True)
+            if table[i, j]
+        },
         float(table[rows, matched].sum() / table.sum()),
         table,
         min(1.0, float(normalized_mutual_info_score(names, codes, average_method="arithmetic"))),

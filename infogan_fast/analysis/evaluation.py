@@ -89,7 +89,7 @@ def evaluate(
     Args:
         run: see :func:`infogan_fast.analysis.run.load_run`.
         data, data_dir: images to read instead of the run's, as for :meth:`Run.load_images`.
-        images: their number; by default all, and 15,000 of a source with known factors.
+        images: their number; by default all, and 15,000 of a source, by its name, with known factors.
         samples: generated images for :func:`information`.
         sweep_steps, sweep_noises: see :func:`sweep_scores`.
         quality: whether to measure :func:`image_quality`, which trains a classifier where there are labels.
@@ -130,6 +130,7 @@ def evaluate(
     return {
         "run": str(run.folder),
         "updates": run.updates,
+        "digest": run.digest,
         "latents": str(run.spec),
         "generator": "moving average" if run.config.objective.ema > 0 else "last weights",
         "seed": seed,
@@ -319,7 +320,9 @@ def disentanglement(spec: LatentSpec, read: Codes, data: ImageSet, *, seed: int 
             try:
                 if count < needed:
                     raise UserError(f"there are {count} rows; give {needed:,} or more")
-                first, second = table_samplers(codes, factors, seed=seed, discrete_factors=discrete_factors)
+                first, second = table_samplers(
+                    codes, factors, seed=seed, discrete_factors=discrete_factors, names=list(data.factors)
+                )
                 found = score(first, len(data.factors), test_sample=second, bootstrap=counted, **by_code)
                 result[name] = found.score, found.replicates
             except UserError as error:
@@ -335,7 +338,10 @@ def disentanglement(spec: LatentSpec, read: Codes, data: ImageSet, *, seed: int 
         **{name: defined(scores[name][0]) if name in scores else None for name in SCORES},
         **{name: gaps.tolist() for name, gaps in by_factor.items()},
         "chance": {name: defined(value) for name, (value, _) in chance.items()},
-        "intervals": {name: interval(value, drawn) for name, (value, drawn) in scores.items()},
+        "intervals": {
+            name: interval(value, drawn, low=-math.inf if name == "dci_informativeness" else 0.0)
+            for name, (value, drawn) in scores.items()
+        },
         "missing": missing,
     }
 

@@ -38,12 +38,14 @@ def table_sampler(
     *,
     discrete_factors: Sequence[bool] | None = None,
     bins: int = BINS,
+    names: Sequence[str] = (),
 ) -> Sampler:
     """A Sampler that draws rows of codes [N, D] with known factors [N, m], each row once in a group.
 
     The rows of a group have the same value of a discrete factor, or fall into the same of ``bins`` equal
     parts of a continuous factor's range. A value is as likely as it is frequent, among those that have enough
-    rows for a group. The sampler raises UserError for a factor without two such values.
+    rows for a group. The sampler raises UserError for a factor without two such values, and calls it by its
+    name if ``names`` are given.
     """
     codes, factors = as_tables(codes, factors)
     values = discretised(factors, discrete_columns(factors, discrete_factors), bins)
@@ -58,8 +60,9 @@ def table_sampler(
         count = counts[fixed_factor]
         able = np.flatnonzero(count >= size)
         if len(able) < 2:
+            called = names[fixed_factor] if names else fixed_factor
             raise UserError(
-                f"there are {len(codes):,} rows, and factor {fixed_factor} has {len(able)} values with "
+                f"there are {len(codes):,} rows, and factor {called} has {len(able)} values with "
                 f"{size} of them, where 2 are needed; give more rows"
             )
         value = rng.choice(able, size=groups, p=count[able] / count[able].sum())

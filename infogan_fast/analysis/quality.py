@@ -62,7 +62,8 @@ def image_quality(
         "made": distances(reference, features.of(made), seed=seed),
         "real": distances(reference, features.of(other[:count]), seed=seed),
     }
-    shares = {} if assigned is None else _shares(run, features, _names(train, features), assigned, seed)
+    names = _names(train, features)
+    shares = {} if assigned is None else _shares(run, features, names, assigned, seed)
     if shares:
         mean = float(np.mean(list(shares.values())))
         variance = sum(share * (1 - share) for share in shares.values()) / _READ_IMAGES
@@ -72,14 +73,18 @@ def image_quality(
             "interval": [max(0.0, mean - margin), min(1.0, mean + margin)],
             "worst": min(shares.values()),
             "by_label": shares,
-            "of_real": _right(features, held_out),
+            "of_real": _right(features, names, held_out),
             "chance": 1 / len(features.labels),
         }
     return result
 
 
 def _names(data: ImageSet, features: Features) -> list[str]:
-    return [data.label_names[value] if data.label_names else str(value) for value in features.labels]
+    return [_name(data, value) for value in features.labels]
+
+
+def _name(data: ImageSet, value: int) -> str:
+    return data.label_names[value] if data.label_names else str(value)
 
 
 def _shares(
@@ -97,9 +102,10 @@ def _shares(
     return result
 
 
-def _right(features: Features, data: ImageSet) -> float | None:
-    """The classifier's accuracy on real images."""
+def _right(features: Features, names: list[str], data: ImageSet) -> float | None:
+    """The classifier's accuracy on real images, by name: each split numbers its own labels."""
     if features.read is None or data.labels is None:
         return None
-    answers = np.array(features.labels)[features.read(data.images)]
-    return float((answers == data.labels.numpy()).mean())
+    truth = [_name(data, value) for value in data.labels.tolist()]
+    answers = features.read(data.images).tolist()
+    return float(np.mean([names[answer] == name for answer, name in zip(answers, truth, strict=True)]))

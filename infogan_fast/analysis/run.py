@@ -7,6 +7,7 @@ codes = run.encode(images)
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from dataclasses import dataclass
@@ -77,6 +78,14 @@ class Run:
     memory: Any = None
     pixel_range: PixelRange | str | None = None
     label: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits of the weights: those of another checkpoint or another run are others."""
+        result = hashlib.sha256()
+        for parameter in self.networks.parameters():
+            result.update(parameter.detach().float().contiguous().cpu().numpy().data)
+        return result.hexdigest()[:16]
 
     @property
     def metrics(self) -> Any:

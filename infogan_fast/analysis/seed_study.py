@@ -36,7 +36,7 @@ from infogan_fast.training import checkpoint
 from infogan_fast.training.run_folder import read_config, read_metrics
 
 _FORMAT = 1
-_NO_SETTINGS = RESUMABLE - {"data"}  # what may differ between the seeds of a study
+_NO_SETTINGS = RESUMABLE - {"data", "label"}  # what may differ between the seeds of a study
 _MIN_INFORMATION = 0.01
 """Nats; codes with less are left out of the selection, as in Duan et al. 2020, section 4."""
 
@@ -86,7 +86,7 @@ class SeedStudy:
         try:
             found = json.loads(path.read_text())
             theirs = {k: v for k, v in found["settings"].items() if k not in _NO_SETTINGS}
-            same_format = found["format"] == _FORMAT
+            same_format, steps = found["format"] == _FORMAT, int(found["settings"].get("steps", 0))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); name another folder with --out") from None
         ours = {k: v for k, v in self.options.items() if k not in _NO_SETTINGS}
@@ -95,6 +95,11 @@ class SeedStudy:
             raise UserError(
                 f"{self.folder} has other settings ({', '.join(differ) or 'another version'} differ); name "
                 "another folder with --out"
+            )
+        if self.steps < steps:
+            raise UserError(
+                f"--steps is {self.steps}, and the seeds in {self.folder} are of {steps} updates; give that "
+                "or more, or name another folder with --out"
             )
 
     def _create(self) -> None:
@@ -138,28 +143,37 @@ class SeedStudy:
             part.unlink(missing_ok=True)
 
     def train(self, seeds: Sequence[int], pool: ProcessPool, *, shard: bool = False) -> dict[str, Any]:
-        """Train and evaluate all seeds as far as they are not finished, and select one.
+        """Train and evaluate all seeds as far as they are not finished, and select one of all that are in the
+        folder.
 
         A shard leaves seeds.json as it is, and selects none: others train their seeds at the same time.
 
         Returns:
-            The contents of seeds.json. If the pool is interrupted, the seeds that are not finished are
-            missing, and none is selected.
+            The contents of seeds.json; of a shard, the rows of its own seeds. If the pool is interrupted, the
+            seeds that are not finished are missing, and none is selected.
         """
-        rows: list[Row] = []
+        found = {} if shard else {row["seed"]: row for row in self._found()}
+        rows = {seed: row for seed, row in found.items() if "figures" in row}
+        for row in found.values():
+            if "failed" in row and row["seed"] not in seeds:
+                print(f"left out  seed {row['seed']}: {row['failed']}", flush=True)
         result: dict[str, Any] = {}
         with ThreadPoolExecutor(pool.size) as threads, pool.interrupted_by_signals():
             futures = [threads.submit(self.train_seed, seed, pool) for seed in seeds]
             for future in as_completed(futures):
                 row = future.result()
                 if not (pool.interrupted.is_set() and "failed" in row):
-                    rows.append(row)
-                    result = {"seeds": rows} if shard else self.save(rows)
+                    rows[row["seed"]] = row
+                    result = {"seeds": list(rows.values())} if shard else self.save(list(rows.values()))
                     print(progress_line(row, self.folder), flush=True)
-        return result if shard or pool.interrupted.is_set() else self._select(rows)
+        return result if shard or pool.interrupted.is_set() else self._select(list(rows.values()))
 
     def collect(self) -> dict[str, Any]:
         """The contents of seeds.json of what is in the folder; select one of the finished seeds."""
+        return self._select(self._found())
+
+    def _found(self) -> list[Row]:
+        """The rows of all seeds in the folder; what is not finished, or has fewer updates, has failed."""
         rows: list[Row] = []
         for run in sorted(self.folder.glob("seed-*/")):
             number = run.name.removeprefix("seed-")
@@ -169,10 +183,13 @@ class SeedStudy:
             try:
                 if not evaluation.exists():
                     raise UserError("not finished")
-                rows.append(finished_row(int(number), run, evaluation))
+                row = finished_row(int(number), run, evaluation)
+                if row["updates"] < self.steps:
+                    raise UserError(f"has {row['updates']:,} of {self.steps:,} updates")
+                rows.append(row)
             except UserError as error:
                 rows.append({"seed": int(number), "failed": str(error)})
-        return self._select(rows)
+        return rows
 
     def _select(self, rows: list[Row]) -> dict[str, Any]:
         finished = sorted((row for row in rows if "figures" in row), key=lambda row: row["seed"])

@@ -23,8 +23,25 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path}: there is no such user; write the folder out") from None
 
 
+def check_writable(flag: str, path: Path) -> None:
+    """Check that :func:`write_whole` can write a file, before the work that leads to it.
+
+    Args:
+        flag: that names it, for the message.
+
+    Raises:
+        UserError: it is a folder, or in one that is not there or cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {path}: {path.parent} cannot be written; name another file with {flag}")
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside ``path`` and let it take that name when it is on the disk.
+    """Write a temporary file in the folder of ``path``, and let it take that name when it is on the disk.
 
     A crash leaves what was there before. A symbolic link at ``path`` is replaced, not followed.
 

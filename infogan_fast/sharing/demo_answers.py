@@ -23,6 +23,7 @@ from infogan_fast.errors import RunWarning, UserError
 from infogan_fast.latents import Code
 from infogan_fast.pictures import grids
 from infogan_fast.pictures.samples import shown_categories, to_pixels
+from infogan_fast.sharing.evaluation_part import not_of
 
 #: Codes that the page has a control for; the others are drawn with the noise.
 MOST_CODES = 32
@@ -210,8 +211,8 @@ def category_names(run: Run) -> dict[str, list[str]]:
         return names
     try:
         found = json.loads(path.read_bytes())
-        if (found["latents"], found["updates"]) != (str(run.spec), run.updates):
-            raise ValueError(f"is not of {run.updates:,} updates of this run")
+        if (other := not_of(found, run)) is not None:
+            raise ValueError(other)
         for code in run.spec.categorical_codes:
             assigned = found["codes"][code.name].get("assignment")
             if assigned is None:

@@ -9,6 +9,7 @@ import html
 import io
 import ipaddress
 import os
+import platform
 import random
 import socket
 import sys
@@ -383,11 +384,16 @@ def url_of(host: str, at: socket.socket) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{at.getsockname()[1]}/"
 
 
-def serve(gr: Any, page: Any, at: socket.socket, url: str) -> None:
+def serve(gr: Any, page: Any, at: socket.socket, url: str, host: str) -> None:
     """Serve the page until a signal such as that of Ctrl-C ends it; print its address on stdout first.
 
     Meanwhile the process opens no connection to another machine, whatever it is asked for.
+
+    Args:
+        host: that was asked for, by whose name requests may come too.
     """
+    # Before a launch, which mounting is none of, Gradio copies any file that a request names into its cache.
+    page.has_launched = True
     fastapi, uvicorn = (extra("demo", module, _NEEDED_BY) for module in ("fastapi", "uvicorn"))
     app = gr.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -406,7 +412,9 @@ def serve(gr: Any, page: Any, at: socket.socket, url: str) -> None:
         css=_CSS,
     )
     # Connections of open pages never end, so that ending is not graceful, which is not worth a line.
-    config = uvicorn.Config(app, log_level="critical", loop="asyncio", timeout_graceful_shutdown=_GRACE)
+    config = uvicorn.Config(
+        _KnownHosts(app, host), log_level="critical", loop="asyncio", timeout_graceful_shutdown=_GRACE
+    )
     server = uvicorn.Server(config)
 
     def end(_: int) -> None:
@@ -415,6 +423,38 @@ def serve(gr: Any, page: Any, at: socket.socket, url: str) -> None:
     with stop_signals(end), _without_connections(), _fewer_pixels():
         print(url, flush=True)
         server.run(sockets=[at])
+
+
+class _KnownHosts:
+    """Answers requests by an address, or by a name of this machine, alone: a page of a stranger whose name
+    was made to lead to this machine could otherwise read what this one serves (DNS rebinding).
+
+    Args:
+        app: of ASGI, to which requests go.
+        host: a name that is known, too.
+    """
+
+    def __init__(self, app: Any, host: str) -> None:
+        self.app = app
+        self.known = {"localhost", host.lower(), platform.node().lower(), socket.getfqdn().lower()}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not self._is_known(dict(scope["headers"]).get(b"host", b"")):
+            body = b"This machine is not known by that name: use its address, or the name it calls itself.\n"
+            headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return
+        await self.app(scope, receive, send)
+
+    def _is_known(self, header: bytes) -> bool:
+        name = header.decode("latin-1").lower()
+        name = name[1:].partition("]")[0] if name.startswith("[") else name.rpartition(":")[0] or name
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self.known
+        return True
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infogan_fast.analysis.report import SCORES, incomparable, number, ranged
+from infogan_fast.analysis.run import Run
 from infogan_fast.latents import LatentSpec
 from infogan_fast.sharing.page import Table
 
@@ -40,6 +41,24 @@ class EvaluationPart:
     tables: Sequence[Table]
     matrices: Sequence[Matrix]
     names: Sequence[str | None] | None
+
+
+def not_of(found: Mapping[str, Any], run: Run) -> str | None:
+    """Why an evaluation is not of this run's weights, as the end of a sentence about its file; None where it
+    is. Those of earlier versions have no digest.
+
+    Raises:
+        LookupError, TypeError, AttributeError: it is damaged.
+    """
+    latents, updates = found["latents"], found["updates"]
+    if (latents, updates) != (str(run.spec), run.updates):
+        return (
+            f"is of {updates:,} updates with the latents {latents}, and this is a run of {run.updates:,} "
+            f"with {run.spec}"
+        )
+    if found.get("digest", run.digest) != run.digest:
+        return "is of other weights: of another run, or of one that was trained again"
+    return None
 
 
 def evaluation_part(found: Mapping[str, Any], spec: LatentSpec) -> EvaluationPart:

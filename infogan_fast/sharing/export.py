@@ -69,7 +69,7 @@ def export(
         to: ``safetensors``, ``onnx``, ``pt2`` or ``hub``; docs/export.md describes their files.
         out: a folder, for safetensors also a file that ends in .safetensors; by default RUN/export, for hub
             RUN/export/hub. Files of the same names are replaced.
-        only: ``"generator"`` leaves the encoder out.
+        only: ``"generator"`` leaves the encoder out; that of an earlier export in the format is removed.
         data, data_dir: the encoder's batch statistics are of the training part of this data; see
             :meth:`Run.load_images`.
         evaluation: for hub, what ``evaluate --json`` wrote; by default RUN/evaluation.json, if it is there.
@@ -85,6 +85,8 @@ def export(
         raise UserError(f"--to is {to!r}; expected {', '.join(FORMATS)}")
     if only not in (None, "generator"):
         raise UserError(f"--only is {only!r}; expected generator")
+    if only is not None and (data is not None or data_dir is not None):
+        raise UserError("--data and --data-dir are for the encoder, which --only generator leaves out")
     if evaluation is not None and to != "hub":
         raise UserError(f"--evaluation {evaluation} is for --to hub; leave it out with --to {to}")
     FORMATS[to]()
@@ -129,6 +131,9 @@ def export(
             differences = _write_and_compare(Path(stage), files, weights, references, inputs)
             for name in files:
                 os.replace(Path(stage, name), folder / name)
+        if "encoder" not in networks:  # one of an earlier export would not go with this generator
+            for suffix in {".onnx", ".pt2"} & {Path(name).suffix for name in files}:
+                (folder / f"encoder{suffix}").unlink(missing_ok=True)
         kept = True
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
@@ -160,7 +165,8 @@ def _references(run: Run, only: str | None, data: Any, data_dir: Path | None) ->
     result: dict[str, nn.Module] = {"generator": copy.deepcopy(run.generator).cpu()}
     if only is None:
         try:
-            encoder = run.encoder_for(data=data, data_dir=data_dir) if data or data_dir else run.encoder
+            named = data is not None or data_dir is not None
+            encoder = run.encoder_for(data=data, data_dir=data_dir) if named else run.encoder
         except UserError as error:
             raise UserError(
                 f"the encoder needs batch statistics of the training images: {error}; name them with --data "

@@ -13,6 +13,7 @@ from infogan_fast.analysis.report import report
 from infogan_fast.analysis.run import Run
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
 from infogan_fast.errors import UserError
+from infogan_fast.sharing.evaluation_part import not_of
 from infogan_fast.sharing.metadata import FORMAT
 from infogan_fast.training import run_folder
 
@@ -91,18 +92,15 @@ def read_evaluation(run: Run, path: Path | None) -> str | None:
         return None
     try:
         found = json.loads(file.read_text())
-        owner = found["latents"], found["updates"]
+        other = not_of(found, run)
         text = report({**found, "run": run.folder.name, "data": {**found["data"], "source": _title(run)}})
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"[:120]
         raise UserError(f"{file}: is not what evaluate --json writes ({reason}); evaluate again") from None
-    if owner != (str(run.spec), run.updates):
-        raise UserError(
-            f"{file}: is of {owner[1]} updates with the latents {owner[0]}, and this is a run of "
-            f"{run.updates} with {run.spec}; evaluate again, or give another file with --evaluation"
-        )
+    if other is not None:
+        raise UserError(f"{file}: {other}; evaluate again, or give another file with --evaluation")
     return text
 
 

@@ -17,7 +17,7 @@ from infogan_fast.errors import NativeError, UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.runtime.device import choose_device
 from infogan_fast.sharing.charts import MOST_POINTS, Curve, line_chart
-from infogan_fast.sharing.evaluation_part import EvaluationPart, evaluation_part
+from infogan_fast.sharing.evaluation_part import EvaluationPart, evaluation_part, not_of
 from infogan_fast.sharing.explorer import LIMIT, Explorer, make_explorer
 from infogan_fast.sharing.page import (
     DAMAGE,
@@ -86,8 +86,8 @@ def run_page(
     config = load_config(saved["settings"])
     spec = config.latents
     choose_device(device)
-    evaluation, no_evaluation = _find_evaluation(folder, evaluation_file, spec)
     run, no_run = _find_run(folder, checkpoint_file, device, pixel_range, label)
+    evaluation, no_evaluation = _find_evaluation(folder, evaluation_file, spec, run)
     names = _names(run, no_run, evaluation, data, data_dir)
     rows = read_metrics(folder)
     rings = ringing(rows)
@@ -136,7 +136,9 @@ def _pairs(caption: str, values: Mapping[str, Any]) -> Table:
     )
 
 
-def _find_evaluation(folder: Path, given: Path | None, spec: LatentSpec) -> tuple[EvaluationPart | None, str]:
+def _find_evaluation(
+    folder: Path, given: Path | None, spec: LatentSpec, run: Run | None
+) -> tuple[EvaluationPart | None, str]:
     """The evaluation, or why there is none. One that was asked for must be there, and this run's."""
     path = folder / "evaluation.json" if given is None else given
     if given is None and not path.exists():
@@ -145,6 +147,8 @@ def _find_evaluation(folder: Path, given: Path | None, spec: LatentSpec) -> tupl
         found = load_json(path)
         if found.get("latents") != str(spec):
             raise UserError(f"{path}: is of a run with latents {found.get('latents')}; this one has {spec}")
+        if run is not None and (other := not_of(found, run)) is not None:
+            raise UserError(f"{path}: {other}")
         return evaluation_part(found, spec), ""
     except UserError as error:
         if given is not None:

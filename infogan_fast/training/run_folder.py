@@ -40,7 +40,10 @@ _WRITTEN_BY_TRAINING = (
     *("metrics.jsonl", "samples", "checkpoints", "traversal.png", "profile.json", "tensorboard"),
     *("left-out.txt", "data.txt", "data.png", "config.json"),
 )
-_WRITTEN_BY_OTHER_COMMANDS = ("traverse.png", "generated.png", "report.html", "evaluation.json", "export")
+_WRITTEN_BY_OTHER_COMMANDS = (
+    *("traverse.png", "traverse.gif", "traverse.webp", "generated.png", "report.html", "evaluation.json"),
+    "export",
+)
 
 
 def check_free(folder: Path, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -63,6 +64,21 @@ def test_real_images_are_as_good_as_real_ones(data: tuple[ImageSet, ImageSet]) -
     assert read["of_real"] > 0.97 and read["mean"] > 0.97 and read["worst"] > 0.9
     assert read["chance"] == 0.1 and read["interval"][0] <= read["mean"] <= read["interval"][1]
     assert quality(data, list(range(10))) == found
+
+
+def test_splits_number_their_labels_by_themselves(data: tuple[ImageSet, ImageSet]) -> None:
+    """Of a test folder without a class, the next one has its number."""
+    train, test = data
+    assert test.labels is not None
+    few, names = test.labels >= 4, tuple("abcdefghij")
+    named = replace(train, label_names=names)
+    fewer = replace(test, images=test.images[few], labels=test.labels[few] - 4, label_names=names[4:])
+
+    class Stub:
+        spec, device, generator = SPEC, torch.device("cpu"), Showing(train, list(range(10)))
+
+    found = image_quality(cast(Run, Stub()), named, fewer, list(names))
+    assert found is not None and found["share_read"]["of_real"] > 0.95  # of six digits
 
 
 def test_a_lost_digit_is_seen(data: tuple[ImageSet, ImageSet]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -98,6 +99,56 @@ def test_agreement_selects_and_labels_do_not(
             path.write_text(json.dumps(evaluation))
         study.rank(rows)
         assert study.save(rows)["selected"] == selected
+
+
+def finished(folder: Path, seed: int, updates: int) -> dict[str, Any]:
+    """What a finished seed leaves, as far as a study looks at it."""
+    (folder / f"seed-{seed}").mkdir(exist_ok=True)
+    (folder / f"seed-{seed}.json").write_text("{}")
+    figures = {"c1 accuracy": 0.5}
+    row = {"seed": seed, "run": f"seed-{seed}", "updates": updates, "figures": figures, "machine": {}}
+    return row | {"seconds": 1.0, "alarms": []}
+
+
+def test_a_study_keeps_the_seeds_that_other_commands_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, updates = tmp_path / "out", dict.fromkeys(range(9), 2)
+
+    def train_seed(study: SeedStudy, seed: int, pool: ProcessPool) -> dict[str, Any]:
+        updates[seed] = study.steps
+        return finished(out, seed, study.steps)
+
+    def finished_row(seed: int, run: Path, evaluation: Path) -> dict[str, Any]:
+        return finished(out, seed, updates[seed])
+
+    def rank(study: SeedStudy, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["agreement"] = float(-row["seed"])
+
+    for name, value in (("train_seed", train_seed), ("rank", rank)):
+        monkeypatch.setattr(SeedStudy, name, value)
+    monkeypatch.setattr(seed_study, "finished_row", finished_row)
+
+    def study(first: int, *flags: str) -> dict[str, Any]:
+        common = ["--n", "2", "--first-seed", str(first), "--jobs", "1", "--device", "cpu", "--out", str(out)]
+        assert seeds.main([*common, *flags]) == 0
+        result: dict[str, Any] = json.loads((out / "seeds.json").read_text())
+        return result
+
+    assert [row["seed"] for row in study(2, "--steps", "2")["seeds"]] == [2, 3]
+    both = study(4, "--steps", "2")
+    assert [row["seed"] for row in both["seeds"]] == [2, 3, 4, 5] and both["selected"] == 2
+    capsys.readouterr()
+    longer = study(4, "--steps", "6")  # the others have fewer updates
+    assert [row["seed"] for row in longer["seeds"]] == [4, 5] and longer["selected"] is None
+    assert "left out  seed 2: has 2 of 6 updates" in capsys.readouterr().out
+    for flags, message in (
+        (["--steps", "2"], "--steps is 2, and the seeds in .* are of 6 updates; give that or more"),
+        (["--steps", "6", "--label", "digit"], r"has other settings \(label differ\)"),
+    ):
+        assert seeds.main(["--n", "2", "--jobs", "1", "--device", "cpu", "--out", str(out), *flags]) == 2
+        assert re.search(message, capsys.readouterr().err)
 
 
 def test_seeds_are_trained_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

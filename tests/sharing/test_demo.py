@@ -263,7 +263,8 @@ def test_names_of_categories(strokes_run: Path, tmp_path: Path) -> None:
     named = ["7 (c1 = 0)", "c1 = 1", "a<b (c1 = 2)"]
     assert demo_answers.category_names(run) == {"c1": named}
     for damaged, message in [
-        (json.dumps({**found, "updates": 2}), "is not of 4 updates of this run"),
+        (json.dumps({**found, "updates": 2}), "is of 2 updates with the latents .*, and this is a run of 4"),
+        (json.dumps({**found, "digest": "0" * 16}), "is of other weights: of another run, or of one"),
         (json.dumps({**found, "codes": {"c1": {"assignment": ["7"]}}}), "names 1 of 3 categories of c1"),
         (json.dumps({**found, "codes": [1]}), "is damaged, or no evaluation"),
         ("{", "so categories have no names"),
@@ -393,6 +394,25 @@ def test_a_server_for_other_machines_is_warned_of(
     assert error.startswith("infogan_fast.demo: --host 0.0.0.0: everybody who reaches this address")
 
 
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        (b"127.0.0.1:7860", True),
+        (b"192.168.1.5", True),
+        (b"[::1]:7860", True),
+        (b"LOCALHOST:7860", True),
+        (b"box.lan:7860", True),
+        (b"evil.example", False),
+        (b"localhost.evil.example:7860", False),
+        (b"", False),
+        (b"[::1", True),
+        (b"\xff", False),
+    ],
+)
+def test_names_that_the_server_answers_to(header: bytes, known: bool) -> None:
+    assert demo_page._KnownHosts(None, "box.lan")._is_known(header) is known
+
+
 def test_no_connection_to_another_machine() -> None:
     with demo_page._without_connections(), demo_page.listening("127.0.0.1", 0) as at:
         socket.create_connection(at.getsockname()).close()
@@ -484,9 +504,33 @@ def test_the_endpoints_of_a_server(strokes_run: Path, tmp_path: Path) -> None:
             with pytest.raises(urllib.error.HTTPError) as caught:
                 urllib.request.urlopen(f"{url}gradio_api/file={place}", timeout=60)
             assert caught.value.code in (403, 404)
-        with pytest.raises(RuntimeError):
-            stolen = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
-            ask(url, "read_picture", stolen, False, 3)
+        private = tmp_path / "private.png"  # what this page could read and show
+        private.write_bytes(picture)
+        for theft in (secret, private, "/etc/hostname"):
+            stolen = {"path": str(theft), "meta": {"_type": "gradio.FileData"}}
+            drawn = {"background": stolen, "layers": [stolen], "composite": stolen, "id": None}
+            for name, given in (
+                ("read_picture", [stolen, False, 3]),
+                ("read_drawing", [drawn, False, 3]),
+                ("generate", [stolen, 3, 1, 0.5, True]),
+            ):
+                with pytest.raises(RuntimeError):
+                    ask(url, name, *given)
+            copies = [each for each in (tmp_path / "tmp").rglob(Path(theft).name) if each.is_file()]
+            assert not copies, "a file of this machine was copied to where the server gives it out"
+        # names that a stranger made lead here
+        for header, status in (
+            ("evil.example", 403),
+            ("127.0.0.1.evil.example:80", 403),
+            ("localhost:1", 200),
+        ):
+            request = urllib.request.Request(url, headers={"Host": header})
+            if status == 200:
+                assert urllib.request.urlopen(request, timeout=60).status == 200
+                continue
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=60)
+            assert caught.value.code == status
         with urllib.request.urlopen(f"{url}gradio_api/info", timeout=60) as response:
             named = json.load(response)["named_endpoints"]
         assert sorted(named) == ["/generate", "/read_drawing", "/read_picture"]

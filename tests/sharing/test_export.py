@@ -599,6 +599,27 @@ def test_the_card_has_the_run_s_figures(
     assert done.stdout == "(16, 1, 16, 16) (16, 6)\n", done.stderr
 
 
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_statistics_of_other_images_in_memory(strokes_run: Path, tmp_path: Path, as_tensor: bool) -> None:
+    need("safetensors")
+    run = loaded(strokes_run)
+    images: Any = np.random.default_rng(0).integers(0, 256, (40, run.image_size, run.image_size), np.uint8)
+    images = torch.from_numpy(images) if as_tensor else images
+    export(run, "safetensors", tmp_path, data=images)  # compared with the run's encoder for these images
+    with pytest.raises(UserError, match="--data-dir are for the encoder, which --only generator leaves out"):
+        export(run, "safetensors", tmp_path, data=images, only="generator")
+
+
+def test_no_encoder_of_an_earlier_export_stays_with_a_new_generator(
+    strokes_run: Path, tmp_path: Path
+) -> None:
+    run = loaded(strokes_run)
+    export(run, "pt2", tmp_path)
+    (tmp_path / "encoder.onnx").touch()  # of another format, whose generator stays too
+    export(run, "pt2", tmp_path, only="generator")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.onnx", "generator.pt2"]
+
+
 def test_the_card_has_an_evaluation(
     strokes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -622,6 +643,7 @@ def test_the_card_has_an_evaluation(
     text = json.dumps(found)
     (folder / "evaluation.json").write_text(text)
     (tmp_path / "other.json").write_text(json.dumps({**found, "updates": 3}))
+    (tmp_path / "seed.json").write_text(json.dumps({**found, "digest": "0" * 16}))
     (tmp_path / "half.json").write_text(text[: len(text) // 2])
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "short.json").write_text(json.dumps({**found, "codes": {"c1": {}}}))
@@ -630,6 +652,10 @@ def test_the_card_has_an_evaluation(
     for name, message in (
         ("none.json", "none.json: cannot be read (No such file or directory)"),
         ("other.json", "is of 3 updates with the latents noise=4,cat=3,uniform=1,bernoulli=1, and this is"),
+        (
+            "seed.json",
+            "seed.json: is of other weights: of another run, or of one that was trained again; evalu",
+        ),
         ("half.json", "half.json: is not what evaluate --json writes"),
         ("list.json", "list.json: is not what evaluate --json writes"),
         ("short.json", "short.json: is not what evaluate --json writes"),
