@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import NoReturn
@@ -45,6 +47,23 @@ def test_report_and_json(strokes_run: Path, tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out, parse_constant=not_json) == result
 
 
+@pytest.mark.usefixtures("quick")
+def test_an_earlier_file_stays_until_the_new_one_is_whole(
+    strokes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "evaluation.json"
+    out.write_text("earlier")
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    flags = [str(strokes_run), "--device", "cpu", "--images", "100", "--no-quality"]
+    assert evaluate.main([*flags, "--json", str(out)]) == 2
+    assert f"--json {out}: cannot be written (No space left" in capsys.readouterr().err
+    assert out.read_text() == "earlier" and list(tmp_path.iterdir()) == [out]
+
+
 def not_json(name: str) -> NoReturn:
     raise AssertionError(f"{name} is not JSON")
 
@@ -56,7 +75,7 @@ def not_json(name: str) -> NoReturn:
         (["--images", "50"], "--images is 50; scores on known factors need at least 100"),
         (["--data", "nowhere"], "nowhere: no such file or folder"),
         (["--json", "no/folder/out.json"], "--json no/folder/out.json: there is no folder no/folder"),
-        (["--json", "."], "--json .: cannot be written"),
+        (["--json", "."], "--json .: is a folder; give the name of a file"),
         (["--seed", "-1"], "--seed is -1; expected 0 to 2**32 - 1"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
     ],

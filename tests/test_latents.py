@@ -134,6 +134,10 @@ def test_values_that_a_code_takes(code: int, value: str | float, taken: float) -
         (0, "x", "whole number"),
         (1, "nan", "c2 is a uniform code and takes a number"),
         (1, float("inf"), "takes a number"),
+        (1, 10**400, "takes a number"),
+        (1, "1_0", "takes a number"),
+        (0, 10**400, "whole number"),
+        (2, "0_1", "takes 0 or 1"),
         (2, 0.5, "c3 is a Bernoulli code and takes 0 or 1"),
     ],
 )

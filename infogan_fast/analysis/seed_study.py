@@ -86,7 +86,7 @@ class SeedStudy:
         try:
             found = json.loads(path.read_text())
             theirs = {k: v for k, v in found["settings"].items() if k not in _NO_SETTINGS}
-            same_format, steps = found["format"] == _FORMAT, int(found["settings"].get("steps", 0))
+            same_format = found["format"] == _FORMAT
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); name another folder with --out") from None
         ours = {k: v for k, v in self.options.items() if k not in _NO_SETTINGS}
@@ -96,11 +96,12 @@ class SeedStudy:
                 f"{self.folder} has other settings ({', '.join(differ) or 'another version'} differ); name "
                 "another folder with --out"
             )
-        if self.steps < steps:
-            raise UserError(
-                f"--steps is {self.steps}, and the seeds in {self.folder} are of {steps} updates; give that "
-                "or more, or name another folder with --out"
-            )
+        for row in self._found():
+            if row.get("updates", 0) > self.steps:
+                raise UserError(
+                    f"--steps is {self.steps}, and seed {row['seed']} in {self.folder} has {row['updates']} "
+                    "updates; give that or more, or name another folder with --out"
+                )
 
     def _create(self) -> None:
         folder, path = self.folder, self.folder / "seeds.json"

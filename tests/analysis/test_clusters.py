@@ -36,6 +36,15 @@ def test_merged_and_split_clusters() -> None:
     assert split.assignment == {2 * label: label for label in range(10)}
 
 
+def test_no_category_is_named_by_a_label_that_none_of_its_images_has() -> None:
+    # Categories 0 and 1 hold label 0 alone, but for one image of label 1 in category 0.
+    predicted = np.repeat([0, 0, 1], [10, 1, 5])
+    labels = np.repeat([0, 1, 0], [10, 1, 5])
+    found = match_clusters(predicted, labels)
+    assert found.table.tolist() == [[10, 1], [5, 0]]
+    assert found.assignment == {0: 0} and found.accuracy == 10 / 16
+
+
 @pytest.mark.parametrize("sizes", [(3, 3), (2, 4), (4, 2)])
 def test_matching_is_the_best_of_all(sizes: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)

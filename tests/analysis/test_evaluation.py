@@ -190,6 +190,8 @@ def test_a_q_that_knows_nothing(held_out: ImageSet) -> None:
     assert scores["mig"] < 0.1
     assert scores["dci_informativeness"] < 0.2
     assert scores["sap"] < 0.2
+    for name, ends in scores["intervals"].items():
+        assert ends is None or ends[0] <= scores[name] <= ends[1], name
     codes = factor_correlations(run.spec, read, held_out)
     assert all(abs(c["rho"]) < 0.2 for by_factor in codes.values() for c in by_factor.values())
     assert cluster_scores(run.spec, read, held_out)["c1"]["accuracy"] < 0.3

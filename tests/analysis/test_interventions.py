@@ -32,6 +32,14 @@ def test_table_sampler_fixes_one_factor() -> None:
     assert drawn.mean() == pytest.approx(0.1, abs=0.02)
 
 
+def test_a_factor_that_is_not_enough_is_called_by_its_name() -> None:
+    few = np.arange(40.0)[:, None] % 2 + [[0.0, 1.0]]
+    for names, called in (((), "factor 1"), (("shape", "size"), "factor size")):
+        sample = table_sampler(few, few, names=names)
+        with pytest.raises(UserError, match=f"{called} has 0 values with 30 of them"):
+            sample(1, np.random.default_rng(0), 5, 30)
+
+
 @pytest.mark.parametrize("score", ["factor", "beta"])
 def test_scale_of_codes_has_no_effect(score: str) -> None:
     noisy = FACTORS + np.random.default_rng(6).normal(scale=[2.0, 0.7, 3.0], size=FACTORS.shape)

@@ -73,7 +73,7 @@ def test_training_resumes(run: infogan_fast.Run, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"stepz": 3}, "there is no option 'stepz'; did you mean steps?"),
-        ({"steps": 0}, "--steps is 0; expected at least 1"),
+        ({"steps": 0}, "--steps is 0; expected 1 to 16777215"),
         ({"steps": "3"}, "--steps is '3'; expected a whole number"),
         ({"data": "mnsit"}, "did you mean mnist?"),
         ({"data": 17}, "data is a int; expected a name, a path"),

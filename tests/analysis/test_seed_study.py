@@ -144,7 +144,7 @@ def test_a_study_keeps_the_seeds_that_other_commands_trained(
     assert [row["seed"] for row in longer["seeds"]] == [4, 5] and longer["selected"] is None
     assert "left out  seed 2: has 2 of 6 updates" in capsys.readouterr().out
     for flags, message in (
-        (["--steps", "2"], "--steps is 2, and the seeds in .* are of 6 updates; give that or more"),
+        (["--steps", "2"], "--steps is 2, and seed 4 in .* has 6 updates; give that or more"),
         (["--steps", "6", "--label", "digit"], r"has other settings \(label differ\)"),
     ):
         assert seeds.main(["--n", "2", "--jobs", "1", "--device", "cpu", "--out", str(out), *flags]) == 2

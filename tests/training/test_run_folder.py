@@ -55,7 +55,10 @@ def test_folders_that_are_not_free(
 def test_overwrite_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
     assert run(tmp_path, "--steps", "3") == 0
     (tmp_path / "notes.txt").touch()
+    for name in ("traverse.png", "traverse.gif", "report.html", "evaluation.json"):  # of the run before
+        (tmp_path / name).touch()
     assert run(tmp_path, "--steps", "2", "--overwrite") == 0
+    assert not [path for path in tmp_path.iterdir() if path.stem in ("traverse", "report", "evaluation")]
     assert [row["step"] for row in rows(tmp_path)] == [2]
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000002.pt"]
     assert (tmp_path / "notes.txt").exists()
