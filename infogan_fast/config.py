@@ -622,7 +622,10 @@ class Config:
             raise UserError(
                 f"a resumed run keeps its settings: leave out {', '.join(clashes)}, or start a new run"
             )
-        return kept.changed(given).checked()
+        changed = kept.changed(given)
+        if "data_dir" not in given:  # what the images were in before they moved
+            changed = dataclasses.replace(changed, data_dir=changed.folder_of_data)
+        return changed.checked()
 
 
 def _all_options() -> dict[str, Option]:

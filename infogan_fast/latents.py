@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -129,6 +130,7 @@ class LatentSpec:
     categorical_learned: tuple[bool, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        self._make_plain()
         if not self.categorical_learned:
             object.__setattr__(self, "categorical_learned", (False,) * len(self.categorical_sizes))
         if len(self.categorical_learned) != len(self.categorical_sizes):
@@ -183,6 +185,26 @@ class LatentSpec:
                 )
             normalised.append(prior if abs(total - 1.0) < 1e-12 else tuple(p / total for p in prior))
         object.__setattr__(self, "categorical_probabilities", tuple(normalised))
+
+    def _make_plain(self) -> None:
+        """Turn sequences into tuples and NumPy's numbers into Python's, as a text of them reads back."""
+        try:
+            plain = {
+                "noise_dim": operator.index(self.noise_dim),
+                "categorical_sizes": tuple(map(operator.index, self.categorical_sizes)),
+                "continuous_kinds": tuple(map(str, self.continuous_kinds)),
+                "categorical_probabilities": tuple(
+                    None if prior is None else tuple(map(float, prior))
+                    for prior in self.categorical_probabilities
+                ),
+                "categorical_learned": tuple(map(bool, self.categorical_learned)),
+            }
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"the latent specification: {error}; sizes are whole numbers, priors lists"
+            ) from None
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def parse(cls, text: str) -> LatentSpec:

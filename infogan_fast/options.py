@@ -72,6 +72,8 @@ class Option:
         if self.parse is not None:
             if isinstance(value, Mapping):  # of the parts of a text such as rotation=15,scale=0.1
                 value = ",".join(f"{part}={number}" for part, number in value.items())
+            if self.kind is tuple and isinstance(value, (tuple, list)):
+                value = ":".join(map(str, value))
             return self.parse(value) if isinstance(value, str) else self._instance(value)
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if self.kind is int and whole:
@@ -83,6 +85,8 @@ class Option:
         return self._instance(value)
 
     def _instance(self, value: Any) -> Any:
+        if self.kind is bool and type(value).__name__ in ("bool", "bool_"):  # NumPy's, without importing it
+            return bool(value)
         if not isinstance(value, self.kind) or (self.kind is int and isinstance(value, bool)):
             names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
             expected = names.get(self.kind, f"a text or a {self.kind.__name__}")

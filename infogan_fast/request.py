@@ -12,6 +12,7 @@ from infogan_fast.cli import Parser
 from infogan_fast.config import OPTIONS, RESUMABLE
 from infogan_fast.errors import UserError
 from infogan_fast.options import add_flags
+from infogan_fast.runtime.files import expanded
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ def parse(argv: Sequence[str] | None) -> Request:
         UserError: it cannot be read, or options exclude one another.
     """
     given = vars(parser().parse_args(argv))
+    places = (given.pop(name, None) for name in ("out", "resume"))
+    out, resume = (None if path is None else expanded(path) for path in places)
     return Request(
-        out=given.pop("out", None),
+        out=out,
         overwrite=given.pop("overwrite", False),
-        resume=given.pop("resume", None),
+        resume=resume,
         given=given,
     )

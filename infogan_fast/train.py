@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import sys
 import warnings
@@ -21,6 +22,7 @@ from infogan_fast.constants import INTERRUPTED
 from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.errors import RunWarning
 from infogan_fast.request import Request, parse
+from infogan_fast.runtime.files import expanded
 from infogan_fast.training.callbacks import Given, as_callbacks
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def train(
         given["data"] = str(data)
     elif data is not None:
         given["data"], images = IN_MEMORY, data
-    folder, resumed = (None if path is None else Path(path) for path in (out, resume))
+    folder, resumed = (None if path is None else expanded(Path(path)) for path in (out, resume))
     request = Request(given, folder, overwrite, resumed)
 
     from infogan_fast.analysis.run import load_run
@@ -122,6 +124,9 @@ class _CallableModule(ModuleType):
 
     __call__ = staticmethod(train)
     __signature__ = inspect.signature(train)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("infogan_fast.train",)
 
 
 sys.modules[__name__].__class__ = _CallableModule

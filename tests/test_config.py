@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from training.objectives import flat
 
@@ -273,6 +274,9 @@ def test_the_page_of_options_is_that_of_the_code() -> None:
         ({"amp": "yes"}, "--amp is 'yes'; expected True or False"),
         ({"latents": 5}, "--latents is 5; expected a text or a LatentSpec"),
         ({"consistency": "much"}, "--consistency is 'much'; expected a number"),
+        ({"profile": (1,)}, "--profile is '1'; expected START:STOP, such as 100:110"),
+        ({"profile": ("a", "b")}, "--profile is 'a:b'; expected START:STOP, such as 100:110"),
+        ({"profile": [5, 2]}, "--profile is '5:2'; expected START:STOP, such as 100:110"),
     ],
 )
 def test_options_from_python_that_are_wrong(options: dict[str, Any], message: str) -> None:
@@ -305,7 +309,9 @@ def test_a_run_goes_on_without_a_folder_that_it_ignored() -> None:
     assert old.resumed({}).data_dir is None
     with pytest.raises(UserError, match="--data-dir here: --data strokes is drawn"):
         old.resumed({"data_dir": "here"})
+    assert Config.from_options({"amp": np.bool_(True), "profile": (2, 4)}).amp is True
     published = Config.from_options({"data": "mnist", "data_dir": "there"}).checked()
+    assert published.resumed({"data": "moved/mnist"}).data_dir is None  # the same images at another place
     assert published.resumed({}).data_dir == "there" and published.resumed({"data_dir": "x"}).data_dir == "x"
 
 

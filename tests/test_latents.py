@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +98,22 @@ def test_probabilities_must_match_the_categories() -> None:
         LatentSpec(1, (3,), (), "normal", ((0.5, 0.5),))
     with pytest.raises(UserError, match="1 entries for 2"):
         LatentSpec(1, (3, 3), (), "normal", (None,))
+
+
+def test_numbers_of_numpy_and_lists_are_as_python_s() -> None:
+    prior = np.array([1, 1, 2]) / 4
+    spec = LatentSpec(
+        noise_dim=np.int64(4),
+        categorical_sizes=[3, np.int32(2)],  # type: ignore[arg-type]
+        continuous_kinds=["uniform"],  # type: ignore[arg-type]
+        categorical_probabilities=[prior, None],  # type: ignore[arg-type]
+    )
+    assert str(spec) == "noise=4,cat=0.25/0.25/0.5,cat=2,uniform=1"
+    assert spec == LatentSpec.parse(str(spec)) and hash(spec) == hash(LatentSpec.parse(str(spec)))
+    for wrong in ({"noise_dim": 1.5}, {"categorical_sizes": (2.5,)}, {"categorical_probabilities": (0.5,)}):
+        given: dict[str, Any] = {"noise_dim": 1, "categorical_sizes": (2,), "continuous_kinds": (), **wrong}
+        with pytest.raises(UserError, match=r"the latent specification: .*; sizes are whole numbers"):
+            LatentSpec(**given)
 
 
 def test_columns_of_the_codes_tile_the_input_and_qs_output() -> None:

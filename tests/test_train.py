@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from training.runs import run
 
+import infogan_fast
 from infogan_fast.analysis.run import load_run
 from infogan_fast.presets import PRESETS
 from infogan_fast.train import main as train_main
 from infogan_fast.training.run_folder import read_metrics
 
 
+def test_the_function_goes_to_other_processes() -> None:
+    """``infogan_fast.train`` is a module that can be called."""
+    for found in (pickle.loads(pickle.dumps(infogan_fast.train)), copy.deepcopy(infogan_fast.train)):
+        assert found is infogan_fast.train
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--steps", "0"], "--steps is 0; expected at least 1"),
+        (["--steps", "0"], "--steps is 0; expected 1 to 16777215"),
         (["--batch-size", "1"], "--batch-size is 1; expected at least 2"),
         (["--log-every", "0"], "--log-every is 0"),
         (["--sample-every", "-1"], "--sample-every is -1"),

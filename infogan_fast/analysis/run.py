@@ -26,7 +26,7 @@ from infogan_fast.config import Config, differing, load_config
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.data import ImageSet, Split, load_images
 from infogan_fast.data.pixel_range import PixelRange
-from infogan_fast.data.registry import IN_MEMORY, SOURCES
+from infogan_fast.data.registry import IN_MEMORY, RANDOM, SOURCES
 from infogan_fast.errors import MissingSplitError, RunWarning, UserError
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
@@ -34,7 +34,7 @@ from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.networks.statistics import calibrated, with_statistics
 from infogan_fast.pictures import traversal
 from infogan_fast.pictures.samples import draw_inputs, render, with_codes
-from infogan_fast.runtime.device import choose_device
+from infogan_fast.runtime.device import choose_device, usual_modes
 from infogan_fast.runtime.files import expanded
 from infogan_fast.training import checkpoint, run_folder
 from infogan_fast.training.scores import Scores
@@ -206,7 +206,7 @@ class Run:
             if images.source.rpartition(" ")[2] != trained_on.rpartition(" ")[2]:  # the digest
                 raise UserError(
                     f"{self.folder} was trained on {trained_on}, and load_run was given {images.source}; "
-                    "give other images with data"
+                    f"give other images with data{RANDOM}"
                 )
         return images
 
@@ -329,6 +329,7 @@ def in_batches(network: nn.Module, images: Tensor, device: torch.device) -> Tens
     return torch.cat([network(as_input(part, device)).float().cpu() for part in images.split(_BATCH)])
 
 
+@usual_modes()
 def load_run(
     folder: str | PathLike[str],
     *,
@@ -353,7 +354,7 @@ def load_run(
         UserError: the folder is not a run's, or of another version; the checkpoint is missing, damaged or
             another run's; or the device is absent.
     """
-    folder = Path(folder)
+    folder = expanded(Path(folder))
     config = run_folder.read_config(folder)
     saved = config["settings"]
     # The library of linear layers is chosen for this machine: it may lack that of the training machine.

@@ -78,6 +78,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
         cached=True,
     )
     report = [f"found {pictures.suffixes([parts[-1] for parts in order])}"]
+    report += pictures.kept_apart(selection.split, len(other))
     if contents.others:
         report.append(f"no pictures, by their suffix: {pictures.suffixes(contents.others)}")
     if contents.hidden:
@@ -116,7 +117,14 @@ def _of_split(
     if len(tops) == 1 and "" not in tops and next(iter(tops)).lower() not in known:
         files = {parts[1:]: file for parts, file in files.items()}
     found: dict[str, dict[Parts, pictures.PictureFile]] = {"train": {}, "test": {}, "": {}}
-    folders = {parts[0].lower() for parts in files if len(parts) > 1}
+    spelled = {parts[0] for parts in files if len(parts) > 1}
+    folders = {name.lower() for name in spelled}
+    if several := [
+        name for name in sorted(spelled) if name.lower() in known and name.lower() in spelled - {name}
+    ]:
+        raise UserError(
+            f"{path}: has the folders {several[0]} and {several[0].lower()}; give one of them another name"
+        )
     # As for a folder, of several folders for a split the first one is it.
     roots = {part: next((n for n in names if n in folders), None) for part, names in SPLIT_FOLDERS.items()}
     for parts, file in files.items():

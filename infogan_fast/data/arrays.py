@@ -317,7 +317,7 @@ def read_images(
 
     Images of uint8 run from 0 to 255 unless a range is given. Of floating-point images and those of 16 bits
     all are read for their range, which has to be one of 0..1, -1..1, 0..255, 0..4095 and 0..65535 beyond
-    doubt: floats reach 0 and 1, or are in -1 to 1 and some below 0; whole numbers reach the largest one.
+    doubt: floats reach 0 and 1, or are in -1 to 1 and some at most -0.5; whole numbers reach the largest one.
 
     Args:
         member: [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3.
@@ -377,13 +377,14 @@ def _range(low: float, high: float, dtype: np.dtype[Any], name: str, unit: bool)
     """The range of pixels that run from low to high."""
     if dtype.kind == "f" and ((low == 0 and high == 1) or (unit and 0 <= low <= high <= 1)):
         return _UNIT
-    if dtype.kind == "f" and -1 <= low < 0 and high <= 1:
+    # A value a little below 0 is more likely to be noise, or what an interpolation left, than a grey of 127.
+    if dtype.kind == "f" and -1 <= low <= -0.5 and high <= 1:
         return PixelRange(-1, 1)
     if dtype == np.uint16 and high in (255, 4095, 65535):
         return PixelRange(0, int(high))
     raise UserError(
         f"{name}: images are {dtype} and run from {low:g} to {high:g}, which does not tell black and white; "
-        "give --pixel-range LOW..HIGH, such as 0..1, -1..1 or 0..65535"
+        "give --pixel-range LOW..HIGH, such as 0..1, -1..1 or 0..65535, and clip what should not be outside"
     )
 
 

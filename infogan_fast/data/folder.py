@@ -47,6 +47,7 @@ def load(path: Path, selection: Selection) -> ImageSet:
     report = [f"found {pictures.suffixes([file.name for file in files])}"]
     if found.links:
         report.append(f"through links: {found.links:,} files and folders")
+    report += pictures.kept_apart(selection.split, len(other))
     if found.others:
         report.append(f"no pictures, by their suffix: {pictures.suffixes(found.others)}")
     if found.hidden:
@@ -73,9 +74,20 @@ def _open(file: Path) -> BinaryIO:
     return open(file, "rb")
 
 
+def _inner(path: Path) -> Path:
+    """The folder itself, or the one folder in it, with splits, that an archive had on top."""
+    shown = [each for each in path.iterdir() if not each.name.startswith(".")]
+    known = {name for names in SPLIT_FOLDERS.values() for name in names}
+    if len(shown) != 1 or not shown[0].is_dir() or shown[0].name.lower() in known:
+        return path
+    inside = {each.name.lower() for each in shown[0].iterdir() if each.is_dir()}
+    return shown[0] if inside & known else path
+
+
 def _pictures_of(path: Path, split: str) -> tuple[Path, _Found, list[Path]]:
     """The folder that a split's labels are counted from, what is in it, and the pictures of the other split.
     No picture is in two splits."""
+    path = _inner(path)
     folders = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir()}
     parts = {s: [folders[name] for name in names if name in folders] for s, names in SPLIT_FOLDERS.items()}
     if not parts["test"] and split == "test":

@@ -367,6 +367,12 @@ def _room(
     return None, np.empty(shape, np.uint8)
 
 
+def kept_apart(split: str, others: int) -> list[str]:
+    """A line of the report on the pictures of the other split, if there are any."""
+    kind = "test" if split == "train" else "training"
+    return [f"kept apart as {kind} pictures: {others:,}"] if others else []
+
+
 def labelled_by_folders(
     path: PurePath,
     selection: Selection,
@@ -587,7 +593,9 @@ def _header(
         raise ValueError(f"announces {width} x {height} pixels in {length:,} bytes: a decompression bomb")
     if picture.mode == "F":
         raise ValueError(_FLOATING)
-    deep = picture.mode.startswith("I") or ";16" in _raw_mode(picture)
+    layout = _raw_mode(picture)
+    # "BGR;16" has 16 bits a pixel, not a channel.
+    deep = picture.mode.startswith("I") or (";16" in layout and not layout.startswith("BGR"))
     tags = getattr(picture, "tag_v2", {}) if picture.format == "TIFF" else {}
     if tags.get(_PLANAR) == 2 and 16 in tags.get(_BITS_PER_SAMPLE, ()) and bands > 1:
         raise ValueError("keeps colours of 16 bits in planes, which Pillow misreads; save it with 8 bits")

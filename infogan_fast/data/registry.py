@@ -72,6 +72,9 @@ def check_data_dir(data: str, folder: Any) -> None:
 #: The name that stands for images in memory, which no source has.
 IN_MEMORY = "memory"
 
+#: What to look for where images in memory are not those of before.
+RANDOM = "; a dataset must give the same images each time, without random transforms"
+
 #: The first one is the default of ``--data``.
 SOURCES = {
     source.name: source

@@ -137,6 +137,24 @@ def prepare_deterministic(name: str) -> None:
 
 
 @contextlib.contextmanager
+def usual_modes() -> Iterator[None]:
+    """Within the block, PyTorch's modes are those of a fresh process, whatever the caller has set: gradients,
+    no autocast, float32 and the CPU as defaults."""
+    dtype = torch.get_default_dtype()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device() != torch.device("cpu"):
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(torch.float32)
+        stack.callback(torch.set_default_dtype, dtype)
+        yield
+
+
+@contextlib.contextmanager
 def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[None]:
     """Within the block, cuDNN adds in a fixed order, and float32 products and convolutions have this
     precision.

@@ -10,15 +10,30 @@ from pathlib import Path
 
 import torch
 
+#: The number of threads that was set last, and PyTorch's before it.
+_set: int | None = None
+_before = 0
+
+
+def use_threads(count: int | None) -> None:
+    """Set PyTorch's number of threads: ``count``, or as many as are usable, whatever was set here before."""
+    global _set, _before
+    if torch.get_num_threads() != _set:
+        _before = torch.get_num_threads()
+    _set = count or usable_threads()
+    torch.set_num_threads(_set)
+
 
 def usable_threads(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """PyTorch's number of threads, or fewer where a container's share of the processors (cpu.max) is smaller:
-    more threads would only take turns.
+    """PyTorch's number of threads, before :func:`use_threads` set another one, or fewer where a container's
+    share of the processors (cpu.max) is smaller: more threads would only take turns.
 
     Args:
         cgroup: where control groups are mounted.
     """
     threads = torch.get_num_threads()
+    if threads == _set:
+        threads = _before
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return max(1, min(threads, math.ceil(int(quota) / int(period))))

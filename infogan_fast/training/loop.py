@@ -13,6 +13,7 @@ on; and ``alarms``, the names of those that hold (:mod:`infogan_fast.training.al
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import json
 import math
@@ -92,7 +93,7 @@ class Loop:
         self._monitor = alarms.AlarmMonitor(step.spec)
         self._torn = False
         self._callbacks = callbacks
-        self._failed: Exception | None = None  # what a callback raised
+        self._failed: BaseException | None = None  # what a callback raised
         #: What could not be written, with the first reason.
         self.problems: dict[str, str] = {}
         found = read_metrics(folder) if job.is_first else []
@@ -231,7 +232,7 @@ class Loop:
         self._scores.add(row)
         with self._going_on("metrics.jsonl"):
             self._write_row(metrics, row)
-        self._tell(lambda callback: callback.row(dict(row)))
+        self._tell(lambda callback: callback.row(copy.deepcopy(row)))
         for name in new:
             with tqdm.external_write_mode():
                 self.say(f"alarm     {name}, update {self.done:,}: {alarms.explained(name)}")
@@ -260,7 +261,7 @@ class Loop:
             row = self._row_head() | {"alarms": ["diverged"]}
             with self._going_on("metrics.jsonl"), _open_metrics(self.folder) as metrics:
                 self._write_row(metrics, row)
-            self._tell(lambda callback: callback.row(dict(row)))
+            self._tell(lambda callback: callback.row(copy.deepcopy(row)))
         kept = checkpoint.listed(self.folder / "checkpoints")
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
         named = []
@@ -306,7 +307,7 @@ class Loop:
             image = draw(self._generator(), self.step.current_spec)
             with self._going_on("a picture"):
                 save_picture(image, path)
-        self._tell(lambda callback: callback.picture(name, self.done, image))
+        self._tell(lambda callback: callback.picture(name, self.done, image.copy()))
 
     def _tell(self, event: Callable[[Callback], None]) -> None:
         """Tell the callbacks of an event, until one fails: then training stops, and what it raised is raised
@@ -320,7 +321,7 @@ class Loop:
                     event(callback)
             except KeyboardInterrupt:
                 self.job.interrupt(signal.SIGINT)
-            except Exception as error:
+            except BaseException as error:  # SystemExit, too: the run is to be saved first
                 self._failed = error
 
     def _end(self) -> None:

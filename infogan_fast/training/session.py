@@ -19,7 +19,7 @@ from torch import Tensor
 import infogan_fast
 from infogan_fast.config import Config, differing, load_config
 from infogan_fast.data import ImageSet, load_images
-from infogan_fast.data.registry import IN_MEMORY
+from infogan_fast.data.registry import IN_MEMORY, RANDOM
 from infogan_fast.errors import UserError
 from infogan_fast.networks.infogan import InfoGAN
 from infogan_fast.networks.linear import faster_linear, onednn_missing, set_linear
@@ -30,11 +30,12 @@ from infogan_fast.runtime.device import (
     choose_device,
     describe,
     prepare_deterministic,
+    usual_modes,
 )
 from infogan_fast.runtime.files import expanded
 from infogan_fast.runtime.job import Job, join
 from infogan_fast.runtime.profiling import ProfiledUpdates
-from infogan_fast.runtime.threads import tune_allocator, usable_threads
+from infogan_fast.runtime.threads import tune_allocator, use_threads
 from infogan_fast.training import checkpoint, run_folder, tensorboard
 from infogan_fast.training.callbacks import Callback
 from infogan_fast.training.lock import locked
@@ -104,21 +105,11 @@ def train(
             # To torchrun a run that was stopped has failed, but it need not be trained again.
             folder, complete, problems = json.loads(ended)
             return Outcome(Path(folder), complete, tuple(problems), job.is_first)
-        with _begin(request, job) as (request, config, folder, saved), _threads_as_before():
+        with _begin(request, job) as (request, config, folder, saved), usual_modes():
             shown, told = progress and job.is_first, callbacks if job.is_first else ()
             outcome = _train(request, config, folder, saved, images, job, shown, told)
         job.note("ended", json.dumps([str(folder), outcome.complete, outcome.problems]))
         return outcome
-
-
-@contextlib.contextmanager
-def _threads_as_before() -> Iterator[None]:
-    """After the block, PyTorch uses as many threads as before: ``threads`` is an option of one run."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 _Begun = tuple[Request, Config, Path, dict[str, Any] | None]
@@ -257,7 +248,7 @@ def _set_up(config: Config, job: Job) -> Machine:
         # PyTorch warns if autograd's thread begins with a matrix product; it is harmless.
         warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
     amp = amp_dtype(device) if config.amp else None
-    torch.set_num_threads(config.threads or usable_threads())
+    use_threads(config.threads)
     check_matmul_precision(config.matmul_precision, device)
     linear = faster_linear() if config.linear == "auto" else config.linear
     return Machine(device, amp, config.matmul_precision, linear, job.ranks.size)
@@ -325,7 +316,8 @@ def _check_same_data(
     """Check that a run continues on its images, which ``--data`` may name at another place if ``moved``."""
     ignored = {"source"}  # files may have moved with their folder
     # The source of images in memory ends with their digest.
-    ends = {data["source"].rpartition(" ")[2] for data in (saved, found)} if name == IN_MEMORY else {""}
+    memory = not moved and name == IN_MEMORY
+    ends = {data["source"].rpartition(" ")[2] for data in (saved, found)} if memory else {""}
     if not moved:
         ignored.add("digest")  # another processor may draw or decode images with other roundings
     elif "digest" not in saved:
@@ -338,6 +330,7 @@ def _check_same_data(
         raise UserError(
             f"{folder} was trained on {saved['source']}, and this is {found['source']}"
             + (", with other pixels" if saved["images"] == found["images"] else "")
+            + (RANDOM if name == IN_MEMORY else "")
         )
 
 

@@ -177,6 +177,13 @@ def test_the_later_member_of_a_name_counts(tmp_path: Path, kind: str) -> None:
     assert "replaced by a later member of the same name: 1 files" in found.report
 
 
+def test_two_spellings_of_a_split_are_refused(tmp_path: Path) -> None:
+    members = {"Train/a/1.png": png(1), "train/a/1.png": png(2)}
+    refused(
+        packed(tmp_path / "a.zip", members), "has the folders Train and train; give one of them another name"
+    )
+
+
 def test_names_of_windows(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip", {"cat\\1.png": png(1), "dog\\2.png": png(2)})
     assert load_images(str(path)).label_names == ("cat", "dog")

@@ -191,6 +191,23 @@ def test_colours_of_sixteen_bits_keep_all_of_them(tmp_path: Path, form: str) -> 
     assert np.array_equal(found, (values * 255 / 4095).round())
 
 
+@pytest.mark.parametrize("bits", [(5, 6, 5), (5, 5, 5)])
+def test_bitmaps_of_sixteen_bits_a_pixel(tmp_path: Path, bits: tuple[int, ...]) -> None:
+    """They have 5 or 6 bits a channel, which are not more than 8."""
+    values = noise(16, 16, high=1 << sum(bits)).astype("<u2")
+    places = [sum(bits[i + 1 :]) for i in range(3)]
+    masks = [((1 << count) - 1) << place for count, place in zip(bits, places, strict=True)]
+    header = struct.pack("<IiiHHIIiiII", 40, 16, -16, 1, 16, 3, values.nbytes, 0, 0, 0, 0)
+    header += struct.pack("<3I", *masks)
+    start = 14 + len(header)
+    content = b"BM" + struct.pack("<IHHI", start + values.nbytes, 0, 0, start) + header + values.tobytes()
+    (tmp_path / "a.bmp").write_bytes(content)
+    (found,) = load_images(tmp_path).images
+    for channel, count, place in zip(found.numpy(), bits, places, strict=True):
+        level = (values >> place) & ((1 << count) - 1)
+        assert np.abs(channel - level * (255 / ((1 << count) - 1))).max() <= 8
+
+
 def test_what_pillow_reads_wrongly_is_refused(tmp_path: Path) -> None:
     (tmp_path / "0.tif").write_bytes(wide_tiff(noise(16, 16, 3, high=65536), "<", planes=True))
     with pytest.raises(UserError, match=r"0\.tif: keeps colours of 16 bits in planes"):

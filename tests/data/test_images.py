@@ -224,6 +224,23 @@ def contents(path: Path, split: Split) -> set[bytes]:
     return {image.numpy().tobytes() for image in load_images(str(path), split=split).images}
 
 
+def test_one_folder_on_top_of_the_splits_does_not_count(tmp_path: Path) -> None:
+    """As in an archive that was unpacked; an archive itself is read so, too."""
+    for i, part in enumerate(("train/a", "train/b", "test/b")):
+        save(tmp_path / "set" / part / "1.png", noise(16, 16, seed=i))
+    (tmp_path / ".hidden").touch()
+    for folder in (tmp_path, tmp_path / "set"):
+        train, test = load_images(folder), load_images(folder, split="test")
+        assert (len(train.images), len(test.images), train.label_names) == (2, 1, ("a", "b"))
+        assert "kept apart as test pictures: 1" in train.report
+        assert "kept apart as training pictures: 2" in test.report
+    save(tmp_path / "set" / "deep" / "c" / "1.png", noise(16, 16, seed=5))
+    refused(tmp_path / "set", "1 pictures, such as deep/c/1.png, are in no split")
+    classes = tmp_path / "classes"  # without splits, the folder is a label
+    save(classes / "only" / "1.png", noise(16, 16)), save(classes / "only" / "2.png", noise(16, 16, seed=1))
+    assert load_images(classes).label_names in ((), ("only",))
+
+
 @pytest.mark.parametrize("test", ["test", "val"])
 @pytest.mark.parametrize("train", [["cats", "dogs"], ["train/cats", "train/dogs"]])
 def test_no_picture_is_in_two_splits(tmp_path: Path, test: str, train: list[str]) -> None:

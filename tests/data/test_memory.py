@@ -154,6 +154,20 @@ def test_labels_that_are_none_stop_nothing(items: list[Any]) -> None:
     assert found.labels is None and len(found.images) == 2
 
 
+@pytest.mark.parametrize("low", [-1e-7, -0.25])
+def test_a_value_a_little_below_black_is_in_doubt(low: float, tmp_path: Path) -> None:
+    """From an interpolation or a division; it is not that black is -1."""
+    images = GREY / 255
+    images[0, 0, 0] = low
+    np.save(tmp_path / "a.npy", images)
+    for data in (images, tmp_path / "a.npy"):
+        with pytest.raises(UserError, match=r"run from -.* to 1, which does not tell black .* clip"):
+            load_images(data)
+    assert torch.equal(load_images(np.clip(images, 0, 1)).images[1:], load_images(GREY).images[1:])
+    both = load_images(GREY / 127.5 - 1)
+    assert torch.equal(both.images, load_images(GREY).images)
+
+
 def test_selection_applies() -> None:
     loaded = load_images(COLOUR, image_size=16, channels=1, count=2)
     assert loaded.images.shape == (2, 1, 16, 16)

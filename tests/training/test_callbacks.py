@@ -41,6 +41,32 @@ OPTIONS: dict[str, Any] = {
 FLAGS = ["--network", NETWORK, "--steps", "4", "--log-every", "2", "--sample-every", "3"]
 
 
+def test_callbacks_do_not_see_each_other_s_changes(tmp_path: Path) -> None:
+    class Changer(Callback):
+        def row(self, row: dict[str, Any]) -> None:
+            row["alarms"].append("mine")
+            row.clear()
+
+        def picture(self, name: str, step: int, image: Image.Image) -> None:
+            image.thumbnail((8, 8))
+
+    recorder = Recorder()
+    infogan_fast.train(**OPTIONS, out=tmp_path, callbacks=[Changer(), recorder])
+    assert [row["step"] for row in recorder.rows] == [2, 4]
+    assert all("mine" not in row["alarms"] for row in [*recorder.rows, *rows(tmp_path)])
+    assert recorder.pictures and all(min(image.size) > 8 for image in recorder.pictures.values())
+
+
+def test_a_callback_that_exits_leaves_a_saved_run(tmp_path: Path) -> None:
+    def leave(row: dict[str, Any]) -> None:
+        sys.exit(3)
+
+    with pytest.raises(SystemExit) as ended:
+        infogan_fast.train(**OPTIONS, out=tmp_path, callbacks=leave)
+    assert ended.value.code == 3
+    assert os.listdir(tmp_path / "checkpoints") == ["step-00000002.pt"]
+
+
 class Recorder(Callback):
     """Keeps what it is told, under a name, in a list that several may share."""
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from networks.narrow import narrow
 from PIL import Image
 from training.runs import SMALL, copy_of, rows, run, signalling, weights
 
@@ -21,8 +24,8 @@ import infogan_fast
 from infogan_fast.config import Config
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
+from infogan_fast.runtime import threads
 from infogan_fast.runtime.job import Job
-from infogan_fast.runtime.threads import usable_threads
 from infogan_fast.train import main as train_main
 from infogan_fast.training import checkpoint, session
 from infogan_fast.training.step import TrainingStep
@@ -81,8 +84,8 @@ def test_a_deterministic_run_needs_its_threads(tmp_path: Path, capsys: pytest.Ca
     assert "1 thread, and this is hardware" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_threads_are_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one run sets is not the process's number to another one; what the caller sets is."""
     before = torch.get_num_threads()
     used = []
     update = TrainingStep.__call__
@@ -92,14 +95,87 @@ def test_threads_are_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         update(self)
 
     monkeypatch.setattr(TrainingStep, "__call__", noted)
+    monkeypatch.setattr(threads, "_set", None)
     torch.set_num_threads(2)
     try:
-        for name, flags in (("one", ["--threads", "1"]), ("more", [])):
+        usable = threads.usable_threads()
+        for name, flags in (("one", ["--threads", "1"]), ("more", []), ("again", ["--threads", "1"])):
             assert run(tmp_path / name, *flags, "--steps", "1") == 0
-            assert torch.get_num_threads() == 2
+        assert threads.usable_threads() == usable
+        torch.set_num_threads(3)
+        assert run(tmp_path / "chosen", "--steps", "1") == 0
     finally:
         torch.set_num_threads(before)
-    assert used == [1, min(2, usable_threads())]
+    assert used[:3] == [1, usable, 1] and used[3] == max(usable, min(3, used[3]))
+
+
+def test_a_forked_process_trains_with_one_thread(tmp_path: Path) -> None:
+    """OpenMP's threads do not survive a fork, and would be waited for without end."""
+    code = (
+        "import multiprocessing, pathlib, sys, torch, infogan_fast\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "def train(name):\n"
+        "    run = infogan_fast.train(images=60, image_size=16, latents='noise=4,cat=3', batch_size=12,\n"
+        "        network=sys.argv[2], device='cpu', steps=1, threads=1, out=out / name, progress=False)\n"
+        "    return float(run.generate(2, seed=1).sum())\n"
+        "torch.set_num_threads(2)\n"
+        "torch.ones(1 << 22).add(1)\n"
+        "train('parent')\n"
+        "infogan_fast.train(images=60, image_size=16, latents='noise=4,cat=3', batch_size=12, steps=1,\n"
+        "    network=sys.argv[2], device='cpu', out=out / 'several', progress=False)\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    print(pool.apply_async(train, ('child',)).get(60))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), narrow()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        lambda: torch.no_grad(),
+        lambda: torch.inference_mode(),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: default_dtype(torch.float64),
+        lambda: torch.device("meta"),
+    ],
+    ids=["no_grad", "inference_mode", "autocast", "float64", "meta"],
+)
+def test_the_caller_s_modes_change_nothing(tmp_path: Path, mode: Callable[[], Any]) -> None:
+    small: dict[str, Any] = {"images": 60, "image_size": 16, "latents": "noise=4,cat=3", "network": narrow()}
+    small |= {"batch_size": 12, "device": "cpu", "steps": 2, "threads": 1, "progress": False}
+    usual = infogan_fast.train(**small, out=tmp_path / "usual")
+    with mode():
+        found = infogan_fast.train(**small, out=tmp_path / "found")
+    assert torch.get_default_dtype() == torch.float32
+    assert found.digest == usual.digest == infogan_fast.load_run(tmp_path / "found", device="cpu").digest
+    assert (
+        found.networks.d_head.weight.dtype == torch.float32
+        and not found.networks.d_head.weight.is_inference()
+    )
+
+
+@pytest.mark.parametrize("door", ["flag", "python"])
+def test_a_home_folder_in_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    if door == "flag":
+        assert train_main([*SMALL, "--steps", "1", "--out=~/run"]) == 0
+    else:
+        small: dict[str, Any] = {"images": 60, "image_size": 16, "network": narrow(), "batch_size": 12}
+        infogan_fast.train(**small, device="cpu", steps=1, out="~/run", progress=False)
+    assert infogan_fast.load_run("~/run", device="cpu").folder == tmp_path / "run"
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 
 def test_cublas_is_set_up_before_cuda_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +199,7 @@ def test_cublas_is_set_up_before_cuda_begins(tmp_path: Path, monkeypatch: pytest
         session._set_up(config, Job())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "run", "--device", "cuda") == 2
     assert "--device cuda: " in capsys.readouterr().err
@@ -307,6 +384,10 @@ def test_images_may_move_if_they_stay_the_same(tmp_path: Path, capsys: pytest.Ca
     assert resume("moved") == 0
     config = json.loads((out / "config.json").read_text())
     assert config["settings"]["data"] == str(tmp_path / "moved.npy")
+    with pytest.raises(UserError, match=r"in memory.*with other pixels; a dataset must give the same"):
+        infogan_fast.train(data=pixels[::-1].copy(), resume=out, steps=3, progress=False)
+    infogan_fast.train(data=pixels, resume=out, steps=3, progress=False)  # the images themselves
+    config["settings"]["steps"] = 3
     del config["data"]["digest"]
     (out / "config.json").write_text(json.dumps(config))
     (tmp_path / "moved.npy").rename(tmp_path / "first.npy")
