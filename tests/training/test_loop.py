@@ -134,45 +134,36 @@ def test_interruption_saves_and_continues(
     assert timeless[0] == timeless[1]
 
 
-def test_second_interruption_ends_at_once(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "from infogan_fast.train import main\n"
-        "from infogan_fast.training.step import TrainingStep\n"
-        "def call(self):\n"
-        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
-        "    print('went on')\n"
-        "TrainingStep.__call__ = call\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *SMALL, "--out", str(tmp_path / "run")], capture_output=True, text=True
-    )
-    assert done.returncode == -signal.SIGINT
+#: The train command, interrupted twice in its first update.
+INTERRUPTED_TWICE = """
+import os, signal, sys
+from infogan_fast.train import main
+from infogan_fast.training.step import TrainingStep
+
+def call(self):
+    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)
+    print("went on")
+
+TrainingStep.__call__ = call
+handler = signal.getsignal(signal.SIGINT)
+if sys.argv[1] == "interactive":
+    sys.ps1 = ">>> "
+try:
+    sys.exit(main(sys.argv[2:]))
+except KeyboardInterrupt:
+    print("still here", signal.getsignal(signal.SIGINT) is handler)
+"""
+
+
+@pytest.mark.parametrize("where", ["script", "interactive"])
+def test_second_interruption_ends_the_process_or_in_a_session_training_alone(
+    tmp_path: Path, where: str
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_TWICE, where, *SMALL, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert "went on" not in done.stdout
-
-
-def test_second_interruption_leaves_an_interactive_session(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "sys.ps1 = '>>> '\n"
-        "from infogan_fast.train import main\n"
-        "from infogan_fast.training.step import TrainingStep\n"
-        "def call(self):\n"
-        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
-        "    print('went on')\n"
-        "TrainingStep.__call__ = call\n"
-        "handler = signal.getsignal(signal.SIGINT)\n"
-        "try:\n"
-        "    main(sys.argv[1:])\n"
-        "except KeyboardInterrupt:\n"
-        "    print('still here', signal.getsignal(signal.SIGINT) is handler)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *SMALL, "--out", str(tmp_path / "run")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "still here True" in done.stdout and "went on" not in done.stdout
+    assert done.returncode == (0 if where == "interactive" else -signal.SIGINT), done.stderr
+    assert ("still here True" in done.stdout) == (where == "interactive")
 
 
 def test_names_that_are_no_utf8_do_not_stop_training(tmp_path: Path) -> None:
