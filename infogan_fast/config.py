@@ -15,7 +15,7 @@ from typing import Any
 from infogan_fast.constants import DEVICES, MIN_SIZE
 from infogan_fast.data.background import parse_background
 from infogan_fast.data.pixel_range import PixelRange
-from infogan_fast.data.registry import IN_MEMORY, SOURCES, check_data_dir
+from infogan_fast.data.registry import IN_MEMORY, SOURCES, check_data_dir, is_published
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.architecture import (
@@ -522,7 +522,7 @@ class Config:
     @property
     def folder_of_data(self) -> str | None:
         """``data_dir`` where it has a meaning: versions before this check ignored it elsewhere."""
-        return self.data_dir if self.data in SOURCES and not SOURCES[self.data].drawn else None
+        return self.data_dir if is_published(self.data) else None
 
     def _check_codes(self) -> None:
         if self.latents.n_codes == 0:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 from infogan_fast.errors import UserError
-from infogan_fast.runtime.files import check_writable, write_whole
+from infogan_fast.runtime.files import check_writable, write_named
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,10 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = json.dumps(result, indent=2, allow_nan=False)
     print(text if args.json == "-" else report(result))
     if args.json not in (None, "-"):
-        try:
-            write_whole(Path(args.json), lambda file: file.write(text.encode() + b"\n"))
-        except OSError as error:
-            raise UserError(f"--json {args.json}: cannot be written ({error.strerror})") from None
+        write_named("--json", Path(args.json), text.encode() + b"\n")
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
 from infogan_fast.errors import UserError
-from infogan_fast.runtime.files import check_writable, write_whole
+from infogan_fast.runtime.files import check_writable, write_named
 
 _ENDINGS = (".html", ".htm")
 
@@ -91,10 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             label=args.label,
         )
     content = text.encode(errors="replace")
-    try:
-        write_whole(path, lambda file: file.write(content))
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
+    write_named("--out", path, content)
     print(f"{path} ({len(content) / 1e6:.2f} MB)")
     return 0
 

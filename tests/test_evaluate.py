@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -62,6 +63,21 @@ def test_an_earlier_file_stays_until_the_new_one_is_whole(
     assert evaluate.main([*flags, "--json", str(out)]) == 2
     assert f"--json {out}: cannot be written (No space left" in capsys.readouterr().err
     assert out.read_text() == "earlier" and list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pipe_and_a_link_are_written_through(strokes_run: Path, tmp_path: Path) -> None:
+    flags = [str(strokes_run), "--device", "cpu", "--images", "100", "--no-quality"]
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert evaluate.main([*flags, "--json", str(tmp_path / "link.json")]) == 0
+    assert (tmp_path / "link.json").is_symlink()
+    written = json.loads((tmp_path / "real.json").read_text())
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as threads:
+        content = threads.submit((tmp_path / "pipe").read_text)
+        assert evaluate.main([*flags, "--json", str(tmp_path / "pipe")]) == 0
+        assert json.loads(content.result(60)) == written
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def not_json(name: str) -> NoReturn:

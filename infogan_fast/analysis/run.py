@@ -26,7 +26,7 @@ from infogan_fast.config import Config, differing, load_config
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.data import ImageSet, Split, load_images
 from infogan_fast.data.pixel_range import PixelRange
-from infogan_fast.data.registry import IN_MEMORY, RANDOM, SOURCES
+from infogan_fast.data.registry import IN_MEMORY, RANDOM, SOURCES, is_published
 from infogan_fast.errors import MissingSplitError, RunWarning, UserError
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.networks.infogan import Generator, InfoGAN
@@ -184,8 +184,8 @@ class Run:
                 f"{self.folder} was trained on images in memory; give them again, with "
                 "load_run(folder, images=images), or other ones with data"
             )
-        named = self.config.folder_of_data if isinstance(data, str) and data in SOURCES else None
-        if data_dir is None and named is not None and not SOURCES[data].drawn:
+        named = self.config.folder_of_data
+        if data_dir is None and named is not None and is_published(data):
             data_dir = Path(named)
         images = load_images(
             data,

@@ -153,7 +153,7 @@ class SeedStudy:
             The contents of seeds.json; of a shard, the rows of its own seeds. If the pool is interrupted, the
             seeds that are not finished are missing, and none is selected.
         """
-        found = {} if shard else {row["seed"]: row for row in self._found()}
+        found = {} if shard else {row["seed"]: row for row in _complete(self._found(), self.steps)}
         rows = {seed: row for seed, row in found.items() if "figures" in row}
         for row in found.values():
             if "failed" in row and row["seed"] not in seeds:
@@ -170,11 +170,12 @@ class SeedStudy:
         return result if shard or pool.interrupted.is_set() else self._select(list(rows.values()))
 
     def collect(self) -> dict[str, Any]:
-        """The contents of seeds.json of what is in the folder; select one of the finished seeds."""
-        return self._select(self._found())
+        """The contents of seeds.json of what is in the folder; select one of the seeds with most updates."""
+        rows = self._found()
+        return self._select(_complete(rows, max((row.get("updates", 0) for row in rows), default=0)))
 
     def _found(self) -> list[Row]:
-        """The rows of all seeds in the folder; what is not finished, or has fewer updates, has failed."""
+        """The rows of all seeds in the folder; what is not finished has failed."""
         rows: list[Row] = []
         for run in sorted(self.folder.glob("seed-*/")):
             number = run.name.removeprefix("seed-")
@@ -184,10 +185,7 @@ class SeedStudy:
             try:
                 if not evaluation.exists():
                     raise UserError("not finished")
-                row = finished_row(int(number), run, evaluation)
-                if row["updates"] < self.steps:
-                    raise UserError(f"has {row['updates']:,} of {self.steps:,} updates")
-                rows.append(row)
+                rows.append(finished_row(int(number), run, evaluation))
             except UserError as error:
                 rows.append({"seed": int(number), "failed": str(error)})
         return rows
@@ -265,6 +263,16 @@ class SeedStudy:
             "summary": summary(finished),
             "selected": max(ranked, key=lambda row: row["agreement"])["seed"] if ranked else None,
         }
+
+
+def _complete(rows: list[Row], steps: int) -> list[Row]:
+    """The rows, of which those with fewer updates have failed: their figures do not go with the others'."""
+    result = []
+    for row in rows:
+        if (updates := row.get("updates", steps)) < steps:
+            row = {"seed": row["seed"], "failed": f"has {updates:,} of {steps:,} updates"}
+        result.append(row)
+    return result
 
 
 def _as_text(contents: dict[str, Any]) -> str:

@@ -50,6 +50,11 @@ class ImageSource:
         return images
 
 
+def is_published(data: Any) -> bool:
+    """Whether data is the name of a set that is read from files, which ``--data-dir`` may hold."""
+    return isinstance(data, str) and data in SOURCES and not SOURCES[data].drawn
+
+
 def check_data_dir(data: str, folder: Any) -> None:
     """Refuse a folder of published files where none are read.
 
@@ -60,7 +65,7 @@ def check_data_dir(data: str, folder: Any) -> None:
     Raises:
         UserError: the data is drawn, or is itself at a path.
     """
-    if folder is None or (data in SOURCES and not SOURCES[data].drawn):
+    if folder is None or is_published(data):
         return
     why = "is drawn, and needs no files" if data in SOURCES else "is no published set"
     raise UserError(

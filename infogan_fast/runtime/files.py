@@ -24,7 +24,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def check_writable(flag: str, path: Path) -> None:
-    """Check that :func:`write_whole` can write a file, before the work that leads to it.
+    """Check that :func:`write_named` can write a file, before the work that leads to it.
 
     Args:
         flag: that names it, for the message.
@@ -36,8 +36,26 @@ def check_writable(flag: str, path: Path) -> None:
         raise UserError(f"{flag} {path}: is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise UserError(f"{flag} {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        return  # such as /dev/stdout
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(f"{flag} {path}: {path.parent} cannot be written; name another file with {flag}")
+
+
+def write_named(flag: str, path: Path, content: bytes) -> None:
+    """Write a file that the user named: whole or not at all, through links, and into what is no regular file,
+    such as /dev/stdout, as it is.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            write_whole(path.resolve(), lambda file: file.write(content))
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written ({error.strerror or error})") from None
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

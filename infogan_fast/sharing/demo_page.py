@@ -436,7 +436,8 @@ class _KnownHosts:
 
     def __init__(self, app: Any, host: str) -> None:
         self.app = app
-        self.known = {"localhost", host.lower(), platform.node().lower(), socket.getfqdn().lower()}
+        own = platform.node().lower()  # its full name would have to be looked up
+        self.known = {"localhost", host.lower(), own, f"{own}.local"}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not self._is_known(dict(scope["headers"]).get(b"host", b"")):

@@ -143,6 +143,10 @@ def test_a_study_keeps_the_seeds_that_other_commands_trained(
     longer = study(4, "--steps", "6")  # the others have fewer updates
     assert [row["seed"] for row in longer["seeds"]] == [4, 5] and longer["selected"] is None
     assert "left out  seed 2: has 2 of 6 updates" in capsys.readouterr().out
+    assert seeds.main(["--report", "--out", str(out), "--device", "cpu"]) == 1
+    reported = json.loads((out / "seeds.json").read_text())["seeds"]
+    assert ["figures" in row for row in reported] == [False, False, True, True]
+    assert reported[0]["failed"] == "has 2 of 6 updates"
     for flags, message in (
         (["--steps", "2"], "--steps is 2, and seed 4 in .* has 6 updates; give that or more"),
         (["--steps", "6", "--label", "digit"], r"has other settings \(label differ\)"),

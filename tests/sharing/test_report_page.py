@@ -737,7 +737,7 @@ def test_a_page_that_cannot_be_written(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "write_whole", full)
+    monkeypatch.setattr("infogan_fast.runtime.files.write_whole", full)
     out = tmp_path / "page.html"
     assert report.main([str(strokes_run), "--device", "cpu", "--out", str(out)]) == 2
     assert f"--out {out}: cannot be written (No space left on device)" in capsys.readouterr().err
