@@ -130,6 +130,11 @@ class LatentSpec:
     categorical_learned: tuple[bool, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        self._check()
+        # A trace of PyTorch's cannot enter the lock that a cached_property has before Python 3.12.
+        _ = self.operator_arguments, self.latent_dim, self.codes, self.ordered_codes
+
+    def _check(self) -> None:
         self._make_plain()
         if not self.categorical_learned:
             object.__setattr__(self, "categorical_learned", (False,) * len(self.categorical_sizes))

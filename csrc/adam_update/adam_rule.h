@@ -51,4 +51,10 @@ INFOGAN_FAST_HD void adam_rule(const AdamFactors<A>& f, A gradient, A& weight, A
   weight = fused(-f.step_size, exp_avg / root, weight);
 }
 
+// Where the share is 1, whatever the average was before, and be it NaN.
+template <class A>
+INFOGAN_FAST_HD A moved_average(const AdamFactors<A>& f, A weight, A average) {
+  return f.average_share == A(1) ? weight : fused(f.average_share, weight - average, average);
+}
+
 }  // namespace infogan_fast

@@ -144,7 +144,8 @@ inline AdamArguments check_adam_update(const Tensor& masters, const Tensor& exp_
       last->more = gradient.const_data_ptr();
       continue;
     }
-    REQUIRE(places[i] >= end && places[i] % kAdamAlignment == 0 && places[i] + gradient.numel() <= masters.numel(),
+    REQUIRE(places[i] >= end && places[i] % kAdamAlignment == 0 && gradient.numel() <= masters.numel() &&
+                places[i] <= masters.numel() - gradient.numel(),
             "adam_update: places[", i, "] is ", places[i], " for ", gradient.numel(),
             " elements; expected a multiple of ", kAdamAlignment, " from ", end, " on, within the ", masters.numel(),
             " of masters");

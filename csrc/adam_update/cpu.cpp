@@ -60,7 +60,7 @@ struct AdamChunks {
     if (place < averaged && f.average_share != A(0)) {
       A* __restrict__ mean = average + place;
       const int64_t shared = std::min(count, averaged - place);
-      for (int64_t i = 0; i < shared; ++i) mean[i] = fused(f.average_share, w[i] - mean[i], mean[i]);
+      for (int64_t i = 0; i < shared; ++i) mean[i] = moved_average(f, w[i], mean[i]);
     }
   }
 

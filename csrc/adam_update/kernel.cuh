@@ -109,7 +109,7 @@ __device__ void adam_weights(const AdamLaunch<A, L>& a, const AdamFactors<A>& f,
   if (f.average_share == A(0)) return;
   for (int i = 0; i < count && place + i < a.averaged; ++i) {
     A& mean = a.average[place + i];
-    mean = fused(f.average_share, a.masters[place + i] - mean, mean);
+    mean = moved_average(f, a.masters[place + i], mean);
   }
 }
 

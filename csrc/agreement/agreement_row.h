@@ -46,7 +46,7 @@ inline AgreementFactors agreement_factors(int64_t adversarial_rows, int64_t pair
 // The moving average with this batch's entry; the batch's alone where the decay is 0.
 template <class T>
 INFOGAN_FAST_HD T averaged(T average, T entry, T decay) {
-  return entry + (average - entry) * decay;
+  return decay == T(0) ? entry : entry + (average - entry) * decay;
 }
 
 // The gradient scaler skips a batch that overflows; the average must not keep it.

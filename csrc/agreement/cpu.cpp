@@ -295,6 +295,7 @@ struct Gradients {
   INFOGAN_FAST_INLINE void distances(A* tile, int64_t index, bool copies) const {
     std::fill(tile, tile + (a.q_dim - a.categories) * kTile, A(0));
     for (int64_t i = 0; i < a.n_distances(); ++i) {
+      if (a.distances[i].weight == 0) continue;  // no gradient, even where the slope is infinite
       const A weight = static_cast<A>(copies ? -a.distances[i].weight : a.distances[i].weight);
       const A* slopes = scratch.slopes.data() + (i * scratch.pair_tiles + index) * kTile;
       A* column = tile + (a.distances[i].mean_column - a.categories) * kTile;

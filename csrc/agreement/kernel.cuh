@@ -328,7 +328,7 @@ __device__ void write_continuous(const AgreementLayout& a, const T* answers, con
     A value = A(0);
     for (int32_t i = 0; i < a.n_distances && pair_row >= 0; ++i) {
       const Distance& d = a.distances[i];
-      if (d.mean_column != column) continue;
+      if (d.mean_column != column || d.weight == 0) continue;
       const A weight = static_cast<A>(is_copy ? -d.weight : d.weight);
       value += weight * compare_pair<T, A>(a, d, answers, is_copy ? pair_row - a.pairs : pair_row).slope;
     }

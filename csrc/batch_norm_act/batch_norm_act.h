@@ -52,7 +52,8 @@ inline NormArguments check_norm_rows(const Tensor& x, const std::vector<int64_t>
   REQUIRE(static_cast<int64_t>(parts.size()) <= kMaxParts, "batch_norm_act: at most ", kMaxParts, " parts, got ",
           parts.size());
   for (size_t i = 0; i < parts.size(); ++i) {
-    REQUIRE(parts[i] > 0, "batch_norm_act: parts[", i, "] must be positive, got ", parts[i]);
+    REQUIRE(parts[i] > 0 && parts[i] <= x.size(0), "batch_norm_act: parts[", i, "] must be 1 to the ", x.size(0),
+            " rows of x, got ", parts[i]);
     a.starts.push_back(a.starts.back() + parts[i] * rows_each);
   }
   REQUIRE(a.starts.back() == a.rows, "batch_norm_act: parts must add up to the ", x.size(0), " rows of x, got ",

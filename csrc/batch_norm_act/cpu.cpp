@@ -216,6 +216,7 @@ void finish_sums(const NormArguments& a, const double* sums, A* mean, A* rstd, A
   for (int64_t part = 0; part < a.parts(); ++part) {
     const double* const of_part = sums + part * (2 * a.channels + 1);
     const double rows = of_part[2 * a.channels];
+    REQUIRE(rows > 1, "batch_norm_act: a part has a single value for each channel in all processes together");
     A *const m = mean + part * a.channels, *const r = rstd + part * a.channels;
     for (int64_t c = 0; c < a.channels; ++c) {
       const double average = of_part[c] / rows, squares = of_part[a.channels + c] - of_part[c] * average;

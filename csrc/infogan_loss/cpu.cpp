@@ -131,6 +131,7 @@ struct LossChunks {
         }
         A nll[kTile];
         categorical_code(at, size, target, static_cast<A>(weights[code] * per_row), nll);
+        if (weights[code] == 0) std::fill(at, at + size * kTile, A(0));
         for (int lane = 0; lane < kTile; ++lane) sums[code * kTile + lane] += lane < count ? nll[lane] : A(0);
         at += size * kTile;
       }
@@ -147,7 +148,7 @@ struct LossChunks {
             const Bernoulli<A> b = bernoulli(u[lane], at[lane]);
             nll_sum[lane] += lane < count ? b.nll : A(0);
             error_sum[lane] += lane < count ? b.squared_error : A(0);
-            at[lane] = weight * b.d_logit;
+            at[lane] = weighted(weight, b.d_logit);
           }
         } else if (a.learned_variance) {
           for (int lane = 0; lane < kTile; ++lane) {
@@ -155,8 +156,8 @@ struct LossChunks {
             nll_sum[lane] += lane < count ? g.nll : A(0);
             error_sum[lane] += lane < count ? g.squared_error : A(0);
             log_variance_sum[lane] += lane < count ? g.log_variance : A(0);
-            at[lane] = weight * g.d_mean;
-            log_variance_at[lane] = weight * g.d_log_variance;
+            at[lane] = weighted(weight, g.d_mean);
+            log_variance_at[lane] = weighted(weight, g.d_log_variance);
           }
           log_variance_at += kTile;
           log_variance_sum += kTile;
@@ -165,7 +166,7 @@ struct LossChunks {
             const Gaussian<A> g = gaussian(u[lane], at[lane], static_cast<A>(a.log_variance));
             nll_sum[lane] += lane < count ? g.nll : A(0);
             error_sum[lane] += lane < count ? g.squared_error : A(0);
-            at[lane] = weight * g.d_mean;
+            at[lane] = weighted(weight, g.d_mean);
           }
         }
       }

@@ -86,7 +86,7 @@ __device__ A categorical_code(const Row& row, int32_t first, int32_t size, int32
   for (int32_t k = 0; k < size; ++k) total += row.exponential_of(first + k, top);
   const A factor = valid ? weight / total : A(NAN);
   for (int32_t k = 0; k < size; ++k) {
-    const A gradient = row.exponential_again(first + k, top) * factor;
+    const A gradient = weight == A(0) && valid ? A(0) : row.exponential_again(first + k, top) * factor;
     row.store(first + k, k == target ? gradient - weight : gradient);
   }
   return logarithm(total) + (top - at_target);
@@ -97,13 +97,13 @@ __device__ Scored<A> continuous_code(const Row& row, int32_t column, int32_t log
                                      const LossLayout& a, A u, A weight) {
   if (kind == Continuous::bernoulli) {
     const Bernoulli<A> b = bernoulli(u, row.load(column));
-    row.store(column, weight * b.d_logit);
+    row.store(column, weighted(weight, b.d_logit));
     return Scored<A>{b.nll, b.squared_error, A(0)};
   }
   const A log_variance = a.learned_variance ? row.load(log_variance_column) : static_cast<A>(a.log_variance);
   const Gaussian<A> g = gaussian(u, row.load(column), log_variance);
-  row.store(column, weight * g.d_mean);
-  if (a.learned_variance) row.store(log_variance_column, weight * g.d_log_variance);
+  row.store(column, weighted(weight, g.d_mean));
+  if (a.learned_variance) row.store(log_variance_column, weighted(weight, g.d_log_variance));
   return Scored<A>{g.nll, g.squared_error, g.log_variance};
 }
 

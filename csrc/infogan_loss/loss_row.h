@@ -43,6 +43,12 @@ INFOGAN_FAST_HD Gaussian<T> gaussian(T u, T mean, T log_variance) {
                      magnitude(log_variance) > limit ? T(0) : derivative, error * error, clamped};
 }
 
+// A weight of 0 gives no gradient, even where the derivative is infinite.
+template <class T>
+INFOGAN_FAST_HD T weighted(T weight, T derivative) {
+  return weight == T(0) ? T(0) : weight * derivative;
+}
+
 // -log Bernoulli(u; sigmoid(logit)) for u in {0, 1}.
 template <class T>
 struct Bernoulli {

@@ -82,6 +82,10 @@ def adam_update(
         grad_scale,
         found_inf,
     )
+    if not torch.compiler.is_compiling():
+        # So that a backward pass which still needs the weights as they were says so.
+        changed = (masters, exp_avg, exp_avg_sq, steps, weights, average)
+        torch.autograd.graph.increment_version([tensor for tensor in changed if tensor is not None])
 
 
 @torch.library.register_fake("infogan_fast::adam_update")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def needed(by_forward: Sequence[bool], *tensors: Tensor) -> tuple[bool, ...]:
@@ -19,6 +20,20 @@ def needed(by_forward: Sequence[bool], *tensors: Tensor) -> tuple[bool, ...]:
 def where(wanted: Sequence[bool], *gradients: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients that are wanted, and None for each other one."""
     return tuple(gradient if want else None for want, gradient in zip(wanted, gradients, strict=True))
+
+
+def refuse_tangents(operator: str, *tensors: Tensor | None) -> None:
+    """PyTorch would give an operator's results no tangent, as if they were constants.
+
+    Raises:
+        RuntimeError: an input has a tangent.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError(
+            f"{operator}: a forward-mode derivative is asked for; it has a backward pass alone"
+        )
 
 
 Backward = Callable[..., tuple[Tensor | None, ...]]

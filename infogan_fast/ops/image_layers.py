@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infogan_fast.ops.fakes import one_device
-from infogan_fast.ops.first_order import first_order, needed, where
+from infogan_fast.ops.first_order import first_order, needed, refuse_tangents, where
 from infogan_fast.runtime import native
 
 native.load()
@@ -38,6 +38,7 @@ def image_conv(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float) -> Tens
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
+    refuse_tangents("image_conv", x, weight, bias)
     y: Tensor = _conv(x, weight, bias, slope)
     return y
 
@@ -61,6 +62,7 @@ def image_conv_transpose(x: Tensor, weight: Tensor, bias: Tensor, *, size: int) 
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
+    refuse_tangents("image_conv_transpose", x, weight, bias)
     image: Tensor = _conv_transpose(x, weight, bias, size)
     return image
 

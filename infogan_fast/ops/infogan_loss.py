@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infogan_fast.latents import CONTINUOUS_KINDS, LatentSpec
 from infogan_fast.ops.fakes import one_device
-from infogan_fast.ops.first_order import first_order
+from infogan_fast.ops.first_order import first_order, refuse_tangents
 from infogan_fast.runtime import native
 
 native.load()
@@ -104,6 +104,7 @@ def infogan_loss(
     """
     if real_logits is None and fake_logits is None and q_output is None:
         raise RuntimeError("infogan_loss: give at least one of real_logits, fake_logits and q_output")
+    refuse_tangents("infogan_loss", real_logits, fake_logits, q_output)
     sizes, kinds, _ = spec.operator_arguments
     codes = weights.codes or (0.0,) * spec.n_codes
     differentiable = torch.is_grad_enabled() and any(

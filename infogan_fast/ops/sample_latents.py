@@ -30,9 +30,12 @@ class Latents(NamedTuple):
     """
 
 
-@functools.lru_cache(maxsize=64)
 def _cdf_tensor(cdf: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(cdf, dtype=torch.float32, device=device)
+
+
+# Kept for good: a captured graph reads it at its address.
+_kept_cdf_tensor = functools.cache(_cdf_tensor)
 
 
 def sample_latents(
@@ -70,7 +73,9 @@ def sample_latents(
     """
     sizes, kinds, given = spec.operator_arguments
     if cdf is None and given is not None:
-        cdf = _cdf_tensor(given, rng_state.device)
+        # What a trace makes is of no use outside it, nor the other way round.
+        traced = torch.compiler.is_compiling() or type(rng_state) is not Tensor
+        cdf = (_cdf_tensor if traced else _kept_cdf_tensor)(given, rng_state.device)
     return Latents._make(
         _operator(
             rng_state,

@@ -48,7 +48,7 @@ def transform_images(
 
     Args:
         rng_state: int64 [2] from :func:`rng_state`, on the images' device; its step is moved on by one in
-            place.
+            place. Its seed must be another than that of the latents, whose numbers the copies would follow.
         images: [B, C, S, S] in [0, 1], contiguous or channels_last, C at most 3, S at most 32768; float32,
             float16, bfloat16 or float64.
         rotation: largest angle either way, in degrees, 0 to 180.

@@ -67,6 +67,28 @@ def test_elements_are_taken_in_the_order_of_memory() -> None:
     torch.testing.assert_close(masters, -in_memory.sign(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("before", [1e8, float("nan")])
+def test_the_first_average_is_the_weight_whatever_was_there(before: float) -> None:
+    masters, moment, square, average = (torch.zeros(8) for _ in range(4))
+    average.fill_(before)
+    steps = torch.zeros(1, dtype=torch.int64)
+    ops.adam_update(
+        masters, moment, square, steps, [torch.ones(8)], [0], [0], [1.0], average=average, average_every=100
+    )
+    same_bits(average, masters, "average")
+
+
+def test_a_backward_pass_through_changed_weights_says_so() -> None:
+    masters, moment, square = (torch.zeros(8) for _ in range(3))
+    x = torch.ones(8, requires_grad=True)
+    y = (x * masters).sum()
+    ops.adam_update(
+        masters, moment, square, torch.zeros(1, dtype=torch.int64), [torch.ones(8)], [0], [0], [1.0]
+    )
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
 def _arguments(**changed: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "masters": torch.zeros(24),
@@ -81,6 +103,7 @@ def _arguments(**changed: Any) -> dict[str, Any]:
     return arguments | changed
 
 
+NINES = [torch.zeros(9), torch.zeros(9)]
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("masters must be a contiguous float32 or float64", {"masters": torch.zeros(24, dtype=torch.float16)}),
     ("masters must be a contiguous float32 or float64", {"masters": torch.zeros(48)[::2]}),
@@ -115,6 +138,10 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     (r"places\[1\] is 12", {"places": [0, 12]}),
     (r"places\[1\] is 8 .* a multiple of 8 from 9 on", {"places": [0, 8]}),
     (r"places\[1\] is 24", {"places": [0, 24]}),
+    (
+        r"places\[1\] is 9223372036854775800 for 9 elements",
+        {"places": [0, 2**63 - 8], "gradients": [torch.zeros(9)] * 2},
+    ),
     (r"gradients\[1\] is added to the one before it", {"places": [0, 0]}),
 ]
 

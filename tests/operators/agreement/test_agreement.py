@@ -459,6 +459,28 @@ def test_wrong_lists_are_named(index: int, value: list[Any], message: str) -> No
         torch.ops.infogan_fast.agreement(*arguments)
 
 
+def test_a_distance_of_weight_0_has_no_gradient_even_where_it_overflows(device: torch.device) -> None:
+    spec = LatentSpec.parse("noise=2,uniform=1")
+    answers = torch.tensor([[3e38, 0.0], [-3e38, 0.0]], device=device)
+    parts = ops.Agreement(distances=(ops.Distance(spec.ordered_codes[0], 0.0),))
+    _, (gradient,) = ops.agreement(spec, answers, parts)
+    assert torch.equal(gradient.cpu(), torch.zeros(2, 2))
+
+
+def test_no_decay_takes_the_batch_alone_whatever_was_there(device: torch.device) -> None:
+    spec = LatentSpec.parse("noise=2,cat=3")
+    answers = torch.randn(8, 3, device=device)
+    results = []
+    for before in (0.0, float("nan")):
+        joint = torch.full((3, 3), before, device=device)
+        parts = ops.Agreement(consistency=1.0, joint_ema=0.0, joints=[joint])
+        metrics, (gradient,) = ops.agreement(spec, answers, parts)
+        results.append((metrics, gradient, joint))
+    for first, second in zip(*results, strict=True):
+        assert second.isfinite().all()
+        same_bits(second.cpu(), first.cpu(), "")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["slants", "sums", "grad_scales"])
 def test_inputs_on_two_devices_are_refused(name: str) -> None:

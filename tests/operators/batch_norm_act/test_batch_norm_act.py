@@ -171,7 +171,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("weight must be float64 of shape", {"x": torch.zeros(6, 4, dtype=torch.float64)}),
     (r"slope must be in \[0, 1\], got -0.1", {"slope": -0.1}),
     ("parts must add up to the 6 rows of x, got 5", {"parts": (2, 3)}),
-    (r"parts\[1\] must be positive, got 0", {"parts": (6, 0)}),
+    (r"parts\[1\] must be 1 to the 6 rows of x, got 0", {"parts": (6, 0)}),
+    (r"parts\[0\] must be 1 to the 6 rows of x, got 4611686018427387904", {"parts": (2**62, 6)}),
     ("at most 16 parts, got 17", {"x": torch.zeros(34, 4), "parts": (2,) * 17}),
     ("a part has a single value for each channel", {"parts": (5, 1)}),
     ("eps must be positive, got 0", {"eps": 0.0}),
@@ -300,6 +301,13 @@ def test_it_compiles_with_its_gradients() -> None:
         results.append([y.detach(), *running, *(t.grad for t in tensors)])
     for eager, compiled in zip(*results, strict=True):
         same_bits(compiled, eager, "")
+
+
+def test_one_row_in_all_processes_has_no_variance() -> None:
+    with pytest.raises(RuntimeError, match="a single value for each channel in all processes together"):
+        ops.batch_norm_act(
+            torch.ones(1, 3), torch.ones(3), torch.zeros(3), running=None, add_up=lambda sums: None
+        )
 
 
 @pytest.mark.gpu

@@ -250,6 +250,31 @@ def test_they_compile_with_their_gradients() -> None:
         same_bits(compiled, eager, "")
 
 
+def test_relu_of_infinities_and_gradients_that_it_stops() -> None:
+    images = torch.tensor([3e38, -3e38, float("nan")])[:, None, None, None].expand(3, 1, 4, 4).contiguous()
+    weight = torch.ones(8, 1, 4, 4)
+    y = ops.image_conv(images, weight, torch.zeros(8), slope=0.0)
+    same_bits(y.contiguous(), functional.conv2d(images, weight, stride=2, padding=1).relu(), "y")
+    images = torch.stack([torch.ones(1, 4, 4), -torch.ones(1, 4, 4)]).requires_grad_()
+    y = ops.image_conv(images, weight, torch.zeros(8), slope=0.0)
+    (gradient,) = torch.autograd.grad(y, images, torch.full_like(y, float("inf")))
+    assert gradient[0].isinf().all() and (gradient[1] == 0).all()
+
+
+@pytest.mark.parametrize("layer", ["image_conv", "image_conv_transpose"])
+def test_forward_mode_is_refused(layer: str) -> None:
+    i = layer_inputs(LayerCase(2, 1, 6, 8))
+    x = i.images if layer == "image_conv" else i.maps
+
+    def run(x: Tensor) -> Tensor:
+        if layer == "image_conv":
+            return ops.image_conv(x, i.weight, i.bias_of_maps, slope=0.1)
+        return ops.image_conv_transpose(x, i.weight, i.bias_of_images, size=6)
+
+    with pytest.raises(RuntimeError, match=f"{layer}: a forward-mode derivative is asked for"):
+        torch.func.jvp(run, (x,), (torch.ones_like(x),))
+
+
 @pytest.mark.gpu
 def test_two_calls_give_the_same_bits() -> None:
     case = LayerCase(256, 1, 28, 64, torch.bfloat16)

@@ -399,6 +399,15 @@ def test_autograd_with_a_grad_scale_is_refused() -> None:
         got.total.backward()
 
 
+def test_forward_mode_is_refused() -> None:
+    def total(logits: Tensor) -> Tensor:
+        weights = ops.LossWeights(d_real=1.0)
+        return ops.infogan_loss(LatentSpec.parse("noise=1"), weights=weights, real_logits=logits).total
+
+    with pytest.raises(RuntimeError, match="infogan_loss: a forward-mode derivative is asked for"):
+        torch.func.jvp(total, (torch.zeros(3),), (torch.ones(3),))
+
+
 def test_second_derivatives_are_refused() -> None:
     real = torch.zeros(4, requires_grad=True)
     got = ops.infogan_loss(LatentSpec(), weights=LossWeights(d_real=1), real_logits=real)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operators.sample_latents import reference
 from scipy import stats
+from torch._subclasses import FakeTensorMode
 
 from infogan_fast import LatentSpec, ops
 
@@ -323,6 +324,21 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
     arguments: dict[str, Any] = {"rng_state": ops.rng_state(0), "batch_size": 4, "spec": SPEC, **change}
     with pytest.raises(RuntimeError, match=message):
         ops.sample_latents(**arguments)
+
+
+def test_a_trace_leaves_nothing_behind() -> None:
+    spec = LatentSpec.parse("noise=3,cat=0.5/0.3/0.2,uniform=1")  # no other test has this prior
+    expected = None
+    for _ in range(2):
+        with FakeTensorMode():
+            assert ops.sample_latents(ops.rng_state(1), 4, spec).inputs.shape == (4, 7)
+        drawn = ops.sample_latents(ops.rng_state(1), 4, spec).inputs
+        expected = drawn if expected is None else expected
+        assert torch.equal(drawn, expected)
+        compiled = torch.compile(
+            lambda state: ops.sample_latents(state, 4, spec).inputs, fullgraph=True, backend="aot_eager"
+        )
+        assert torch.equal(compiled(ops.rng_state(1)), expected)
 
 
 def test_a_refused_call_leaves_the_state_alone() -> None:
