@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import infogan_fast
-from infogan_fast.constants import DEVICES
+from infogan_fast.constants import DEVICES, INTERRUPTED
 from infogan_fast.errors import ReportedError, RunWarning, UserError, printable
 
 if TYPE_CHECKING:
@@ -65,10 +65,28 @@ def command(name: str) -> Callable[[Main], Main]:
                 what = "" if error.filename is None else f"{error.filename!r}: "
                 print(f"infogan_fast.{name}: {what}{error.strerror or error}", file=sys.stderr)
                 return 2
+            except (MemoryError, RuntimeError) as error:
+                if not _is_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())[:160]
+                remedy = "--batch-size or --network" if name in ("train", "seeds") else "--images"
+                print(
+                    f"infogan_fast.{name}: out of memory ({reason}); make {remedy} smaller", file=sys.stderr
+                )
+                return 2
+            except KeyboardInterrupt:
+                print(f"infogan_fast.{name}: interrupted", file=sys.stderr)
+                return INTERRUPTED
 
         return main
 
     return decorate
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """PyTorch has a class for CUDA alone."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
 def _refuse_several_processes(name: str) -> None:

@@ -167,7 +167,12 @@ class Config:
         metavar="NAME|TABLE",
     )
     leaky_slope: float = option(
-        0.1, "slope of the discriminator's leaky units", group="latents and networks", low=0, metavar="X"
+        0.1,
+        "slope of the discriminator's leaky units",
+        group="latents and networks",
+        low=0,
+        high=1,
+        metavar="X",
     )
     # -- objective
     recipe: str = option(
@@ -475,6 +480,10 @@ class Config:
             known = {name: OPTIONS[name].convert(value) for name, value in PRESETS[preset].items()}
             values = {**known, **values}
         terms = {name: values.pop(name) for name in list(values) if name in term_options()}
+        if (
+            "latents" in values and values["latents"].has_learned_priors
+        ):  # what another run learned is no option
+            values["latents"] = LatentSpec.parse(str(values["latents"]))
         return cls(**values, terms=terms)
 
     def get(self, name: str) -> Any:
@@ -616,7 +625,7 @@ class Config:
         clashes = [
             f"{OPTIONS[name].flag} ({_plain(self.get(name))} in the run, {_plain(value)} given)"
             for name, value in given.items()
-            if not OPTIONS[name].resumable and value != self.get(name)
+            if not OPTIONS[name].resumable and _plain(value) != _plain(self.get(name))
         ]
         if clashes:
             raise UserError(

@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Sequence
 
 import pytest
+import torch
 
 from infogan_fast import cli
+from infogan_fast.cli import command
 from infogan_fast.errors import RunWarning, UserError
 
 
@@ -47,6 +49,42 @@ def test_an_error_of_the_system_takes_a_line(capsys: pytest.CaptureFixture[str])
 
     assert probe([]) == 2
     assert capsys.readouterr().err == "infogan_fast.probe: 'a\\nb': File name too long\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 1 GB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB."),
+    ],
+)
+def test_exhausted_memory_takes_a_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    @command("train")
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise error
+
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "out of memory" in said and "--batch-size" in said
+
+
+def test_other_errors_are_not_taken_for_exhausted_memory() -> None:
+    @command("train")
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        main([])
+
+
+def test_an_interruption_takes_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @command("generate")
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise KeyboardInterrupt
+
+    assert main([]) == 130
+    assert capsys.readouterr().err == "infogan_fast.generate: interrupted\n"
 
 
 def test_a_name_with_a_newline_stays_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,9 @@ def stop_signals(handle: Callable[[int], None]) -> Iterator[None]:
     before = {}
     with contextlib.suppress(ValueError):
         for number in _STOP:
-            always = number in (signal.SIGINT, signal.SIGTERM)
-            if always or signal.getsignal(number) is not signal.SIG_IGN:
+            always, handler = number in (signal.SIGINT, signal.SIGTERM), signal.getsignal(number)
+            # None: a handler that Python did not set, and cannot set again.
+            if handler is not None and (always or handler is not signal.SIG_IGN):
                 before[number] = signal.signal(number, lambda received, _: handle(received))
     try:
         yield

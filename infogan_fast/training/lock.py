@@ -25,7 +25,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another training holds the folder, or it cannot be made or locked.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path.absolute() for path in (folder, *folder.parents) if not path.exists()]
+    lock = (folder / _NAME).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = _acquire(folder / _NAME)
@@ -37,7 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            (folder / _NAME).unlink()
+            lock.unlink()
         os.close(held)
         with contextlib.suppress(OSError):
             for path in made:

@@ -84,7 +84,10 @@ class Loop:
         progress: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.step, self.config, self.folder, self.done = step, config, folder, done
+        self.step, self.config, self.done = step, config, done
+        # Files are written wherever a callback may have gone.
+        self.folder, self._shown = folder.absolute(), folder
+        self._first = done, time.monotonic()
         self.profiled, self.job, self.progress = profiled, job, progress
         self._calibrated: tuple[int, Generator] | None = None
         self._started = time.monotonic() - seconds
@@ -143,18 +146,23 @@ class Loop:
                     self.profiled.close()
             if self.job.ranks.any(self._saved != self.done):
                 self._save()
-        if self.done < config.steps:
-            self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self.folder}")
-            self._end()
-            return False
-        path = self.folder / "traversal.png"
-        if not self.job.is_first:
-            return True
-        self._picture("traversal", traversal.traversal, path)
-        self._end()
-        done = "done" if self.problems else f"done: {path} shows what each code does"
-        self.say(done)
-        return True
+            complete = self.done == config.steps
+            if complete and self.job.is_first:
+                self._picture("traversal", traversal.traversal, self.folder / "traversal.png")
+            if self.job.is_first:
+                self._tell(lambda callback: callback.done(self.folder))
+        if self._failed is None or not complete:
+            self._say_how_it_ended(complete)
+        if self._failed is not None:
+            raise self._failed
+        return complete
+
+    def _say_how_it_ended(self, complete: bool) -> None:
+        if not complete:
+            self.say(f"stopped after update {self.done:,}, saved; continue with --resume {self._shown}")
+        elif self.job.is_first:
+            path = self._shown / "traversal.png"
+            self.say("done" if self.problems else f"done: {path} shows what each code does")
 
     def _stopped(self) -> bool:
         """Whether the processes of the job, of which each may be interrupted, stop after this update."""
@@ -194,7 +202,7 @@ class Loop:
         now = time.monotonic()
         if now - self._reported > _SECONDS_BETWEEN_LINES or last:
             self._reported = now
-            rate = self.done / row["seconds"]
+            rate = (self.done - self._first[0]) / max(now - self._first[1], 1e-3)
             position = f"update {self.done:,}/{self.config.steps:,}, {rate:.1f}/s"
             self.say(f"{position}: {summary(self.step.spec, row)}")
 
@@ -263,7 +271,12 @@ class Loop:
                 self._write_row(metrics, row)
             self._tell(lambda callback: callback.row(copy.deepcopy(row)))
         kept = checkpoint.listed(self.folder / "checkpoints")
-        last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+        shown = self._shown / "checkpoints"
+        last = (
+            f"the last good checkpoint is {shown / kept[-1].name}"
+            if kept
+            else "no checkpoint was written yet"
+        )
         named = []
         for name, value in found.items():
             what = f"{value:.1e}" if math.isfinite(value) else "not finite"
@@ -323,12 +336,6 @@ class Loop:
                 self.job.interrupt(signal.SIGINT)
             except BaseException as error:  # SystemExit, too: the run is to be saved first
                 self._failed = error
-
-    def _end(self) -> None:
-        """Tell the callbacks that training has ended, or raise what one of them has raised."""
-        self._tell(lambda callback: callback.done(self.folder))
-        if self._failed is not None:
-            raise self._failed
 
 
 def summary(spec: LatentSpec, row: dict[str, Any]) -> str:

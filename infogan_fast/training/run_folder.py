@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 import infogan_fast
 from infogan_fast.config import Config
@@ -33,6 +33,7 @@ from infogan_fast.data.image_set import ImageSet, spread
 from infogan_fast.errors import UserError
 from infogan_fast.pictures.grids import image_grid, save_picture, scale_for
 from infogan_fast.runtime.files import write_whole
+from infogan_fast.training import checkpoint
 
 CONFIG_FORMAT = 3
 #: config.json comes last: a folder that holds it is known as a run until all else is removed.
@@ -56,13 +57,25 @@ def check_free(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder} is a file; give a folder with --out")
     if not folder.is_dir() or not any(_is_foreign(path) for path in folder.iterdir()):
         return
-    if not (folder / "config.json").is_file():
+    if not _is_run(folder):
         raise UserError(f"{folder} is not empty and not a run; give another folder with --out")
     if not overwrite:
         raise UserError(
             f"{folder} holds a run: continue it with --resume {folder}, replace it with --overwrite, "
             f"or give another folder with --out"
         )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it was written by a training: other programs call their files config.json, too."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
+    try:
+        config = json.loads(path.read_bytes())
+        return type(config["format"]) is int and isinstance(config["settings"], dict)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged, or another program's
+        return bool(checkpoint.listed(folder / "checkpoints"))
 
 
 def _is_foreign(path: Path) -> bool:
@@ -72,12 +85,25 @@ def _is_foreign(path: Path) -> bool:
     return path.name not in (".lock", ".writable", ".config.json.part")
 
 
-def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite: bool) -> None:
-    """Make the folders, and check that there is room for what the run will write.
+def _check_free_space(folder: Path, state: Sequence[Tensor], keep_checkpoints: int) -> None:
+    # The best checkpoint may be older than the last ones, and one more is there until the oldest is deleted.
+    wanted = sum(tensor.nbytes for tensor in state) * (keep_checkpoints + 2) + (50 << 20)
+    wanted -= sum(path.stat().st_size for path in checkpoint.listed(folder / "checkpoints"))
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise UserError(
+            f"{folder}: {free >> 20} MiB free, and {keep_checkpoints} checkpoints need {wanted >> 20}; free "
+            "some, keep fewer with --keep-checkpoints, or give another folder with --out"
+        )
+
+
+def prepare(folder: Path, state: Sequence[Tensor], keep_checkpoints: int, overwrite: bool) -> None:
+    """Make the folders, and check that there is room for what the run will write: checkpoints of ``state``.
 
     Raises:
         UserError: the folder cannot be written, or the disk is too full.
     """
+    _check_free_space(folder, state, keep_checkpoints)
     try:
         if overwrite:
             for name in (*_WRITTEN_BY_TRAINING, *_WRITTEN_BY_OTHER_COMMANDS):
@@ -100,16 +126,6 @@ def prepare(folder: Path, networks: nn.Module, keep_checkpoints: int, overwrite:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); give another folder with --out"
         ) from None
-    # A checkpoint holds each weight and Adam's two moments. The best one may be older than the last ones, and
-    # one more is there until the oldest is deleted.
-    copies = 3 * sum(p.numel() * p.element_size() for p in networks.parameters())
-    wanted = copies * (keep_checkpoints + 2) + (50 << 20)
-    free = shutil.disk_usage(folder).free
-    if free < wanted:
-        raise UserError(
-            f"{folder}: {free >> 20} MiB free, and {keep_checkpoints} checkpoints need {wanted >> 20} MiB; "
-            f"free some, keep fewer with --keep-checkpoints, or give another folder with --out"
-        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

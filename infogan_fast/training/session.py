@@ -105,9 +105,12 @@ def train(
             # To torchrun a run that was stopped has failed, but it need not be trained again.
             folder, complete, problems = json.loads(ended)
             return Outcome(Path(folder), complete, tuple(problems), job.is_first)
+        here = Path.cwd()
         with _begin(request, job) as (request, config, folder, saved), usual_modes():
             shown, told = progress and job.is_first, callbacks if job.is_first else ()
             outcome = _train(request, config, folder, saved, images, job, shown, told)
+        if Path.cwd() != here:  # a callback has gone elsewhere
+            outcome = replace(outcome, folder=here / folder)
         job.note("ended", json.dumps([str(folder), outcome.complete, outcome.problems]))
         return outcome
 
@@ -204,7 +207,7 @@ def _train(
         step.check_repeatable()
 
     if job.is_first:
-        run_folder.prepare(folder, step.networks, config.keep_checkpoints, request.overwrite)
+        run_folder.prepare(folder, step.state.tensors(), config.keep_checkpoints, request.overwrite)
         run_folder.write_config(folder, config, machine.described(), described)
         run_folder.write_left_out(folder, data.left_out)
         run_folder.write_report(folder, data)

@@ -208,6 +208,30 @@ def test_an_interruption_in_a_callback_ends_training_in_order(tmp_path: Path, ho
     assert not (tmp_path / "run" / "traversal.png").exists()
 
 
+def test_a_callback_may_change_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = infogan_fast.train("strokes", out="run", callbacks=lambda row: os.chdir(elsewhere), **OPTIONS)
+    assert run.folder == tmp_path / "run" and (run.folder / "traversal.png").exists()
+    assert not (run.folder / ".lock").exists() and os.listdir(elsewhere) == []
+
+
+def test_an_interruption_while_the_last_picture_is_drawn_loses_nothing(tmp_path: Path) -> None:
+    told = []
+
+    class Watcher(Callback):
+        def picture(self, name: str, step: int, image: Any) -> None:
+            if name == "traversal":
+                signal.raise_signal(signal.SIGINT)
+
+        def done(self, folder: Path) -> None:
+            told.append(folder)
+
+    run = infogan_fast.train("strokes", out=tmp_path / "run", callbacks=Watcher(), **OPTIONS)
+    assert told == [run.folder] and (run.folder / "traversal.png").exists()
+
+
 def test_a_resumed_run_gives_rows_after_its_checkpoint_again(tmp_path: Path) -> None:
     first, second = Recorder(), Recorder()
     train(tmp_path, first, log_every=1, checkpoint_every=2)

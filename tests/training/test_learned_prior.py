@@ -13,8 +13,10 @@ from torch import Tensor
 from training.objectives import make_objective
 from training.runs import SMALL, rows, run
 
+import infogan_fast
 from infogan_fast.analysis.report import report
 from infogan_fast.analysis.run import load_run
+from infogan_fast.config import Config
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.networks.infogan import InfoGAN
@@ -174,7 +176,10 @@ def test_a_resumed_run_goes_on_with_it(learned_run: Path, tmp_path: Path) -> Non
     out = tmp_path / "run"
     assert run(out, *SMALL_LEARNED, "--steps", "6", "--log-every", "4", "--restart-q", "4") == 0
     assert train_main(["--resume", str(out), "--steps", "12"]) == 0
-    assert load_run(out, device="cpu").spec == load_run(learned_run, device="cpu").spec
+    spec = load_run(out, device="cpu").spec
+    assert spec == load_run(learned_run, device="cpu").spec
+    assert infogan_fast.train(resume=out, latents=spec, progress=False).spec == spec  # its own, given again
+    assert Config.from_options({"latents": spec}).latents == LatentSpec.parse(str(spec))
 
 
 @pytest.mark.parametrize(

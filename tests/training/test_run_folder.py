@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from training.runs import rows, run
 
 import infogan_fast
+from infogan_fast.constants import INTERRUPTED
 from infogan_fast.train import main as train_main
+from infogan_fast.training import checkpoint
 
 
 def make_run(folder: Path) -> None:
@@ -29,9 +32,17 @@ def a_file(folder: Path) -> None:
     folder.touch()
 
 
+def another_program_s(folder: Path) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "best.bin").write_text("weights")
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+
+
 @pytest.mark.parametrize(
     ("prepare", "flags", "message"),
     [
+        (another_program_s, [], "is not empty and not a run"),
+        (another_program_s, ["--overwrite"], "is not empty and not a run"),
         (make_run, [], "holds a run: continue it with --resume"),
         (not_a_run, [], "is not empty and not a run"),
         (not_a_run, ["--overwrite"], "is not empty and not a run"),
@@ -87,8 +98,7 @@ def test_an_overwriting_that_was_killed_leaves_a_run(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, "--steps", "1", "--overwrite")
+        assert run(tmp_path, "--steps", "1", "--overwrite") == INTERRUPTED
     assert not (tmp_path / "metrics.jsonl").exists()
     assert run(tmp_path, "--steps", "1", "--overwrite") == 0
 
@@ -160,3 +170,35 @@ def test_unwritable_folder(
     error = capsys.readouterr().err
     assert "1 MiB free" in error
     assert "--keep-checkpoints" in error
+
+
+def test_the_disk_needs_room_for_whole_checkpoints_but_not_for_those_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--steps", "1") == 0
+    (kept,) = (tmp_path / "checkpoints").iterdir()
+    tensors = torch.utils._pytree.tree_leaves(checkpoint.load(kept)["training"])
+    size = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+    beside = 50 << 20
+
+    def free(count: float) -> None:
+        usage = type("Usage", (), {"free": int(count * size) + beside})
+        monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+
+    free(3.9)  # with the one that is there, of the last three, the best, and one that is on its way
+    assert train_main(["--resume", str(tmp_path), "--steps", "2"]) == 2
+    assert run(tmp_path, "--steps", "1", "--overwrite") == 2
+    assert kept.exists()
+    assert "3 checkpoints need" in capsys.readouterr().err
+    free(4.1)
+    assert train_main(["--resume", str(tmp_path), "--steps", "2"]) == 0
+    free(4.9)
+    assert run(tmp_path / "new", "--steps", "1") == 2
+    free(5.1)
+    assert run(tmp_path / "new", "--steps", "1") == 0
+
+
+def test_a_run_with_a_damaged_config_can_be_replaced(tmp_path: Path) -> None:
+    assert run(tmp_path, "--steps", "1") == 0
+    (tmp_path / "config.json").write_text("{")
+    assert run(tmp_path, "--steps", "1", "--overwrite") == 0
