@@ -50,7 +50,17 @@ skipped() { # skipped NAME WHY
 build() {
     TORCH_CUDA_ARCH_LIST=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())') \
         INFOGAN_FAST_CUDA=1 "$python" -m pip install -q --no-build-isolation --no-deps --no-index \
-        --target "$work/site" . && "$python" -m infogan_fast.info
+        --target "$work/site" . && "$python" -m infogan_fast.info && "$python" - "$work/site" << 'END'
+import pathlib
+import sys
+
+from infogan_fast.runtime import native
+
+library = pathlib.Path(native.load().__file__)
+if not library.is_relative_to(sys.argv[1]):  # one that was built in the source folder comes first
+    sys.exit(f"{library} would be tested, not what was just built; delete it")
+sys.exit(native.cuda_missing() or native.not_covered(0))
+END
 }
 export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
 step build build

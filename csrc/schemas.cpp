@@ -15,7 +15,8 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "-> (Tensor batch, Tensor indices)");
   m.def(
       "transform_images(Tensor(a!) rng_state, Tensor images, float rotation, float scale, float shear, float shift, "
-      "float colour, bool flip, int sample_offset, int sample_stride, bool advance) -> (Tensor copies, Tensor slants)");
+      "float colour, float bend, bool flip, int sample_offset, int sample_stride, bool advance) "
+      "-> (Tensor copies, Tensor slants)");
   m.def(
       "infogan_loss(Tensor? real_logits, Tensor? fake_logits, Tensor? q_output, Tensor? categorical, "
       "Tensor? continuous, int[] categorical_sizes, int[] continuous_kinds, float[] weights, bool learned_variance, "
@@ -47,7 +48,7 @@ STABLE_TORCH_LIBRARY(infogan_fast, m) {
       "image_conv_transpose_backward(Tensor grad_image, Tensor x, Tensor image, Tensor weight, bool of_x, "
       "bool of_weights) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
   m.def(
-      "agreement(Tensor answers, int adversarial_rows, int[] categorical_sizes, int[] continuous_kinds, "
+      "agreement(Tensor answers, int near_rows, int[] categorical_sizes, int[] continuous_kinds, "
       "bool learned_variance, float log_variance, Tensor(a!)[] joints, Tensor? batch_joints, float? consistency, float "
       "balance, "
       "float joint_ema, float smoothness, int[] distance_codes, float[] distance_weights, float[] slant_changes, "

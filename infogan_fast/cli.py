@@ -86,11 +86,12 @@ def command(name: str) -> Callable[[Main], Main]:
 def _is_of_memory(error: Exception) -> bool:
     """PyTorch has a class for CUDA alone."""
     said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+    texts = ("out of memory", "can't allocate memory", "alloc_failed")  # the last one of cuBLAS and cuDNN
+    return isinstance(error, MemoryError) or any(text in said for text in texts)
 
 
 def _refuse_several_processes(name: str) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(f"{name} is a command of one process; start it without torchrun")
 
 

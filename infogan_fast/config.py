@@ -563,6 +563,8 @@ class Config:
                 decided = decided | LEARNED_PRIOR
             if len(self.latents.ordered_codes) < 2:
                 decided = decided | dict.fromkeys(NEED_TWO_CONTINUOUS_CODES, 0.0)
+        if self.transformation is not None and not self.transformation.bend:
+            decided = decided | {"bending": 0.0}
         missing = {name: value for name, value in decided.items() if self.get(name) is None}
         result = self.changed(missing | {"consistency": consistency})
         if any(term.weight for term in make_terms(result.terms)) and result.transformation is None:
@@ -678,7 +680,7 @@ _ADDED = frozenset(
     }
 )
 #: Options that runs of an earlier version do not have, with what those runs did.
-_BEFORE = {"background": "black", "balance_end": 0.0, "balance_until": 0}
+_BEFORE = {"background": "black", "balance_end": 0.0, "balance_until": 0, "bending": 0.0}
 #: What ``--network auto`` was called in runs of an earlier version.
 _OLD_AUTO = "infogan"
 #: Options that runs of an earlier version have, with the only value that this version reproduces.

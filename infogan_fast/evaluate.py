@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
     )
     text = json.dumps(result, indent=2, allow_nan=False)
-    print(text if args.json == "-" else report(result))
-    if args.json not in (None, "-"):
+    if args.json not in (None, "-"):  # before what a closed output may end
         write_named("--json", Path(args.json), text.encode() + b"\n")
+    print(text if args.json == "-" else report(result))
     return 0
 
 

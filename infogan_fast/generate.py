@@ -13,6 +13,7 @@ from infogan_fast.cli import Parser, add_run_arguments, command, run_of
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
+from infogan_fast.runtime.files import check_writable, write_named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not in_folder and path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: expected a name that ends in .png, or a folder")
 
-    from infogan_fast.pictures.grids import image_grid, scale_for
+    if not in_folder:
+        check_writable("--out", path)
+    from infogan_fast.pictures.grids import as_png, image_grid, scale_for
     from infogan_fast.pictures.samples import to_pixels
 
     run = run_of(args)
@@ -123,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_folder(images, path)
         else:
             columns = args.grid or math.ceil(math.sqrt(args.n))
-            image_grid(images, columns, scale=scale_for(run.image_size)).save(path)
+            grid = image_grid(images, columns, scale=scale_for(run.image_size))
+            write_named("--out", path, as_png(grid))
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
     print(path)

@@ -20,6 +20,7 @@ PAPER: dict[str, Any] = {
     "invariance": 0.0,
     "smoothness": 0.0,
     "smoothness_until": 0,
+    "bending": 0.0,
     "restart_q": 0,
     "ema": 0.0,
 }
@@ -39,6 +40,7 @@ DEFAULT: dict[str, Any] = {
     "invariance": 0.02,
     "smoothness": 0.0,
     "smoothness_until": 1500,
+    "bending": 0.0,
     "restart_q": 500,
     "ema": 0.999,
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
+from infogan_fast.runtime.files import check_writable, write_named
 
 if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run
@@ -87,21 +88,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 1 <= args.steps <= _MAX_STEPS:
         raise UserError(f"--steps is {args.steps}; expected 1 to {_MAX_STEPS}")
 
-    from infogan_fast.pictures.traversal import save_animation
+    check_writable("--out", path)
+    from infogan_fast.pictures.grids import as_png
+    from infogan_fast.pictures.traversal import as_animation
 
     run = run_of(args)
     labels = row_labels(run, args.data, args.data_dir)
-    try:
-        if path.suffix.lower() == ".png":
-            picture = run.traversal(
-                reach=args.range, columns=args.steps + 1, seed=args.seed, row_labels=labels
-            )
-            picture.save(path)
-        else:
-            frames = run.animation(reach=args.range, steps=args.steps, seed=args.seed, row_labels=labels)
-            save_animation(frames, path, grey=run.channels == 1)
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
+    if path.suffix.lower() == ".png":
+        picture = run.traversal(reach=args.range, columns=args.steps + 1, seed=args.seed, row_labels=labels)
+        content = as_png(picture)
+    else:
+        frames = run.animation(reach=args.range, steps=args.steps, seed=args.seed, row_labels=labels)
+        content = as_animation(frames, path.suffix.lower(), grey=run.channels == 1)
+    write_named("--out", path, content)
     print(path)
     return 0
 

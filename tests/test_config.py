@@ -49,17 +49,21 @@ def test_options_survive_the_round_trip() -> None:
 @pytest.mark.parametrize(
     ("flags", "consistency", "transformation"),
     [
-        ([], 1.0, "rotation=15,scale=0.15,shear=0,shift=0.06,colour=0,flip=0"),
-        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"),
+        ([], 1.0, "rotation=15,scale=0.15,shear=0,shift=0.06,colour=0,bend=0.1,flip=0"),
+        (["--data", "mnist"], 1.0, "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,bend=0.1,flip=0"),
         (["--data", "fashion-mnist"], 1.0, str(SOURCES["fashion-mnist"].transformation)),
         (["--data", "pictures"], 0.0, None),
         (["--data", "pictures", "--consistency", "0.5"], 0.5, str(Transformation())),
         (
             ["--data", "pictures", "--consistency", "2", "--transformation", "flip=1"],
             2.0,
-            "rotation=0,scale=0,shear=0,shift=0,colour=0,flip=1",
+            "rotation=0,scale=0,shear=0,shift=0,colour=0,bend=0,flip=1",
         ),
-        (["--transformation", "shear=0.1"], 1.0, "rotation=0,scale=0,shear=0.1,shift=0,colour=0,flip=0"),
+        (
+            ["--transformation", "shear=0.1"],
+            1.0,
+            "rotation=0,scale=0,shear=0.1,shift=0,colour=0,bend=0,flip=0",
+        ),
         (["--consistency", "0"], 0.0, None),
         (["--recipe", "paper"], 0.0, None),
         (["--recipe", "paper", "--consistency", "0.5"], 0.5, str(SOURCES["strokes"].transformation)),
@@ -107,6 +111,11 @@ def test_the_recipe_decides_what_is_not_given(
         (["--data", "pictures", "--equivariance", "2"], (1.0, 2e-4, 0.0, 0.0, 2.0, 0.0, 0.0, 0, 0)),
         (["--restart-q", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 0)),
         (["--recipe", "paper", "--restart-q", "7"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 7)),
+        (["--data", "mnist"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 1.0, 1500, 500)),
+        (
+            ["--data", "mnist", "--transformation", "rotation=5"],
+            (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 1.0, 1500, 500),
+        ),
         (["--data", "mnist", "--smoothness", "0"], (0.1, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 1500, 500)),
         (["--recipe", "paper", "--smoothness", "2"], (1.0, 2e-4, 0.0, 0.0, 0.0, 0.0, 2.0, 0, 0)),
         (["--smoothness-until", "0"], (0.3, 1e-3, 1.0, 0.9, 0.3, 0.02, 0.0, 0, 500)),
@@ -170,8 +179,8 @@ def test_flags_arrive_in_the_objective() -> None:
     flags += ["--lambda-categorical", "4", "--lambda-continuous", "5", "--fixed-sigma", "6"]
     flags += ["--balance", "9", "--joint-ema", ".4"]
     flags += ["--consistency", "7", "--equivariance", "10", "--invariance", "8"]
-    flags += ["--transformation", "colour=0.5,rotation=1", "--restart-q", "11"]
-    flags += ["--smoothness", "12", "--smoothness-until", "13"]
+    flags += ["--transformation", "colour=0.5,rotation=1,bend=0.2", "--restart-q", "11"]
+    flags += ["--smoothness", "12", "--smoothness-until", "13", "--bending", "14"]
     request = parse([*flags, "--mi-gradient", "trunk", "--schedule", "one-stage"])
     objective = Config.from_options(request.given).checked().objective
     found = vars(flat(objective))
@@ -194,8 +203,9 @@ def test_flags_arrive_in_the_objective() -> None:
         "restart_q": 11,
         "smoothness": 12.0,
         "smoothness_until": 13,
+        "bending": 14.0,
         "invariance": 8.0,
-        "transformation": Transformation(1, 0, 0, 0, 0.5),
+        "transformation": Transformation(1, 0, 0, 0, 0.5, 0.2),
     }
     assert {name: found[name] for name in expected} == expected
 
@@ -348,3 +358,15 @@ def test_balance_falls_where_a_prior_is_learned() -> None:
     assert borders and not any(update % 8 for updates in borders for update in updates)
     with pytest.raises(UserError, match=r"has a learned prior, which follows what --consistency measures"):
         given("--latents", "noise=5,cat=3:learned", "--recipe", "paper").checked()
+
+
+def test_bending_goes_with_copies_that_are_bent() -> None:
+    mnist = given("--data", "mnist").checked()
+    assert (
+        mnist.get("bending") == 1.0 and mnist.transformation is not None and mnist.transformation.bend == 0.1
+    )
+    assert given("--data", "mnist", "--transformation", "rotation=5").checked().get("bending") == 0.0
+    assert given("--data", "mnist", "--recipe", "paper").checked().get("bending") == 0.0
+    assert given("--data", "strokes").checked().get("bending") == 0.0
+    with pytest.raises(UserError, match=r"--bending 2 needs copies that are bent; add bend=0.1"):
+        given("--data", "mnist", "--transformation", "rotation=5", "--bending", "2").checked()

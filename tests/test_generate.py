@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -170,6 +171,23 @@ def test_a_folder_in_colour(colour_run: Path, tmp_path: Path) -> None:
     assert (pixels(tmp_path / "00001.png") == images[1].permute(1, 2, 0).numpy()).all()
 
 
+def test_a_grid_that_cannot_be_written_leaves_the_one_before(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "grid.png"
+    out.write_bytes(b"the one before")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert generate.main([*flags, "--out", str(out)]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert out.read_bytes() == b"the one before" and os.listdir(tmp_path) == ["grid.png"]
+    assert generate.main([*flags, "--out", str(tmp_path / "no" / "grid.png")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -178,7 +196,7 @@ def test_a_folder_in_colour(colour_run: Path, tmp_path: Path) -> None:
         (["--grid", "2", "--out", "full"], "--grid 2 is for a grid, and full is a folder"),
         (["--out", "full"], "--out full: is not empty; give a new folder"),
         (["--out", "a.jpg"], "--out a.jpg: expected a name that ends in .png, or a folder"),
-        (["--out", "no/a.png"], "--out no/a.png: cannot be written"),
+        (["--out", "no/a.png"], "--out no/a.png: there is no folder no"),
         (["--out", "full/file/new"], "--out full/file/new: cannot be written"),
         (["--set", "c1=3"], "--set c1=3: c1 is a categorical code and takes a whole number, 0 to 2"),
         (["--set", "c2=1"], "--set c2=1: c2 is given twice"),

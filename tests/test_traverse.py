@@ -18,6 +18,7 @@ from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
 from infogan_fast.pictures import traversal
+from infogan_fast.pictures.traversal import as_animation
 
 
 class Recorder(nn.Module):
@@ -229,8 +230,8 @@ def test_a_picture_needs_no_data(
     ("more", "message"),
     [
         (["--out", "a.jpg"], "--out a.jpg: expected a name that ends in .png, .gif, .webp"),
-        (["--out", "no/folder/a.png"], "--out no/folder/a.png: cannot be written"),
-        (["--out", "no/folder/a.gif"], "--out no/folder/a.gif: cannot be written"),
+        (["--out", "no/folder/a.png"], "--out no/folder/a.png: there is no folder no/folder"),
+        (["--out", "no/folder/a.gif"], "--out no/folder/a.gif: there is no folder no/folder"),
         (["--range", "0"], "--range is 0.0; expected a number above 0"),
         (["--range", "inf"], "--range is inf"),
         (["--steps", "0"], "--steps is 0; expected 1 to 200"),
@@ -253,6 +254,14 @@ def test_wrong_flags(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".webp", 16_383), (".gif", 65_535)])
+def test_frames_too_large_for_a_format_are_an_error(suffix: str, most: int) -> None:
+    frames = [Image.new("L", (most + 1, 1))] * 2
+    with pytest.raises(UserError, match=f"takes at most {most:,} each way; write a .png"):
+        as_animation(frames, suffix, grey=True)
+    assert as_animation([Image.new("L", (most, 1))] * 2, suffix, grey=True)
 
 
 def test_webp_without_webp(

@@ -9,8 +9,8 @@
 namespace infogan_fast {
 
 struct AgreementArguments {
-  std::optional<Tensor> answers;                                       // [A + 2B, q_dim], addressed by row stride
-  int64_t adversarial_rows = 0, pairs = 0, q_dim = 0, categories = 0;  // A, B; categories: of all codes
+  std::optional<Tensor> answers;                                // [A + 2B, q_dim], addressed by row stride
+  int64_t near_rows = 0, pairs = 0, q_dim = 0, categories = 0;  // A, B; categories: of all codes
   std::vector<int64_t> sizes, places;
   std::vector<Tensor> joints;
   std::optional<Tensor> batch_joints;
@@ -25,7 +25,7 @@ struct AgreementArguments {
   int64_t n_distances() const { return static_cast<int64_t>(distances.size()); }
   // the information of each categorical code, if it is measured, then the distances
   int64_t n_metrics() const { return (has_joints ? n_categorical() : 0) + n_distances(); }
-  int64_t rows() const { return adversarial_rows + 2 * pairs; }
+  int64_t rows() const { return near_rows + 2 * pairs; }
   bool has_probabilities() const { return has_joints || factors.smoothness != 0; }
 };
 
@@ -40,7 +40,7 @@ inline void check_scale(const std::optional<Tensor>& scale, const char* name, co
             name_of(scale->scalar_type()), " of shape ", shape_of(*scale));
 }
 
-inline AgreementArguments check_agreement(Tensor answers, int64_t adversarial_rows, std::vector<int64_t> sizes,
+inline AgreementArguments check_agreement(Tensor answers, int64_t near_rows, std::vector<int64_t> sizes,
                                           std::vector<int64_t> kinds, bool learned_variance, double log_variance,
                                           std::vector<Tensor> joints, std::optional<Tensor> batch_joints,
                                           std::optional<double> consistency, double balance, double joint_ema,
@@ -73,24 +73,23 @@ inline AgreementArguments check_agreement(Tensor answers, int64_t adversarial_ro
           ", ", kLogVarianceLimit, "], got ", log_variance);
   a.fixed_precision = std::exp(-log_variance);
 
-  const int64_t rows = answers.dim() == 2 ? answers.size(0) - adversarial_rows : 0;
+  const int64_t rows = answers.dim() == 2 ? answers.size(0) - near_rows : 0;
   REQUIRE(answers.dim() == 2 && answers.size(1) == a.q_dim && rows > 0 && rows % 2 == 0,
-          "agreement: answers must have shape [A + 2B, ", a.q_dim, "] with A = ", adversarial_rows,
-          " adversarial_rows and B >= 1 for this latent specification, got ", shape_of(answers));
+          "agreement: answers must have shape [A + 2B, ", a.q_dim, "] with A = ", near_rows,
+          " near_rows and B >= 1 for this latent specification, got ", shape_of(answers));
   a.pairs = rows / 2;
-  REQUIRE(adversarial_rows >= 0 && adversarial_rows <= a.pairs, "agreement: adversarial_rows must be in [0, ", a.pairs,
-          "], as they are copies of the first images, got ", adversarial_rows);
-  a.adversarial_rows = adversarial_rows;
+  REQUIRE(near_rows >= 0 && near_rows <= a.pairs, "agreement: near_rows must be in [0, ", a.pairs,
+          "], as they are copies of the first images, got ", near_rows);
+  a.near_rows = near_rows;
 
   const std::pair<const char*, double> weights[] = {
       {"consistency", consistency.value_or(0)}, {"balance", balance}, {"smoothness", smoothness}};
   for (const auto& [name, value] : weights)
     REQUIRE(std::isfinite(value), "agreement: ", name, " must be finite, got ", value);
   REQUIRE(joint_ema >= 0 && joint_ema < 1, "agreement: joint_ema must be in [0, 1), got ", joint_ema);
-  REQUIRE(smoothness == 0 || adversarial_rows > 0, "agreement: smoothness is ", smoothness,
-          " but adversarial_rows is 0");
+  REQUIRE(smoothness == 0 || near_rows > 0, "agreement: smoothness is ", smoothness, " but near_rows is 0");
   a.has_joints = consistency.has_value();
-  a.factors = agreement_factors(adversarial_rows, a.pairs, consistency.value_or(0), balance, joint_ema, smoothness);
+  a.factors = agreement_factors(near_rows, a.pairs, consistency.value_or(0), balance, joint_ema, smoothness);
 
   if (a.has_joints) {
     REQUIRE(joints.size() == sizes.size(), "agreement: joints must have ", sizes.size(),

@@ -32,14 +32,14 @@ struct AgreementFactors {
   double distance;     // of the sum of squares
 };
 
-inline AgreementFactors agreement_factors(int64_t adversarial_rows, int64_t pairs, double consistency, double balance,
+inline AgreementFactors agreement_factors(int64_t near_rows, int64_t pairs, double consistency, double balance,
                                           double joint_ema, double smoothness) {
   const double count = static_cast<double>(pairs);
   return AgreementFactors{0.5 / count,
                           joint_ema,
                           balance / 2,
                           -consistency / count,
-                          adversarial_rows > 0 ? smoothness / static_cast<double>(adversarial_rows) : 0.0,
+                          near_rows > 0 ? smoothness / static_cast<double>(near_rows) : 0.0,
                           0.5 / count};
 }
 

@@ -15,16 +15,16 @@ INFOGAN_FAST_INLINE A lane_sum(A* lanes) {
   return lanes[0];
 }
 
-// What one pass leaves to the next. Tiles are [columns, kTile]: adversarial copies, then images, then their copies.
+// What one pass leaves to the next. Tiles are [columns, kTile]: near copies, then images, then their copies.
 template <class A>
 struct Scratch {
-  int64_t categories, adversarial_tiles, pair_tiles;
+  int64_t categories, near_tiles, pair_tiles;
   std::vector<int64_t> starts, table_starts;    // of each code: its first column, its first entry in `table`
   std::vector<A> probabilities, table, slopes;  // slopes: of each distance [pair_tiles, kTile]
 
   explicit Scratch(const AgreementArguments& a)
       : categories(a.categories),
-        adversarial_tiles((a.adversarial_rows + kTile - 1) / kTile),
+        near_tiles((a.near_rows + kTile - 1) / kTile),
         pair_tiles((a.pairs + kTile - 1) / kTile),
         slopes(a.n_distances() * pair_tiles * kTile) {
     int64_t start = 0, entries = 0;
@@ -38,9 +38,9 @@ struct Scratch {
     if (a.has_probabilities()) probabilities.resize(tiles() * categories * kTile);
   }
 
-  int64_t tiles() const { return adversarial_tiles + 2 * pair_tiles; }
-  A* adversarial(int64_t tile) { return probabilities.data() + tile * categories * kTile; }
-  A* real(int64_t tile) { return adversarial(adversarial_tiles + tile); }
+  int64_t tiles() const { return near_tiles + 2 * pair_tiles; }
+  A* near(int64_t tile) { return probabilities.data() + tile * categories * kTile; }
+  A* real(int64_t tile) { return near(near_tiles + tile); }
   A* copy(int64_t tile) { return real(pair_tiles + tile); }
 };
 
@@ -54,10 +54,10 @@ struct Probabilities {
     const T* answers = const_data<T>(a.answers);
     const int64_t stride = a.answers->stride(0);
     for (int64_t index = begin; index < end; ++index) {
-      int64_t tile = index, first = 0, rows = a.adversarial_rows;
-      if (index >= scratch.adversarial_tiles) {
-        tile -= scratch.adversarial_tiles;
-        first = a.adversarial_rows;
+      int64_t tile = index, first = 0, rows = a.near_rows;
+      if (index >= scratch.near_tiles) {
+        tile -= scratch.near_tiles;
+        first = a.near_rows;
         rows = a.pairs;
         if (tile >= scratch.pair_tiles) {
           tile -= scratch.pair_tiles;
@@ -66,7 +66,7 @@ struct Probabilities {
       }
       first += tile * kTile;
       const int count = static_cast<int>(std::min<int64_t>(kTile, rows - tile * kTile));
-      A* at = scratch.adversarial(index);
+      A* at = scratch.near(index);
       for (int lane = 0; lane < count; ++lane)
         for (int64_t column = 0; column < a.categories; ++column)
           at[column * kTile + lane] = widen(answers[(first + lane) * stride + column]);
@@ -207,7 +207,7 @@ struct Distances {
         const int count = static_cast<int>(std::min<int64_t>(kTile, a.pairs - tile * kTile));
         A mean[kTile] = {}, copy[kTile] = {}, precision[kTile] = {}, copy_log_variance[kTile] = {}, shift[kTile] = {};
         for (int lane = 0; lane < count; ++lane) {
-          const T* row = answers + (a.adversarial_rows + tile * kTile + lane) * stride;
+          const T* row = answers + (a.near_rows + tile * kTile + lane) * stride;
           const T* other = row + a.pairs * stride;
           mean[lane] = widen(row[d.mean_column]);
           copy[lane] = widen(other[d.mean_column]);
@@ -229,7 +229,7 @@ struct Distances {
   }
 };
 
-// The gradients of a tile of adversarial copies, or of a tile of images and that of their copies.
+// The gradients of a tile of near copies, or of a tile of images and that of their copies.
 template <class A, class G>
 struct Gradients {
   const AgreementArguments& a;
@@ -240,16 +240,16 @@ struct Gradients {
   INFOGAN_FAST_INLINE void operator()(int64_t begin, int64_t end) const {
     std::vector<A> tile(a.q_dim * kTile);
     for (int64_t index = begin; index < end; ++index) {
-      if (index < scratch.adversarial_tiles) {
+      if (index < scratch.near_tiles) {
         smoothness(tile.data(), index);
-        write(tile.data(), 0, index, a.adversarial_rows);
+        write(tile.data(), 0, index, a.near_rows);
         continue;
       }
-      const int64_t pair = index - scratch.adversarial_tiles;
+      const int64_t pair = index - scratch.near_tiles;
       for (const bool copies : {false, true}) {
         consistency(tile.data(), pair, copies);
         distances(tile.data() + a.categories * kTile, pair, copies);
-        write(tile.data(), a.adversarial_rows + (copies ? a.pairs : 0), pair, a.pairs);
+        write(tile.data(), a.near_rows + (copies ? a.pairs : 0), pair, a.pairs);
       }
     }
   }
@@ -258,7 +258,7 @@ struct Gradients {
     std::fill(tile, tile + a.q_dim * kTile, A(0));
     if (a.factors.smoothness == 0) return;
     const A factor = static_cast<A>(a.factors.smoothness);
-    const A *p = scratch.adversarial(index), *target = scratch.real(index);
+    const A *p = scratch.near(index), *target = scratch.real(index);
     for (int64_t i = 0; i < a.categories * kTile; ++i) tile[i] = factor * (p[i] - target[i]);
   }
 
@@ -335,7 +335,7 @@ void compute(const AgreementArguments& a, const AgreementOutputs& out) {
     metrics += codes;
   }
   for_rows(a.n_distances(), grain(a.pairs * 32), Distances<T, A>{a, scratch, metrics});
-  for_rows(scratch.adversarial_tiles + scratch.pair_tiles, grain((entries + 8 * a.q_dim) * kTile * 2),
+  for_rows(scratch.near_tiles + scratch.pair_tiles, grain((entries + 8 * a.q_dim) * kTile * 2),
            Gradients<A, G>{a, out, scratch, scale_of(a.scale), scale_of(a.second_scale)});
 
   if (!a.sums) return;
@@ -346,15 +346,14 @@ void compute(const AgreementArguments& a, const AgreementOutputs& out) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> agreement_cpu(
-    Tensor answers, int64_t adversarial_rows, std::vector<int64_t> categorical_sizes,
-    std::vector<int64_t> continuous_kinds, bool learned_variance, double log_variance, std::vector<Tensor> joints,
-    std::optional<Tensor> batch_joints, std::optional<double> consistency, double balance, double joint_ema,
-    double smoothness, std::vector<int64_t> distance_codes, std::vector<double> distance_weights,
-    std::vector<double> slant_changes, std::optional<Tensor> slants, std::optional<Tensor> grad_scale,
-    std::optional<Tensor> second_grad_scale, std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums,
-    std::vector<int64_t> places) {
+    Tensor answers, int64_t near_rows, std::vector<int64_t> categorical_sizes, std::vector<int64_t> continuous_kinds,
+    bool learned_variance, double log_variance, std::vector<Tensor> joints, std::optional<Tensor> batch_joints,
+    std::optional<double> consistency, double balance, double joint_ema, double smoothness,
+    std::vector<int64_t> distance_codes, std::vector<double> distance_weights, std::vector<double> slant_changes,
+    std::optional<Tensor> slants, std::optional<Tensor> grad_scale, std::optional<Tensor> second_grad_scale,
+    std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums, std::vector<int64_t> places) {
   const AgreementArguments a = check_agreement(
-      std::move(answers), adversarial_rows, std::move(categorical_sizes), std::move(continuous_kinds), learned_variance,
+      std::move(answers), near_rows, std::move(categorical_sizes), std::move(continuous_kinds), learned_variance,
       log_variance, std::move(joints), std::move(batch_joints), consistency, balance, joint_ema, smoothness,
       std::move(distance_codes), std::move(distance_weights), std::move(slant_changes), std::move(slants),
       std::move(grad_scale), std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));

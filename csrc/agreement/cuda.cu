@@ -17,7 +17,7 @@ void run(AgreementLayout layout, const AgreementArguments& a, const AgreementOut
 
 AgreementLayout layout_of(const AgreementArguments& a) {
   AgreementLayout layout{};
-  layout.adversarial_rows = static_cast<int32_t>(a.adversarial_rows);
+  layout.near_rows = static_cast<int32_t>(a.near_rows);
   layout.pairs = static_cast<int32_t>(a.pairs);
   layout.q_dim = static_cast<int32_t>(a.q_dim);
   layout.set_sizes(a.sizes.data(), static_cast<int32_t>(a.n_categorical()));
@@ -39,15 +39,14 @@ AgreementLayout layout_of(const AgreementArguments& a) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> agreement_cuda(
-    Tensor answers, int64_t adversarial_rows, std::vector<int64_t> categorical_sizes,
-    std::vector<int64_t> continuous_kinds, bool learned_variance, double log_variance, std::vector<Tensor> joints,
-    std::optional<Tensor> batch_joints, std::optional<double> consistency, double balance, double joint_ema,
-    double smoothness, std::vector<int64_t> distance_codes, std::vector<double> distance_weights,
-    std::vector<double> slant_changes, std::optional<Tensor> slants, std::optional<Tensor> grad_scale,
-    std::optional<Tensor> second_grad_scale, std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums,
-    std::vector<int64_t> places) {
+    Tensor answers, int64_t near_rows, std::vector<int64_t> categorical_sizes, std::vector<int64_t> continuous_kinds,
+    bool learned_variance, double log_variance, std::vector<Tensor> joints, std::optional<Tensor> batch_joints,
+    std::optional<double> consistency, double balance, double joint_ema, double smoothness,
+    std::vector<int64_t> distance_codes, std::vector<double> distance_weights, std::vector<double> slant_changes,
+    std::optional<Tensor> slants, std::optional<Tensor> grad_scale, std::optional<Tensor> second_grad_scale,
+    std::optional<ScalarType> grad_dtype, std::optional<Tensor> sums, std::vector<int64_t> places) {
   const AgreementArguments a = check_agreement(
-      std::move(answers), adversarial_rows, std::move(categorical_sizes), std::move(continuous_kinds), learned_variance,
+      std::move(answers), near_rows, std::move(categorical_sizes), std::move(continuous_kinds), learned_variance,
       log_variance, std::move(joints), std::move(batch_joints), consistency, balance, joint_ema, smoothness,
       std::move(distance_codes), std::move(distance_weights), std::move(slant_changes), std::move(slants),
       std::move(grad_scale), std::move(second_grad_scale), grad_dtype, std::move(sums), std::move(places));

@@ -19,7 +19,7 @@ constexpr int agreement_threads() {
 }
 
 struct AgreementLayout {
-  int32_t adversarial_rows, pairs;  // A, B
+  int32_t near_rows, pairs;  // A, B
   int32_t q_dim, categories, n_categorical, n_distances;
   bool has_joints, wide_slants;
   bool shared_tables, shared_rows;  // where these parts of AgreementMemory are
@@ -49,7 +49,7 @@ struct AgreementLayout {
     }
   }
 
-  INFOGAN_FAST_HD int32_t rows() const { return adversarial_rows + 2 * pairs; }
+  INFOGAN_FAST_HD int32_t rows() const { return near_rows + 2 * pairs; }
   INFOGAN_FAST_HD bool has_probabilities() const { return has_joints || factors.smoothness != 0; }
   // an odd length keeps neighbouring columns on different banks
   INFOGAN_FAST_HD int64_t stride() const { return rows() | 1; }
@@ -143,7 +143,7 @@ __device__ void joints_of_codes(const AgreementLayout& a, const AgreementMemory<
   const A share = static_cast<A>(a.factors.joint), decay = static_cast<A>(a.factors.joint_ema);
   for (int32_t code = 0; code < a.n_categorical; ++code) {
     const int32_t size = a.sizes[code];
-    const A* real = m.probabilities + a.starts[code] * a.stride() + a.adversarial_rows;
+    const A* real = m.probabilities + a.starts[code] * a.stride() + a.near_rows;
     const A* copy = real + a.pairs;
     A* average = static_cast<A*>(a.joints[code]);
     A* table = m.table + a.table_starts[code];
@@ -237,7 +237,7 @@ template <class A>
 __device__ void slopes_of_rows(const AgreementLayout& a, const AgreementMemory<A>& m) {
   for (int32_t code = 0; code < a.n_categorical; ++code) {
     const int32_t size = a.sizes[code];
-    const int64_t first = a.starts[code] * a.stride() + a.adversarial_rows;
+    const int64_t first = a.starts[code] * a.stride() + a.near_rows;
     const A* table = m.table + a.table_starts[code];
     for_elements(size, 2 * a.pairs, [&](int32_t j, int32_t row) {
       const A* other = m.probabilities + first + (row < a.pairs ? row + a.pairs : row - a.pairs);
@@ -251,7 +251,7 @@ __device__ void slopes_of_rows(const AgreementLayout& a, const AgreementMemory<A
 template <class A>
 __device__ void dots_of_rows(const AgreementLayout& a, const AgreementMemory<A>& m) {
   for_elements(a.n_categorical, 2 * a.pairs, [&](int32_t code, int32_t pair_row) {
-    const int32_t row = a.adversarial_rows + pair_row;
+    const int32_t row = a.near_rows + pair_row;
     const int64_t first = a.starts[code] * a.stride() + row;
     const A *p = m.probabilities + first, *slopes = m.slopes + first;
     A dot = A(0);
@@ -262,7 +262,7 @@ __device__ void dots_of_rows(const AgreementLayout& a, const AgreementMemory<A>&
 
 template <class T, class A>
 __device__ Compared<A> compare_pair(const AgreementLayout& a, const Distance& d, const T* answers, int32_t pair) {
-  const T* row = answers + (a.adversarial_rows + pair) * a.row_stride;
+  const T* row = answers + (a.near_rows + pair) * a.row_stride;
   const T* copy = row + a.pairs * a.row_stride;
   A precision = static_cast<A>(a.fixed_precision), offset = A(0);
   if (d.log_variance_column >= 0)
@@ -310,8 +310,8 @@ __device__ void write_categorical(const AgreementLayout& a, const AgreementMemor
       const int32_t column = a.starts[code] + j;
       const int64_t at = column * a.stride() + row;
       A value = A(0);
-      if (row < a.adversarial_rows) {
-        if (smoothness != A(0)) value = smoothness * (m.probabilities[at] - m.probabilities[at + a.adversarial_rows]);
+      if (row < a.near_rows) {
+        if (smoothness != A(0)) value = smoothness * (m.probabilities[at] - m.probabilities[at + a.near_rows]);
       } else if (consistency != A(0)) {
         value = consistency * m.probabilities[at] * (m.slopes[at] - m.dots[code * a.stride() + row]);
       }
@@ -323,7 +323,7 @@ __device__ void write_categorical(const AgreementLayout& a, const AgreementMemor
 template <class T, class A, class G>
 __device__ void write_continuous(const AgreementLayout& a, const T* answers, const AgreementStore<A, G>& store) {
   for_elements(a.rows(), a.q_dim - a.categories, [&](int32_t row, int32_t j) {
-    const int32_t column = a.categories + j, pair_row = row - a.adversarial_rows;
+    const int32_t column = a.categories + j, pair_row = row - a.near_rows;
     const bool is_copy = pair_row >= a.pairs;
     A value = A(0);
     for (int32_t i = 0; i < a.n_distances && pair_row >= 0; ++i) {

@@ -1,14 +1,16 @@
-// The random change of an image: mirrored, sheared, turned, scaled and shifted about its middle, in this order, and
-// read bilinearly. The map is computed in double, by arithmetic that gives the same bits everywhere.
+// The random change of an image: mirrored, sheared, turned, scaled and shifted about its middle, in this order, then
+// bent, and read bilinearly. The map is computed in double, by arithmetic that gives the same bits everywhere.
 #pragma once
 #include "math/latent_row.h"
 
 namespace infogan_fast {
 
 constexpr int kMaxChannels = 3;
+constexpr int kKnots = 5;  // along each side of the grid whose displacements bend an image
+constexpr int kBends = 2 * kKnots * kKnots;
 
 struct TransformRanges {
-  double rotation, scale, shear, shift, colour;  // the angle in radians
+  double rotation, scale, shear, shift, colour, bend;  // the angle in radians
   bool flip;
   double largest_slant;  // in radians
 };
@@ -67,9 +69,9 @@ INFOGAN_FAST_HD double arc_tangent(double x) {
 
 // The angle in degrees.
 INFOGAN_FAST_HD TransformRanges make_ranges(double rotation, double scale, double shear, double shift, double colour,
-                                            bool flip) {
+                                            double bend, bool flip) {
   const double radians = rotation * (3.14159265358979323846 / 180);
-  return TransformRanges{radians, scale, shear, shift, colour, flip, radians + arc_tangent(shear)};
+  return TransformRanges{radians, scale, shear, shift, colour, bend, flip, radians + arc_tangent(shear)};
 }
 
 // In the order in which they are drawn. All of them always are, so that changing one range leaves the other draws as
@@ -91,6 +93,42 @@ INFOGAN_FAST_HD TransformDraws draw_transform(Stream stream, uint64_t sample) {
       uniform_signed(second.w1),
       {uniform_signed(second.w2), uniform_signed(second.w3), uniform_signed(third.w0)},
   };
+}
+
+// How far a knot moves, in pixels: along the row first, knot by knot and row by row, then along the column.
+template <class A>
+INFOGAN_FAST_HD A draw_bend(const TransformRanges& ranges, Stream stream, uint64_t sample, int index, int64_t size) {
+  const uint32_t code = static_cast<uint32_t>(index) + 9;  // after the draws of the map
+  const Words words = latent_words(stream, sample, Purpose::continuous, code / 4);
+  return static_cast<A>(ranges.bend * static_cast<double>(size) * uniform_signed(word_of(words, code % 4)));
+}
+
+// Between the knots, the way is cubic (Catmull and Rom 1974): the shares of the four knots around a pixel, where those
+// past the ends are the ones at the ends.
+template <class A>
+struct Knots {
+  int32_t first;  // of four; from -1 to kKnots - 3
+  A share[4];
+};
+
+template <class A>
+INFOGAN_FAST_HD Knots<A> knots_of(int32_t pixel, int32_t size) {
+  const A along = size > 1 ? static_cast<A>(pixel) * (A(kKnots - 1) / static_cast<A>(size - 1)) : A(0);
+  const int32_t whole = static_cast<int32_t>(along), interval = whole < kKnots - 2 ? whole : kKnots - 2;
+  const A t = along - static_cast<A>(interval), s = A(1) - t;
+  return Knots<A>{interval - 1,
+                  {A(-0.5) * t * s * s, fused(t * t, fused(A(1.5), t, A(-2.5)), A(1)),
+                   fused(s * s, fused(A(1.5), s, A(-2.5)), A(1)), A(-0.5) * s * t * t}};
+}
+
+INFOGAN_FAST_HD int32_t knot_within(int32_t index) { return index < 0 ? 0 : index < kKnots ? index : kKnots - 1; }
+
+// Of the four around a pixel, `knots` apart in memory.
+template <class A>
+INFOGAN_FAST_HD A between_knots(const Knots<A>& k, const A* knots, int32_t apart) {
+  A sum = A(0);
+  for (int i = 0; i < 4; ++i) sum = fused(k.share[i], knots[knot_within(k.first + i) * apart], sum);
+  return sum;
 }
 
 INFOGAN_FAST_HD Affine affine_of(const TransformRanges& ranges, const TransformDraws& draws, int64_t size) {

@@ -7,10 +7,10 @@ namespace infogan_fast {
 namespace {
 
 std::tuple<Tensor, Tensor> transform_images_cuda(Tensor rng_state, Tensor images, double rotation, double scale,
-                                                 double shear, double shift, double colour, bool flip,
+                                                 double shear, double shift, double colour, double bend, bool flip,
                                                  int64_t sample_offset, int64_t sample_stride, bool advance) {
-  const TransformArguments a = check_transform_images(rng_state, images, rotation, scale, shear, shift, colour, flip,
-                                                      sample_offset, sample_stride);
+  const TransformArguments a = check_transform_images(rng_state, images, rotation, scale, shear, shift, colour, bend,
+                                                      flip, sample_offset, sample_stride);
   const Range range("transform_images");
   const torch::stable::accelerator::DeviceGuard guard(images.get_device_index());
   const TransformOutputs out = allocate_transform(a, images);

@@ -1,4 +1,5 @@
-// The kernel behind transform_images: one block an image; its first thread draws the map, all of them read by it.
+// The kernel behind transform_images: one block an image; its first thread draws the map, each of the first ones a knot
+// of the bend, and all of them read by these.
 #pragma once
 #include "common/convert.cuh"
 #include "common/rng_state.cuh"
@@ -19,21 +20,41 @@ struct TransformLayout {
   Samples samples;
 };
 
+// Adds to a pixel's place in the copy the way that the knots around it move.
+template <class A>
+__device__ void bend_place(const A* knots, int32_t row, int32_t column, int32_t size, A& x, A& y) {
+  const Knots<A> rows = knots_of<A>(row, size), columns = knots_of<A>(column, size);
+  A right = A(0), down = A(0);
+  for (int i = 0; i < 4; ++i) {
+    const A* const at = knots + knot_within(columns.first + i);
+    right = fused(columns.share[i], between_knots(rows, at, kKnots), right);
+    down = fused(columns.share[i], between_knots(rows, at + kKnots * kKnots, kKnots), down);
+  }
+  x += right;
+  y += down;
+}
+
 template <class T, class A>
 __global__ void __launch_bounds__(kTransformThreads, 2)
     transform_images_kernel(const TransformLayout a, unsigned long long* state, bool advance, const T* images,
                             T* copies, double* slants) {
   SHARED(Affine, shared_affine, 1);
+  SHARED(A, knots, kBends);
   const int thread = static_cast<int>(threadIdx.x);
-  unsigned long long step = 0;  // the first thread's alone
-  if (thread == 0) step = atomicAdd(state + 1, 0ull) & kStepMask;
+  const bool bent = a.ranges.bend > 0.0;
+  unsigned long long step = 0;  // of the threads that draw
+  if (thread == 0 || (bent && thread < kBends)) step = atomicAdd(state + 1, 0ull) & kStepMask;
 
   for (int64_t image = blockIdx.x; image < a.batch_size; image += gridDim.x) {
+    const uint64_t sample = static_cast<uint64_t>(a.samples.at(image));
     if (thread == 0) {
       const Stream stream = make_stream(static_cast<int64_t>(state[0]), static_cast<int64_t>(step));
-      shared_affine[0] =
-          affine_of(a.ranges, draw_transform(stream, static_cast<uint64_t>(a.samples.at(image))), a.size);
+      shared_affine[0] = affine_of(a.ranges, draw_transform(stream, sample), a.size);
       slants[image] = shared_affine[0].slant;
+    }
+    if (bent && thread < kBends) {
+      const Stream stream = make_stream(static_cast<int64_t>(state[0]), static_cast<int64_t>(step));
+      knots[thread] = draw_bend<A>(a.ranges, stream, sample, thread, a.size);
     }
     __syncthreads();
     const Affine& affine = shared_affine[0];
@@ -46,7 +67,8 @@ __global__ void __launch_bounds__(kTransformThreads, 2)
     const A last = static_cast<A>(a.size - 1);
     for (int32_t pixel = thread; pixel < a.size * a.size; pixel += kTransformThreads) {
       const int32_t row = pixel / a.size, column = pixel % a.size;
-      const A x = static_cast<A>(column), y = static_cast<A>(row);
+      A x = static_cast<A>(column), y = static_cast<A>(row);
+      if (bent) bend_place<A>(knots, row, column, a.size, x, y);
       const Place<A> across = place_of(fused(by_column[0], x, fused(by_column[1], y, by_column[2])), last);
       const Place<A> down = place_of(fused(by_row[0], x, fused(by_row[1], y, by_row[2])), last);
       const int32_t right = across.at + 1 < a.size ? across.at + 1 : across.at;

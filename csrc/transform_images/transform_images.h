@@ -18,8 +18,8 @@ struct TransformOutputs {
 };
 
 inline TransformArguments check_transform_images(const Tensor& rng_state, const Tensor& images, double rotation,
-                                                 double scale, double shear, double shift, double colour, bool flip,
-                                                 int64_t sample_offset, int64_t sample_stride) {
+                                                 double scale, double shear, double shift, double colour, double bend,
+                                                 bool flip, int64_t sample_offset, int64_t sample_stride) {
   check_state("transform_images", "rng_state", rng_state);
   REQUIRE(is_floating(images.scalar_type()),
           "transform_images: images must be float32, float16, bfloat16 or float64, got ",
@@ -39,11 +39,12 @@ inline TransformArguments check_transform_images(const Tensor& rng_state, const 
   check("shear", shear, shear >= 0 && std::isfinite(shear), "0 or more");
   check("shift", shift, shift >= 0 && shift <= 1, "in [0, 1]");
   check("colour", colour, colour >= 0 && colour <= 1, "in [0, 1]");
+  check("bend", bend, bend >= 0 && bend <= 1, "in [0, 1]");
   return TransformArguments{images.size(0),
                             images.size(1),
                             images.size(2),
                             strides_of(images),
-                            make_ranges(rotation, scale, shear, shift, colour, flip),
+                            make_ranges(rotation, scale, shear, shift, colour, bend, flip),
                             check_samples("transform_images", sample_offset, sample_stride, images.size(0))};
 }
 

@@ -14,6 +14,7 @@ sets. Both are 0 for equal distributions; fid is larger the fewer images there a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,10 @@ def _reach(points: Floats) -> Floats:
 
 def _times_within(points: Floats, others: Floats, reach: Floats) -> Ints:
     """In how many balls around the others each point lies."""
+    centre = others.mean(0)
+    points, others = points - centre, others - centre
+    # Repeated images have a reach of 0, and distances of rounding size.
+    reach = reach + 1e-6 * math.sqrt(float((others**2).sum(1).mean()))
     counts = np.empty(len(points), np.int64)
     squares = (others**2).sum(1)
     for start in range(0, len(points), 1000):

@@ -53,9 +53,10 @@ from infogan_fast.analysis.uncertainty import (
 from infogan_fast.data import ImageSet
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
-from infogan_fast.latents import LatentSpec
+from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.objective.bounds import code_bounds, loss_names
 from infogan_fast.pictures.samples import draw_inputs, make_images, with_codes
+from infogan_fast.runtime.device import exact_modes
 
 SAMPLES = 10_000
 SWEEP_REACH, SWEEP_STEPS, SWEEP_NOISES = 2.0, 11, 10
@@ -66,8 +67,10 @@ SCORES = (
     *("factor_vae", "beta_vae"),
 )
 _MIN_ROWS, _BETA_VAE_ROWS = 100, 1000
+_LEAST_BATCHES = 10  # that intervals are drawn from
 
 
+@exact_modes()
 def evaluate(
     run: Run,
     *,
@@ -82,9 +85,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """All scores of a run's codes, as JSON values.
 
-    ``data`` describes the real images; ``held_out`` and ``why_not`` say whether training saw them. ``codes``
-    has the kind of each code and the results of :func:`information`, :func:`cluster_scores`,
-    :func:`factor_correlations` (``factors``) and :func:`sweep_scores` (``sweeps``).
+    ``data`` describes the real images: ``own`` tells whether they are the run's, ``held_out`` and ``why_not``
+    whether training saw them. ``codes`` has the kind of each code and the results of :func:`information`,
+    :func:`cluster_scores`, :func:`factor_correlations` (``factors``) and :func:`sweep_scores` (``sweeps``).
 
     Args:
         run: see :func:`infogan_fast.analysis.run.load_run`.
@@ -136,6 +139,7 @@ def evaluate(
         "seed": seed,
         "data": {
             "source": held_out.source,
+            "own": data is None,
             "images": len(held_out.images),
             "held_out": why_not is None,
             "why_not": why_not,
@@ -152,6 +156,7 @@ def _training_images(run: Run, name: Any) -> int | None:
     return min(TRAINED_ON, run.train_images) if drawn else None
 
 
+@exact_modes()
 def match_labels(run: Run, *, data: Any = None, data_dir: Path | None = None) -> list[str | None] | None:
     """The label matched to each category of the first categorical code, see :func:`cluster_scores`; None
     without labels or such a code.
@@ -235,7 +240,8 @@ def factor_correlations(
     factors.
 
     ``rho`` is Spearman's over all images, ``within_label`` the mean over labels of |rho| among their images;
-    ``chance`` is the mean of |rho| between unrelated values, ``interval`` that of ``rho``.
+    ``chance`` and ``chance_within_label`` are the means of |rho| between unrelated values, ``interval`` that
+    of ``rho``.
     """
     if not data.factors or not spec.continuous_codes:
         return {}
@@ -244,7 +250,8 @@ def factor_correlations(
     labels = np.zeros(len(codes), np.int64) if data.labels is None else data.labels.numpy()
     groups = [labels == label for label in np.unique(labels)]
     # With two images |rho| is always 1.
-    by_label = [np.abs(rank_correlations(codes[g], factors[g])) for g in groups if g.sum() > 2]
+    large = [g for g in groups if g.sum() > 2]
+    by_label = [np.abs(rank_correlations(codes[g], factors[g])) for g in large]
     rho, within = rank_correlations(codes, factors), np.mean(by_label, 0)
     drawn = resampled(
         lambda rows: rank_correlations(codes[rows], factors[rows]),
@@ -258,6 +265,7 @@ def factor_correlations(
                 "rho": float(rho[code.index, j]),
                 "within_label": float(within[code.index, j]),
                 "chance": rho_by_chance(len(codes)),
+                "chance_within_label": float(np.mean([rho_by_chance(int(g.sum())) for g in large])),
                 "interval": interval(
                     float(rho[code.index, j]), [each[code.index, j] for each in drawn], low=-1.0
                 ),
@@ -357,7 +365,7 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
     run's batch size, and a fixed sigma is the run's. The generator is :attr:`Run.generator`.
 
     Args:
-        samples: their minimum number; rounded up to whole batches.
+        samples: their minimum number; rounded up to whole batches, ten at least.
         seed: of the latents.
     """
     spec, size = run.spec, run.config.batch_size
@@ -365,7 +373,7 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
     q = copy.deepcopy(nn.Sequential(run.networks.trunk, run.networks.q_head)).float().train()
     log_variance = run.config.objective.fixed_log_variance
     rng = ops.rng_state(seed, device=run.device)
-    batches = -(-samples // size)
+    batches = max(_LEAST_BATCHES, -(-samples // size))
     names = loss_names(spec, learned_variance=log_variance is None)
     terms = torch.zeros(batches, len(names), dtype=torch.float64)
     for batch in range(batches):
@@ -390,13 +398,26 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
         own = {bound: f"{bound}_{code.name}" for bound in ("L", *(["L_fitted"] if code.is_ordered else []))}
         result[code.name] = {bound: bounds[name] for bound, name in own.items()} | {
             "H": code.entropy,
-            "chance": dict.fromkeys(own, 0.0),
+            "chance": dict.fromkeys(own, 0.0) | _unread(code, log_variance),
             "intervals": {
                 bound: interval(bounds[name], [each[name] for each in drawn], -math.inf, math.inf)
                 for bound, name in own.items()
             },
         }
     return result
+
+
+def _unread(code: Code, log_variance: float | None) -> dict[str, float]:
+    """The bounds of a uniform or normal code that Q cannot read at all, whose Gaussian is at best the prior's
+    mean and variance: a uniform prior is no Gaussian."""
+    if not code.is_ordered:
+        return {}
+    variance = 1 / 3 if code.kind == "uniform" else 1.0
+    fitted = code.entropy - 0.5 * math.log(2 * math.pi * math.e * variance)
+    if log_variance is None:
+        return {"L": fitted, "L_fitted": fitted}
+    error = 0.5 * (math.log(2 * math.pi) + log_variance + variance * math.exp(-log_variance))
+    return {"L": code.entropy - error, "L_fitted": fitted}
 
 
 def sweep_scores(

@@ -1,11 +1,10 @@
 """Measures of what an image shows, to tell what a code changes.
 
 Images are floats [N, C, S, S] in [0, 1], C = 1 or 3. Each measure returns float64 [N], NaN where it is
-undefined, such as the position of what a blank image shows. ``slant`` and ``thickness`` are those of
-:mod:`infogan_fast.analysis.morphology`, for grey images, whose brightest pixel is scaled to 1 before: a
-drawing does not become thicker by becoming brighter. The others weigh each pixel by how far its brightness
+undefined, such as the position of what a blank image shows. They weigh each pixel by how far its brightness
 lies from that of the border, so that they see light things on dark ground and dark ones on light ground
-alike.
+alike. ``slant`` and ``thickness`` are those of :mod:`infogan_fast.analysis.morphology`, of grey images, the
+largest weight scaled to 1: a drawing does not become thicker by becoming brighter.
 """
 
 from __future__ import annotations
@@ -122,8 +121,10 @@ def name_of(strength: dict[str, float | None], least: float = 0.5) -> str | None
 
 
 def _full_range(images: Floats) -> Floats:
-    brightest = images[:, 0].max((1, 2), keepdims=True)
-    return images[:, 0] / np.where(brightest > 0, brightest, 1.0)
+    weights = _weights(images)
+    largest = weights.max((1, 2), keepdims=True)
+    result: Floats = weights / np.where(largest > 0, largest, 1.0)
+    return result
 
 
 def _luma(images: Floats) -> Floats:

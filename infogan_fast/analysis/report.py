@@ -87,7 +87,10 @@ def _other_lines(codes: dict[str, dict[str, Any]]) -> list[str]:
         rows.append(cells)
     lines = ["other codes", *aligned(rows)]
     if factors:
-        chance = number(next(iter(codes.values()))["factors"][factors[0]]["chance"])
+        found = next(iter(codes.values()))["factors"][factors[0]]
+        chance = number(found["chance"])
+        if "chance_within_label" in found:  # not of an earlier version
+            chance += f" ({number(found['chance_within_label'])})"
         lines.append(
             f"  reads: rho of Q's mean with the factor (mean |rho| within a label); |rho| by chance {chance}"
         )
@@ -160,10 +163,10 @@ def _quality_lines(quality: dict[str, Any]) -> list[str]:
 
 
 def ranged(value: float | None, interval: Sequence[float] | None) -> str:
-    """A score and half the width of its interval."""
+    """A score and how far its interval reaches, which ends at the score's bounds."""
     if value is None or interval is None:
         return number(value)
-    return f"{value:.3f}±{(interval[1] - interval[0]) / 2:.3f}"
+    return f"{value:.3f}±{max(value - interval[0], interval[1] - value):.3f}"
 
 
 def number(value: float | None) -> str:

@@ -34,7 +34,7 @@ from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.networks.statistics import calibrated, with_statistics
 from infogan_fast.pictures import traversal
 from infogan_fast.pictures.samples import draw_inputs, render, with_codes
-from infogan_fast.runtime.device import choose_device, usual_modes
+from infogan_fast.runtime.device import choose_device, exact_modes
 from infogan_fast.runtime.files import expanded
 from infogan_fast.training import checkpoint, run_folder
 from infogan_fast.training.scores import Scores
@@ -96,6 +96,7 @@ class Run:
             return rows
         return importlib.import_module("pandas").DataFrame(rows)
 
+    @exact_modes()
     def generate(self, n: int = 64, *, seed: int = PICTURE_SEED, **codes: Any) -> Tensor:
         """Images with chosen codes: float32 [n, C, S, S] in [0, 1], on the CPU.
 
@@ -117,6 +118,7 @@ class Run:
         inputs = draw_inputs(self.generator, self.spec, n, seed)
         return render(self.generator, with_codes(inputs, self.spec, values))
 
+    @exact_modes()
     def encode(self, images: Any) -> dict[str, Tensor]:
         """What Q reads from images: for each code by name a tensor [N] on the CPU.
 
@@ -136,6 +138,7 @@ class Run:
             for name, values in read_codes(self.spec, output).items()
         }
 
+    @exact_modes()
     def traversal(
         self, *, reach: float = 2.0, columns: int = 11, seed: int = PICTURE_SEED, row_labels: Any = None
     ) -> Image.Image:
@@ -144,6 +147,7 @@ class Run:
             self.generator, self.spec, reach=reach, columns=columns, seed=seed, row_labels=row_labels
         )
 
+    @exact_modes()
     def animation(
         self, *, reach: float = 2.0, steps: int = 10, seed: int = PICTURE_SEED, row_labels: Any = None
     ) -> list[Image.Image]:
@@ -243,6 +247,7 @@ class Run:
         """
         return self.encoder_for()
 
+    @exact_modes()
     def encoder_for(self, *, data: Any = None, data_dir: Path | None = None) -> nn.Sequential:
         """The encoder for images like those of this data.
 
@@ -329,7 +334,7 @@ def in_batches(network: nn.Module, images: Tensor, device: torch.device) -> Tens
     return torch.cat([network(as_input(part, device)).float().cpu() for part in images.split(_BATCH)])
 
 
-@usual_modes()
+@exact_modes()
 def load_run(
     folder: str | PathLike[str],
     *,

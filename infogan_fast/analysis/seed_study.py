@@ -193,7 +193,10 @@ class SeedStudy:
     def _select(self, rows: list[Row]) -> dict[str, Any]:
         finished = sorted((row for row in rows if "figures" in row), key=lambda row: row["seed"])
         if len(finished) >= MIN_RUNS:
-            self.rank(finished)
+            try:
+                self.rank(finished)
+            except UserError as error:  # such as images that have moved
+                print(f"selected  none: {error}", flush=True)
         return self.save(rows)
 
     def train_seed(self, seed: int, pool: ProcessPool) -> Row:
@@ -228,21 +231,33 @@ class SeedStudy:
         """Give each row of a finished seed its ``agreement``, the score of :func:`udr`.
 
         The codes are read from the held-out images of the first run; codes with less than 0.01 nats in
-        generated images are left out.
+        generated images, over those of a code that is not read, are left out. A run that cannot be loaded has
+        failed; fewer than :data:`MIN_RUNS` get no score.
+
+        Raises:
+            UserError: the images cannot be loaded.
         """
         images, tables, informative, discrete = None, [], [], []
+        loaded = []
         for row in rows:
-            run = load_run(self.folder / row["run"], device=self.device)
+            try:
+                run = load_run(self.folder / row["run"], device=self.device)
+            except UserError as error:
+                del row["figures"]
+                row["failed"] = str(error)
+                continue
+            loaded.append(row)
             if images is None:
                 images = run.held_out()[0].images
                 discrete = [code.is_categorical for code in run.spec.codes]
             read = read_images(run, images)
             tables.append(np.stack([read[code.name].astype(np.float64) for code in run.spec.codes], 1))
             evaluation = json.loads((self.folder / f"seed-{row['seed']}.json").read_text())
-            bounds = [max(c["L"], c.get("L_fitted", c["L"])) for c in evaluation["codes"].values()]
-            informative.append([bound >= _MIN_INFORMATION for bound in bounds])
+            informative.append([_is_informative(code) for code in evaluation["codes"].values()])
+        if len(loaded) < MIN_RUNS:
+            return
         scores = udr(tables, discrete_codes=discrete, informative=informative).scores
-        for row, score in zip(rows, scores.tolist(), strict=True):
+        for row, score in zip(loaded, scores.tolist(), strict=True):
             row["agreement"] = score
 
     def save(self, rows: list[Row]) -> dict[str, Any]:
@@ -263,6 +278,12 @@ class SeedStudy:
             "summary": summary(finished),
             "selected": max(ranked, key=lambda row: row["agreement"])["seed"] if ranked else None,
         }
+
+
+def _is_informative(code: dict[str, Any]) -> bool:
+    """Whether generated images tell of a code, given its part of an evaluation."""
+    bounds = [name for name in ("L", "L_fitted") if name in code]
+    return max(code[name] - code["chance"][name] for name in bounds) >= _MIN_INFORMATION
 
 
 def _complete(rows: list[Row], steps: int) -> list[Row]:

@@ -80,6 +80,8 @@ def report(result: dict[str, Any], folder: Path) -> str:
     if result["selected"] is not None:
         selected = next(row for row in finished if row["seed"] == result["selected"])
         lines.append(f"selected without labels, by agreement with the others: {folder / selected['run']}")
+    elif len(finished) >= MIN_RUNS:
+        lines.append("none selected: the runs were not compared")
     elif finished:
         lines.append(f"none selected: agreement needs at least {MIN_RUNS} finished runs")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from infogan_fast.data import pictures
 from infogan_fast.data.background import background_rgb
-from infogan_fast.data.image_set import Files, Selection, require_memory, spread
+from infogan_fast.data.image_set import Files, Selection, one_of_each_part, require_memory
 from infogan_fast.data.labels import as_labels, choose_label, without
 from infogan_fast.data.pixel_range import PixelRange
 from infogan_fast.errors import MissingSplitError, UserError
@@ -204,7 +204,7 @@ def read_members(members: Mapping[str, Callable[[], Member]], path: Path, select
     sprites = {"imgs", "latents_classes", "latents_values"} <= set(names)
     images, note = read_images(member, f"{path}: array {key}", selection, black_and_white=sprites)
     images, count = _channels_first(images), member.shape[0]
-    rows = spread(count, selection.count, str(path))
+    rows = one_of_each_part(count, selection.count, str(path))
     default = _key(names, split, ("labels", "y", "label", "targets"))
     known = _known_table(members, path, default, member.shape, sprites)
     if known is not None:
@@ -340,7 +340,7 @@ def read_images(
     # What is kept, its places, and a piece in the file's type and as float64.
     size = kept * (width + 8) + 16 * step * width
     require_memory(size, f"{name}: holds {shape[0]:,} images of shape {shape[1:]}")
-    chosen = spread(shape[0], selection.count, name)
+    chosen = one_of_each_part(shape[0], selection.count, name)
     plain = dtype == np.uint8 and wanted is None and not black_and_white
     if black_and_white and wanted is None and dtype == np.uint8:
         wanted = PixelRange(0, 1)

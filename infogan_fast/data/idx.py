@@ -279,7 +279,7 @@ def fetch(name: str, title: str, wanted: Mapping[str, str], mirrors: Sequence[st
     pooch.get_logger().setLevel("WARNING")  # its line about the address would tear the progress bar
     for file, digest in wanted.items():
         failures = []
-        if not sys.stderr.isatty():  # where there is no bar
+        if sys.stderr is None or not sys.stderr.isatty():  # where there is no bar
             print(f"{name}: {file}: downloading", file=sys.stderr, flush=True)
         for mirror in mirrors:
             try:

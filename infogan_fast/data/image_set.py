@@ -117,6 +117,14 @@ def spread(total: int, count: int | None, name: str) -> NDArray[np.int64]:
     return np.arange(count) * total // count
 
 
+def one_of_each_part(total: int, count: int | None, name: str) -> NDArray[np.int64]:
+    """Indices of ``count`` of ``total`` images, always the same ones: a random one of each of ``count`` equal
+    parts. Evenly spaced rows of a table of all combinations of factors would have a part of these alone."""
+    starts = spread(total, count, name)
+    widths = np.diff(starts, append=total)
+    return starts + (np.random.default_rng(0).random(len(starts)) * widths).astype(np.int64)
+
+
 def fitted(files: Files, name: str, source: str, selection: Selection) -> ImageSet:
     """The selected images of an array uint8 [N, H, W] or [N, C, H, W], in the selected size and channels.
 

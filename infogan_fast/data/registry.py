@@ -99,7 +99,9 @@ SOURCES = {
             drawn=True,
             total=737_280,
         ),
-        ImageSource("mnist", "idx", Transformation(), {"equivariance": 0.3, "smoothness": 1.0}),
+        ImageSource(
+            "mnist", "idx", Transformation(), {"equivariance": 0.3, "smoothness": 1.0, "bending": 1.0}
+        ),
         ImageSource("fashion-mnist", "idx", Transformation(rotation=5.0, scale=0.1, shear=0.05, shift=0.06)),
         ImageSource("cifar10", "published"),
         ImageSource("cifar100", "published"),

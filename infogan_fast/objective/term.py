@@ -31,28 +31,28 @@ if TYPE_CHECKING:
 class Answers:
     """Q's outputs for the real images and their copies, or a gradient with respect to them.
 
-    values: [A + 2B, q_dim], float32 or float64: for A adversarial copies (0 where no term asks for them), for
+    values: [A + 2B, q_dim], float32 or float64: for A copies near images (0 where no term asks for them), for
         B real images, and for their B transformed copies in the same order.
-    adversarial_rows: A. The adversarial copies are of the first A real images.
+    near_rows: A. The near copies are of the first A real images.
     log_variance: ln sigma^2 of Q's Gaussians where it is fixed; None where Q's output has it.
     slant: [B], by how much each transformed copy leans more than its image; see
         :func:`infogan_fast.ops.transform_images`.
     """
 
     values: Tensor
-    adversarial_rows: int = 0
+    near_rows: int = 0
     log_variance: float | None = None
     slant: Tensor | None = None
 
     @property
-    def adversarial(self) -> Tensor:
-        """[A, q_dim]: the adversarial copies' rows."""
-        return self.values[: self.adversarial_rows]
+    def near(self) -> Tensor:
+        """[A, q_dim]: the near copies' rows."""
+        return self.values[: self.near_rows]
 
     @property
     def pairs(self) -> Tensor:
         """[2B, q_dim]: the real images' rows, then their transformed copies'."""
-        return self.values[self.adversarial_rows :]
+        return self.values[self.near_rows :]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ class Term:
     """
 
     name: ClassVar[str]
-    needs_adversarial_copies: ClassVar[bool] = False
     #: Whether it is measured wherever another term makes copies, even with a weight of 0.
     measured_with_any: ClassVar[bool] = False
 
@@ -73,6 +72,11 @@ class Term:
         """Its weight in the losses; 0 for none."""
         weight: float = getattr(self, self.name)
         return weight
+
+    @property
+    def near_copies(self) -> str | None:
+        """Which copies near the first images it needs, ``adversarial`` or ``bent``; None for none."""
+        return None
 
     def check(self, spec: LatentSpec, transformation: Transformation) -> None:
         """Check that the term can be used with these codes and copies.

@@ -9,8 +9,8 @@ from infogan_fast.errors import UserError
 
 _GRAMMAR = (
     "expected comma-separated parts such as rotation=15,scale=0.15,shear=0.2,shift=0.06 "
-    "(rotation in degrees, scale and shift as shares, shear, colour as a share, flip=0 or 1; a part that is "
-    "left out is 0)"
+    "(rotation in degrees, scale and shift as shares, shear, colour and bend as shares, flip=0 or 1; a part "
+    "that is left out is 0)"
 )
 
 
@@ -18,8 +18,8 @@ _GRAMMAR = (
 class Transformation:
     """Ranges of the random change that makes an image's copy; each image draws its own, uniformly.
 
-    The image is mirrored, sheared, turned, scaled and shifted about its middle, in this order, and read
-    bilinearly; pixels from outside are those of the border, whatever the background.
+    The image is mirrored, sheared, turned, scaled and shifted about its middle, in this order, then bent, and
+    read bilinearly; pixels from outside are those of the border, whatever the background.
 
     Args:
         rotation: largest angle either way, in degrees, 0 to 180.
@@ -28,6 +28,8 @@ class Transformation:
         shift: the largest shift along each axis, as a share of the side, 0 to 1.
         colour: each channel is times 1 - colour to 1 + colour (and cut at 1), 0 to 1; without it the classes
             of colour pictures may turn out to be their mean colours.
+        bend: parts of the image move by up to this share of its side, and what lies between them goes along,
+            0 to 1; of the copies for ``--bending`` alone.
         flip: mirror half of the copies left to right; not for what has a reading direction.
 
     Raises:
@@ -39,6 +41,7 @@ class Transformation:
     shear: float = 0.2
     shift: float = 0.06
     colour: float = 0.0
+    bend: float = 0.1
     flip: bool = False
 
     def __post_init__(self) -> None:
@@ -48,6 +51,7 @@ class Transformation:
             ("shear", math.inf, "0 or more"),
             ("shift", 1.0, "0 to 1"),
             ("colour", 1.0, "0 to 1"),
+            ("bend", 1.0, "0 to 1"),
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= most):

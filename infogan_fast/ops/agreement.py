@@ -46,7 +46,7 @@ class Agreement:
     batches, m its margin, I = sum J log(J / (m m^T)) and H(m) the entropy of m. Only this batch's part of J
     has a gradient, which is scaled as if it were the whole.
 
-    Smoothness is the mean Kullback-Leibler divergence of the categorical answers to adversarial copies from
+    Smoothness is the mean Kullback-Leibler divergence of the categorical answers to near copies from
     those to their images, which count as constants, summed over codes; it is not measured.
 
     consistency: its weight; 0 only measures it, None leaves it out.
@@ -86,7 +86,7 @@ def agreement(
     answers: Tensor,
     parts: Agreement,
     *,
-    adversarial_rows: int = 0,
+    near_rows: int = 0,
     fixed_log_variance: float | None = None,
     slants: Tensor | None = None,
     grad_scales: Sequence[Tensor] = (),
@@ -102,10 +102,10 @@ def agreement(
     Args:
         spec: the layout of the answers.
         answers: [A + 2B, spec.q_dim(fixed_log_variance is None)], float32, float16, bfloat16 or float64, rows
-            of any stride: Q's outputs for adversarial copies of the first A images, for B images, and for
+            of any stride: Q's outputs for near copies of the first A images, for B images, and for
             their B transformed copies in the same order. A learned log-variance is clamped to [-10, 10].
         parts: what to measure, and its weights.
-        adversarial_rows: A, at most B.
+        near_rows: A, at most B.
         fixed_log_variance: in [-10, 10]; None where Q learns the variance.
         slants: [B], float32 or float64, by how much each transformed copy leans more than its image; needed
             with a ``slant_change``.
@@ -124,7 +124,7 @@ def agreement(
     first, second = (*grad_scales, None, None)[:2]
     metrics, *gradients = _operator(
         answers.detach(),
-        adversarial_rows,
+        near_rows,
         sizes,
         kinds,
         fixed_log_variance is None,
@@ -151,7 +151,7 @@ def agreement(
 @torch.library.register_fake("infogan_fast::agreement")
 def _(
     answers: Tensor,
-    adversarial_rows: int,
+    near_rows: int,
     categorical_sizes: Sequence[int],
     continuous_kinds: Sequence[int],
     learned_variance: bool,

@@ -34,6 +34,7 @@ def transform_images(
     shear: float = 0.0,
     shift: float = 0.0,
     colour: float = 0.0,
+    bend: float = 0.0,
     flip: bool = False,
     sample_offset: int = 0,
     sample_stride: int = 1,
@@ -41,10 +42,10 @@ def transform_images(
 ) -> Transformed:
     """A copy of each image that is changed at random, uniformly within the ranges given.
 
-    An image is mirrored, sheared, turned, scaled and shifted about its middle, in this order, and read
-    bilinearly; pixels from outside are those of the border. Then each channel is multiplied. The copy of
-    image n is a pure function of (seed, step, n). It is computed in float32, or float64 for float64 images,
-    and is not differentiable.
+    An image is mirrored, sheared, turned, scaled and shifted about its middle, in this order, then bent
+    (elastic deformation, as Simard et al. 2003 use it), and read bilinearly; pixels from outside are those of
+    the border. Then each channel is multiplied. The copy of image n is a pure function of (seed, step, n). It
+    is computed in float32, or float64 for float64 images, and is not differentiable.
 
     Args:
         rng_state: int64 [2] from :func:`rng_state`, on the images' device; its step is moved on by one in
@@ -56,6 +57,8 @@ def transform_images(
         shear: a row at distance d above the middle is pushed aside by up to shear * d; 0 or more.
         shift: the largest shift along each axis, as a share of the side, 0 to 1.
         colour: each channel is times 1 - colour to 1 + colour and cut at 1; 0 to 1, where 0 cuts nothing.
+        bend: the knots of a grid of 5 x 5 move by up to this share of the side along each axis, and what lies
+            between them goes along, by cubic interpolation; 0 to 1.
         flip: mirror half of the copies left to right.
         sample_offset, sample_stride: image i has the copy of number offset + i * stride, so that the ranks of
             a job make those of one batch; the stride is at least 1.
@@ -64,7 +67,7 @@ def transform_images(
     Raises:
         RuntimeError: an argument has the wrong shape, dtype, device or range; the text names it.
     """
-    ranges = (rotation, scale, shear, shift, colour, flip)
+    ranges = (rotation, scale, shear, shift, colour, bend, flip)
     return Transformed._make(
         _operator(rng_state, images.detach(), *ranges, sample_offset, sample_stride, advance)
     )
@@ -79,6 +82,7 @@ def _(
     shear: float,
     shift: float,
     colour: float,
+    bend: float,
     flip: bool,
     sample_offset: int,
     sample_stride: int,

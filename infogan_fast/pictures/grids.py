@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,13 @@ def image_grid(images: Tensor, columns: int, *, scale: int = 1, gap: int = 1) ->
         top, left = gap + i // columns * cell_h, gap + i % columns * cell_w
         sheet[:, top : top + height * scale, left : left + width * scale] = large[i]
     return Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, format="png")
+    return file.getvalue()
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ _ROWS = 10
 _MOST_PANELS = 16
 _ANIMATED_COLUMNS = 4
 _FRAME_MS = 80
+_LARGEST_SIDE = {".gif": 65_535, ".webp": 16_383}  # of a frame, in pixels
 
 
 def _base(
@@ -149,21 +150,36 @@ def animation(
     return frames
 
 
-def save_animation(frames: list[Image.Image], path: Path, *, grey: bool) -> None:
-    """Write frames as a loop, each shown for 80 ms.
+def as_animation(frames: list[Image.Image], suffix: str, *, grey: bool) -> bytes:
+    """The bytes of a file with these frames in a loop, each shown for 80 ms.
 
     Args:
-        path: .gif or .webp; lossless, except that a GIF has at most 256 colours.
+        suffix: .gif or .webp; lossless, except that a GIF has at most 256 colours.
         grey: whether all pixels are grey.
 
     Raises:
-        UserError: this Pillow cannot write the format, or the file cannot be written.
+        UserError: this Pillow cannot write the format, or the frames are too large for it.
     """
-    if path.suffix.lower() == ".webp" and not features.check("webp"):
-        raise UserError(f"--out {path}: this build of Pillow has no WebP; write a .gif")
-    if grey and path.suffix.lower() == ".gif":
+    if suffix == ".webp" and not features.check("webp"):
+        raise UserError("this build of Pillow has no WebP; write a .gif")
+    most = _LARGEST_SIDE[suffix]
+    if max(frames[0].size) > most:
+        raise UserError(
+            f"the frames of {len(frames)} pictures are {frames[0].width} x {frames[0].height} pixels, and "
+            f"{suffix} takes at most {most:,} each way; write a .png"
+        )
+    if grey and suffix == ".gif":
         frames = [frame.convert("L") for frame in frames]  # else Pillow takes a palette, and dithers
-    options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
+    file = io.BytesIO()
     frames[0].save(
-        path, save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0, optimize=False, **options
+        file,
+        format=suffix[1:],
+        save_all=True,
+        append_images=frames[1:],
+        duration=_FRAME_MS,
+        loop=0,
+        optimize=False,
+        **options,
     )
+    return file.getvalue()

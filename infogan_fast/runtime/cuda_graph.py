@@ -27,6 +27,9 @@ def capture(
         scalers: those that ``run`` uses; disabled ones are left alone.
         device: a CUDA device.
         alone: False where threads of a process group look after events during the capture.
+
+    Raises:
+        RuntimeError: ``run`` fails, or does what a graph cannot hold; nothing has changed.
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -36,14 +39,20 @@ def capture(
             scaler.scale(torch.ones((), device=device))
         scales = [scaler.state_dict() for scaler in scalers]
         before = [tensor.detach().clone() for tensor in state]
-        run()
         graph = torch.cuda.CUDAGraph()
         mode = "global" if alone else "thread_local"
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
+        try:
             run()
-        for tensor, value in zip(state, before, strict=True):
-            tensor.detach().copy_(value)
-        for scaler, scale in zip(scalers, scales, strict=True):
-            scaler.load_state_dict(scale)
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
+                run()
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"an iteration cannot be captured as a CUDA graph ({error}); --no-cuda-graph runs without"
+            ) from error
+        finally:
+            for tensor, value in zip(state, before, strict=True):
+                tensor.detach().copy_(value)
+            for scaler, scale in zip(scalers, scales, strict=True):
+                scaler.load_state_dict(scale)
     torch.cuda.current_stream(device).wait_stream(stream)
     return graph

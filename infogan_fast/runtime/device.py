@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -155,6 +156,13 @@ def usual_modes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def exact_modes() -> Iterator[None]:
+    """Within the block, :func:`usual_modes`, and :func:`numerics` without TF32: the same bits each time."""
+    with usual_modes(), numerics("highest"):
+        yield
+
+
+@contextlib.contextmanager
 def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[None]:
     """Within the block, cuDNN adds in a fixed order, and float32 products and convolutions have this
     precision.
@@ -166,23 +174,62 @@ def numerics(matmul_precision: str, *, deterministic: bool = False) -> Iterator[
         matmul_precision: as ``torch.set_float32_matmul_precision`` takes it.
         deterministic: PyTorch raises a RuntimeError where it has no algorithm with a fixed order.
     """
-    # By default in TF32, whatever the precision of products.
-    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision(), conv.fp32_precision
     fixed = (
+        torch.backends.cudnn.deterministic,
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
     )
-    torch.backends.cudnn.deterministic = True
-    torch.set_float32_matmul_precision(matmul_precision)
-    conv.fp32_precision = "ieee" if matmul_precision == "highest" else "tf32"
-    if deterministic:
-        torch.use_deterministic_algorithms(True)
+    with _float32_precision(matmul_precision):
+        torch.backends.cudnn.deterministic = True
+        if deterministic:
+            torch.use_deterministic_algorithms(True)
+            # Every operator writes all of its results: what filled them before would be lost time.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.deterministic = fixed[0]
+            if deterministic:
+                torch.use_deterministic_algorithms(fixed[1], warn_only=fixed[2])
+                torch.utils.deterministic.fill_uninitialized_memory = fixed[3]  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _float32_precision(matmul_precision: str) -> Iterator[None]:
+    """Sets the precision through both of PyTorch's interfaces, which have to agree, and leaves unset what is
+    unset, so that it goes on following what the caller sets for a whole backend."""
+    backends: Any = torch.backends
+    parts = (backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv)
+    before = [part.fp32_precision for part in parts]
+    inherits = backends.cudnn.fp32_precision == backends.fp32_precision
+    of_cuda = "none" if inherits else backends.cudnn.fp32_precision
+    older = _older_matmul_precision()
+    wanted = "ieee" if matmul_precision == "highest" else "tf32"
+    if older != matmul_precision:
+        torch.set_float32_matmul_precision(matmul_precision)
+    backends.cudnn.fp32_precision = wanted  # of all operators on CUDA; convolutions are in TF32 by default
+    for part in parts:
+        if part.fp32_precision not in (wanted, "none"):
+            part.fp32_precision = wanted
     try:
         yield
     finally:
-        torch.backends.cudnn.deterministic = before[0]
-        torch.set_float32_matmul_precision(before[1])
-        conv.fp32_precision = before[2]
-        if deterministic:
-            torch.use_deterministic_algorithms(fixed[0], warn_only=fixed[1])
+        backends.cudnn.fp32_precision = of_cuda
+        if older != matmul_precision:
+            torch.set_float32_matmul_precision(older)
+        for part, value in zip(parts, before, strict=True):
+            if part.fp32_precision != value:
+                part.fp32_precision = value
+
+
+def _older_matmul_precision() -> str:
+    """What ``torch.set_float32_matmul_precision`` has set, which PyTorch tells only while the newer settings
+    are alike."""
+    backends: Any = torch.backends
+    for alike in (None, "ieee", "tf32"):
+        if alike is not None:
+            backends.cuda.matmul.fp32_precision = backends.mkldnn.matmul.fp32_precision = alike
+        with contextlib.suppress(RuntimeError):
+            return torch.get_float32_matmul_precision()
+    return "highest"

@@ -38,7 +38,8 @@ def slots(jobs: int | None, count: int, device: torch.device) -> list[Slot]:
     """
     if device.type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+        count_of_gpus = torch.cuda.device_count()  # fewer than are named where one of the names is wrong
+        gpus = visible.split(",")[:count_of_gpus] if visible else [str(i) for i in range(count_of_gpus)]
         jobs = min(jobs or len(gpus), count)
         return [Slot(None, {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]}) for i in range(jobs)]
     threads = usable_threads()

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from infogan_fast.analysis.run import Run
 from infogan_fast.errors import UserError
 from infogan_fast.pictures.samples import draw_inputs
+from infogan_fast.runtime.device import usual_modes
 from infogan_fast.runtime.files import expanded
 from infogan_fast.sharing import hub_folder, onnx_file, pt2_file, safetensors_file
 from infogan_fast.sharing.folded import folded_encoder, folded_generator
@@ -49,6 +50,7 @@ Files: TypeAlias = dict[Path, dict[str, float]]
 """By file, then by what its networks make, ``images`` or ``codes``: largest difference from the run's."""
 
 
+@usual_modes()
 def export(
     run: Run,
     to: str,

@@ -93,7 +93,7 @@ def read_evaluation(run: Run, path: Path | None) -> str | None:
     try:
         found = json.loads(file.read_text())
         other = not_of(found, run)
-        text = report({**found, "run": run.folder.name, "data": {**found["data"], "source": _title(run)}})
+        text = report({**found, "run": run.folder.resolve().name, "data": _public(found["data"], run)})
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -102,6 +102,16 @@ def read_evaluation(run: Run, path: Path | None) -> str | None:
     if other is not None:
         raise UserError(f"{file}: {other}; evaluate again, or give another file with --evaluation")
     return text
+
+
+def _public(data: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The description of an evaluation's images without paths of this machine."""
+    own = data.get("own", True)  # of an earlier version, which did not say
+    source = _title(run) if own else re.sub(r"^[^:]*/", "", data["source"])
+    why_not = data["why_not"]
+    if why_not is not None and "/" in why_not:
+        why_not = "it has no test split"
+    return {**data, "source": source, "why_not": why_not}
 
 
 def card(run: Run, metadata: dict[str, Any], evaluation: str | None, *, with_encoder: bool) -> bytes:

@@ -86,6 +86,11 @@ def _page(folder: Path, found: Mapping[str, Any]) -> str:
 
 def _why(found: Mapping[str, Any], finished: list[dict[str, Any]]) -> str:
     selected = found["selected"]
+    if selected is None and len(finished) >= MIN_RUNS:
+        return (
+            "No run is chosen yet: the study is still running, was interrupted, or one of its runs or the "
+            "images cannot be loaded; the command below tells."
+        )
     if selected is None:
         return (
             f"No run is chosen: agreement needs at least {MIN_RUNS} finished runs, and {len(finished)} "

@@ -106,7 +106,8 @@ class Loop:
     def run(self) -> bool:
         """Train to the end or to an interruption; returns whether the run is complete."""
         config, first = self.config, self.done
-        bar_shown = self.progress and (sys.stderr.isatty() or _in_notebook())
+        on_a_terminal = sys.stderr is not None and sys.stderr.isatty()
+        bar_shown = self.progress and (on_a_terminal or _in_notebook())
 
         def interrupt(number: int) -> None:
             self.job.interrupt(number)

@@ -122,15 +122,15 @@ class Losses:
         self,
         terms: Iterable[Term],
         answers: Tensor,
-        adversarial_rows: int,
+        near_rows: int,
         slant: Tensor | None,
         scales: tuple[Tensor | None, Tensor | None],
-        adversarial_share: float = 1.0,
+        near_share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The gradient of these terms with respect to Q's answers, in their dtype: at the discriminator's
         scale, and at the generator's.
 
-        ``adversarial_share`` is how many adversarial copies this rank has, over the mean of all ranks. See
+        ``near_share`` is how many near copies this rank has, over the mean of all ranks. See
         :class:`Answers` for the other arguments.
         """
         parts = ops.Agreement()
@@ -145,15 +145,15 @@ class Losses:
             # The operator measures consistency before distances.
             first = parts.consistency is None and stated.consistency is not None
             parts, places = stated, new + places if first else places + new
-        parts = replace(parts, smoothness=parts.smoothness * adversarial_share)
+        parts = replace(parts, smoothness=parts.smoothness * near_share)
         if self.ranks.joined and parts.consistency is not None:
-            parts = replace(parts, batch_joints=self._shared_joints(answers, adversarial_rows))
+            parts = replace(parts, batch_joints=self._shared_joints(answers, near_rows))
         precise = torch.promote_types(answers.dtype, torch.float32)
         agreed = ops.agreement(
             self.spec,
             answers,
             parts,
-            adversarial_rows=adversarial_rows,
+            near_rows=near_rows,
             fixed_log_variance=self.fixed_log_variance,
             slants=slant,
             grad_scales=() if others else [scale for scale in scales if scale is not None],
@@ -163,7 +163,7 @@ class Losses:
         )
         if not others:
             return agreed.gradients[0], agreed.gradients[-1]
-        layout = adversarial_rows, self.fixed_log_variance, slant
+        layout = near_rows, self.fixed_log_variance, slant
         given = Answers(answers.detach().to(precise), *layout)
         gradient = Answers(agreed.gradients[0], *layout)
         for term in others:
@@ -174,7 +174,7 @@ class Losses:
         for_d, for_g = ((total if scale is None else total * scale).to(answers.dtype) for scale in scales)
         return for_d, for_g
 
-    def _shared_joints(self, answers: Tensor, adversarial_rows: int) -> Tensor:
+    def _shared_joints(self, answers: Tensor, near_rows: int) -> Tensor:
         """The joints of consistency over all ranks' answers, one after the other."""
         sizes = [code.size for code in self.spec.categorical_codes]
         pieces = self._batch_joints.split([size**2 for size in sizes])
@@ -183,7 +183,7 @@ class Losses:
             self.spec,
             answers,
             ops.Agreement(consistency=0.0, joints=joints),  # without a decay these become the batch's
-            adversarial_rows=adversarial_rows,
+            near_rows=near_rows,
             fixed_log_variance=self.fixed_log_variance,
         )
         self.ranks.average(self._batch_joints)

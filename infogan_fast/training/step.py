@@ -24,7 +24,7 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -59,8 +59,8 @@ class Batch:
     """[B, C, S, S]: a transformed copy of each real image."""
     slant: Tensor | None = None
     """[B]: how much each copy leans more than its image."""
-    adversarial: Tensor = field(init=False)
-    """[A, C, S, S]: adversarial copies of the first A real images."""
+    near: Tensor = field(init=False)
+    """[A, C, S, S]: copies near the first A real images, adversarial or bent."""
     latents: ops.Latents = field(init=False)
     fake: Tensor = field(init=False)
 
@@ -216,8 +216,8 @@ class TrainingStep:
                 f"--batch-size is {count}; expected a multiple of the job's {size} processes, such as {near}"
             )
         local = ["--batch-norm local"] if batch_norm == "local" else []
-        terms = [f"--{term.name}" for term in self.terms if term.needs_adversarial_copies]
-        # A quarter of the images has adversarial copies, and local statistics take two rows of each part.
+        terms = [f"--{term.name}" for term in self.terms if term.near_copies]
+        # A quarter of the images has near copies at least, and local statistics take two rows of each part.
         least = (2 if local else 1) * (4 if terms else 1)
         if size > 1 and self.rows < least:
             raise UserError(
@@ -283,8 +283,8 @@ class TrainingStep:
 
     def _list_phases(self) -> list[tuple[str, Callable[[Batch], None]]]:
         phases: list[tuple[str, Callable[[Batch], None]]] = [("gather", self._gather)]
-        if any(term.needs_adversarial_copies for term in self.terms):
-            phases.append(("adversary", self._make_adversarial_copies))
+        if any(term.near_copies for term in self.terms):
+            phases.append(("near copies", self._make_near_copies))
         if self.terms:
             phases.append(("transform", self._transform))
         phases += [("sample", self._sample), ("generate", self._generate)]
@@ -305,6 +305,9 @@ class TrainingStep:
             return
         self._restart_q()
         if self._graph is None or self._active_at_capture != self.active_terms:
+            if self._graph is not None and self.device.type == "cuda":  # its memory is for the next one
+                torch.cuda.synchronize(self.device)
+            self._graph = None
             self._active_at_capture = self.active_terms
             scalers = (self.player_d.scaler, self.player_g.scaler)
             with phase("capture"):
@@ -330,14 +333,20 @@ class TrainingStep:
         return tuple(term for term in terms if term is not None)
 
     @property
-    def _adversarial_rows(self) -> int:
-        """How many images this rank has an adversarial copy of."""
-        return self.ranks.rows(self._adversarial_copies)
+    def _near_kind(self) -> str | None:
+        """Of the near copies of the next update."""
+        return next((term.near_copies for term in self.active_terms if term.near_copies), None)
 
     @property
-    def _adversarial_copies(self) -> int:
-        asked = any(term.needs_adversarial_copies for term in self.active_terms)
-        return max(2, self.batch_size // 4) if asked else 0
+    def _near_copies(self) -> int:
+        """How many images have a near copy. Adversarial ones cost passes of their own."""
+        share = {"adversarial": 4, "bent": 2}.get(self._near_kind or "")
+        return max(2, self.batch_size // share) if share else 0
+
+    @property
+    def _near_rows(self) -> int:
+        """How many images of this rank have one."""
+        return self.ranks.rows(self._near_copies)
 
     @torch.no_grad()
     def _restart_q(self) -> None:
@@ -403,7 +412,7 @@ class TrainingStep:
         batch.real = gathered.permute(0, 3, 1, 2)
 
     def _transform(self, batch: Batch) -> None:
-        ranges = asdict(self.objective.transformation)
+        ranges = asdict(replace(self.objective.transformation, bend=0.0))
         batch.copies, batch.slant = ops.transform_images(
             self.copy_rng,
             batch.real,
@@ -412,9 +421,17 @@ class TrainingStep:
             sample_stride=self.ranks.size,
         )
 
-    def _make_adversarial_copies(self, batch: Batch) -> None:
-        networks, count = self.networks, self._adversarial_rows
+    def _make_near_copies(self, batch: Batch) -> None:
+        networks, count = self.networks, self._near_rows
         if not count:
+            return
+        images = batch.real[:count]
+        # Of other numbers than the transformed copies, which are made next and move the state on.
+        offset, stride = self.batch_size + self.ranks.rank, self.ranks.size
+        if self._near_kind == "bent":
+            ranges = asdict(self.objective.transformation)
+            samples: dict[str, Any] = {"sample_offset": offset, "sample_stride": stride, "advance": False}
+            batch.near = ops.transform_images(self.copy_rng, images, **ranges, **samples).copies
             return
 
         def q_of(images: Tensor) -> Tensor:
@@ -423,13 +440,8 @@ class TrainingStep:
                 q: Tensor = networks.q_head(features, parts=(count, count))
             return q
 
-        batch.adversarial = adversarial(
-            self.copy_rng,
-            batch.real[:count],
-            self.spec,
-            q_of,
-            sample_offset=self.batch_size + self.ranks.rank,
-            sample_stride=self.ranks.size,
+        batch.near = adversarial(
+            self.copy_rng, images, self.spec, q_of, sample_offset=offset, sample_stride=stride
         )
 
     def _sample(self, batch: Batch) -> None:
@@ -516,27 +528,27 @@ class TrainingStep:
         self.player_g.backward([logits, q], [loss.grad_fake, loss.grad_q])
 
     def _views(self, batch: Batch) -> list[Tensor]:
-        """The trunk's inputs from the data: adversarial copies, real images, transformed copies. Each
+        """The trunk's inputs from the data: near copies, real images, transformed copies. Each
         part has its own batch statistics."""
-        views = [batch.adversarial] if self._adversarial_rows else []
+        views = [batch.near] if self._near_rows else []
         views.append(batch.real)
         return [*views, batch.copies] if self.terms else views
 
     def _of_real(self, logits: Tensor) -> Tensor:
         """Of the logits of all views, which one product gives, those of the real images."""
-        first = self._adversarial_rows
+        first = self._near_rows
         return logits[first : first + self.rows]
 
     def _on_views(self, grad_real: Tensor) -> list[Tensor]:
         """The gradient with respect to the logits of each view: copies have none."""
         zeros, copies = self._no_gradient, self.rows if self.terms else 0
-        return [zeros[: self._adversarial_rows], grad_real, zeros[:copies]]
+        return [zeros[: self._near_rows], grad_real, zeros[:copies]]
 
     def _term_gradients(self, batch: Batch, answers: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of the terms with respect to Q's answers, at the discriminator's scale and at the
         generator's."""
         scales = self.player_d.scale(), self.player_g.scale()
-        copies, own = self._adversarial_copies, self._adversarial_rows
+        copies, own = self._near_copies, self._near_rows
         share = own * self.ranks.size / copies if copies else 0.0
         gradients = self.losses.terms(self.active_terms, answers, own, batch.slant, scales, share)
         if self.prior is not None:

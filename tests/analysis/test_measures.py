@@ -46,6 +46,16 @@ def test_a_drawing_does_not_become_thicker_by_becoming_brighter() -> None:
         np.testing.assert_allclose(of[name](0.4 * image), whole, rtol=1e-9)
 
 
+def test_dark_ink_is_measured_as_bright_ink_is() -> None:
+    of = measures.measures(1)
+    drawn = np.concatenate([box(9 - k, 3, 2 + 2 * k, 14) for k in range(4)])
+    leaning = np.stack([np.roll(box(9, r, 2, 1)[0], r // 5, 2) for r in range(3, 17)]).max(0)[None]
+    for images in (drawn, leaning):
+        for name in ("slant", "thickness"):
+            assert of[name](1 - images) == pytest.approx(of[name](images)), name
+    assert (np.diff(of["thickness"](1 - drawn)) > 0).all()
+
+
 def test_of_colour() -> None:
     image = np.zeros((2, 3, 20, 20))
     image[0, 0], image[0, 2] = 0.75, 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infogan_fast.analysis.report import aligned, number, report
+from infogan_fast.analysis.report import aligned, number, ranged, report
 
 
 def result_of(codes: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +55,11 @@ def test_report_of_undefined_values_and_many_labels() -> None:
     assert "slant - (0/2)" in text
     assert "0.500±0.100" in text
     assert "c1 by chance" in text
+
+
+def test_the_reach_of_an_interval_that_ends_at_a_bound() -> None:
+    assert ranged(1.0, [0.986, 1.0]) == "1.000±0.014"
+    assert ranged(0.5, [0.4, 0.6]) == "0.500±0.100"
 
 
 def test_columns_are_aligned() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
+import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 import infogan_fast
-from infogan_fast.analysis.evaluation import evaluate
+from infogan_fast.analysis.evaluation import _unread, evaluate
 from infogan_fast.config import OPTIONS as DECLARED
 from infogan_fast.errors import UserError
+from infogan_fast.latents import LatentSpec
 from infogan_fast.pictures.samples import draw_inputs
 
 OPTIONS: dict[str, Any] = {
@@ -202,6 +206,45 @@ def test_metrics_in_pandas(run: infogan_fast.Run) -> None:
 def test_evaluate(run: infogan_fast.Run) -> None:
     small: dict[str, Any] = {"images": 120, "samples": 64, "sweep_steps": 3, "sweep_noises": 1}
     assert run.evaluate(**small) == evaluate(run, **small)
+
+
+@contextlib.contextmanager
+def odd_modes() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_caller_s_modes_change_nothing(run: infogan_fast.Run, tmp_path: Path) -> None:
+    images = run.generate(4, c1=1)
+    codes, options = run.encode(images), {"images": 100, "samples": 16}
+    scores = run.evaluate(**options)
+    with odd_modes():
+        assert torch.equal(run.generate(4, c1=1), images)
+        for name, values in run.encode(images).items():
+            assert torch.equal(values, codes[name]), name
+        assert run.evaluate(**options) == scores
+        run.traversal(columns=2)
+        infogan_fast.load_run(run.folder, device="cpu").encode(images)
+
+
+def test_bounds_of_codes_that_are_not_read() -> None:
+    """By chance: of a mean and a variance that are the prior's, by quadrature."""
+    uniform, normal = LatentSpec.parse("noise=1,uniform=1,normal=1").codes
+    at = np.linspace(-1, 1, 200_001)
+    for log_variance in (None, 0.0, -1.0):
+        s = math.log(1 / 3) if log_variance is None else log_variance
+        density = -0.5 * (math.log(2 * math.pi) + s + at**2 * math.exp(-s))
+        wanted = math.log(2) + float(density.mean())
+        assert _unread(uniform, log_variance)["L"] == pytest.approx(wanted, abs=1e-4)
+        fitted = math.log(2) - 0.5 * math.log(2 * math.pi * math.e / 3)
+        assert _unread(uniform, log_variance)["L_fitted"] == pytest.approx(fitted)
+    assert _unread(normal, None) == pytest.approx({"L": 0.0, "L_fitted": 0.0})
+    assert _unread(normal, 0.0)["L"] == pytest.approx(0.0)
+    assert _unread(LatentSpec.parse("noise=1,cat=3").codes[0], None) == {}
 
 
 def test_images_in_memory(tmp_path: Path) -> None:

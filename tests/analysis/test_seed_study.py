@@ -17,6 +17,7 @@ from infogan_fast.analysis import seed_study
 from infogan_fast.analysis.codes import Codes
 from infogan_fast.analysis.run import Run
 from infogan_fast.analysis.seed_study import SeedStudy
+from infogan_fast.errors import UserError
 from infogan_fast.runtime import processes
 from infogan_fast.runtime.processes import ProcessPool
 
@@ -93,12 +94,41 @@ def test_agreement_selects_and_labels_do_not(
             path = out / f"seed-{r['seed']}.json"
             evaluation = json.loads(path.read_text())
             for name, code in evaluation["codes"].items():
-                code["L"] = 1.0 if name == "c1" else 0.0
+                code["L"], code["chance"] = float(name == "c1"), {"L": 0.0, "L_fitted": 0.0}
                 if name != "c1":
                     code["L_fitted"] = least
             path.write_text(json.dumps(evaluation))
         study.rank(rows)
         assert study.save(rows)["selected"] == selected
+
+
+def test_what_cannot_be_compared_is_told_next_to_the_figures(
+    three_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(three_seeds, tmp_path / "out")
+    flags = ["--report", "--out", str(out), "--device", "cpu"]
+
+    def moved(*_: Any, **__: Any) -> Any:
+        raise UserError("the images have moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "held_out", moved)
+        assert seeds.main(flags) == 0
+    said = capsys.readouterr().out
+    assert "selected  none: the images have moved" in said and "none selected: the runs were not" in said
+    assert "c1 accuracy" in said
+    shutil.rmtree(out / "seed-7" / "checkpoints")
+    assert seeds.main(flags) == 1
+    found = json.loads((out / "seeds.json").read_text())
+    assert ["figures" in row for row in found["seeds"]] == [True, True, False]
+    assert "there is no checkpoint in" in found["seeds"][2]["failed"] and found["selected"] is None
+
+
+def test_information_counts_from_what_a_code_has_by_chance() -> None:
+    uniform = {"L": -0.18, "L_fitted": -0.17, "chance": {"L": -0.1765, "L_fitted": -0.1765}}
+    assert not seed_study._is_informative(uniform)
+    assert seed_study._is_informative(uniform | {"L_fitted": -0.15})
+    assert not seed_study._is_informative({"L": 0.009, "chance": {"L": 0.0}})
 
 
 def finished(folder: Path, seed: int, updates: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from infogan_fast.analysis.run import load_run
 from infogan_fast.data import Split, load_images
+from infogan_fast.data.image_set import one_of_each_part
 from infogan_fast.data.pixel_range import PixelRange
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
@@ -53,7 +54,7 @@ def test_a_range_beyond_doubt_is_found(form: str, suffix: str, tmp_path: Path) -
     assert np.array_equal(found.images[:, 0], GREY)
     assert found.source.endswith(f"pixels from {words}")
     # The range is that of all images, not of those that are chosen.
-    assert np.array_equal(load_images(path, count=3).images[:, 0], GREY[np.arange(3) * 7 // 3])
+    assert np.array_equal(load_images(path, count=3).images[:, 0], GREY[one_of_each_part(7, 3, "")])
     assert np.array_equal(load_images(values).images[:, 0], GREY)
 
 
@@ -132,7 +133,7 @@ def test_labels_by_name(tmp_path: Path) -> None:
     assert first.labels is not None and first.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert first.label == "labels" and first.source.endswith("labels labels (there are hair too)")
     assert (
-        hair.labels is not None and hair.labels.tolist() == [0, 2, 1] and hair.label_names == ("a", "b", "c")
+        hair.labels is not None and hair.labels.tolist() == [1, 2, 1] and hair.label_names == ("a", "b", "c")
     )
     refused(path, "has no label 'beard'; choose one of labels, hair with --label", label="beard")
     refused(GREY, "has no labels called 'hair'; leave out --label", label="hair")
@@ -187,7 +188,7 @@ def test_dsprites(tmp_path: Path) -> None:
     assert found.label == "shape" and found.label_names == ("square", "ellipse", "heart")
     assert "color the same in all" in found.source
     some = load_images(path, count=11, label="posY")
-    rows = np.arange(11) * 96 // 11
+    rows = one_of_each_part(96, 11, "")
     assert np.array_equal(some.images[:, 0], images[rows] * 255) and some.labels is not None
     assert np.array_equal(some.labels, classes[rows, 5]) and some.label_names == ()
     refused(path, "has no label 'color'; choose one of shape, scale", label="color")
@@ -199,6 +200,16 @@ def test_dsprites(tmp_path: Path) -> None:
         with archive.open("latents_values.npy", "w") as file:
             np.lib.format.write_array(file, np.ones((5, 6)))
     refused(path, r"latents_values and latents_classes have shapes \(5, 6\) and \(96, 6\)")
+
+
+def test_a_part_of_a_table_has_all_combinations_of_its_factors() -> None:
+    """Evenly spaced rows would have one in 32 of these: the table's innermost factors are 4 x 8 x 15."""
+    rows = one_of_each_part(480_000, 15_000, "")
+    assert len({(row // 120 % 4, row // 15 % 8, row % 15) for row in rows.tolist()}) == 480
+    starts = np.arange(15_000) * 32
+    assert ((starts <= rows) & (rows < starts + 32)).all()
+    assert np.array_equal(one_of_each_part(7, None, ""), np.arange(7))
+    assert np.array_equal(one_of_each_part(7, 7, ""), np.arange(7))
 
 
 def test_an_npz_ends_with_its_checksum(tmp_path: Path) -> None:

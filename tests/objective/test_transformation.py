@@ -12,11 +12,11 @@ from infogan_fast.objective.transformation import Transformation
 
 def test_parse_and_print() -> None:
     assert Transformation.parse(str(Transformation())) == Transformation()
-    assert str(Transformation()) == "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,flip=0"
-    odd = Transformation(1 / 3, 0.1, 0, 1e-9, 1, True)
+    assert str(Transformation()) == "rotation=15,scale=0.15,shear=0.2,shift=0.06,colour=0,bend=0.1,flip=0"
+    odd = Transformation(1 / 3, 0.1, 0, 1e-9, 1, 0.2, True)
     assert Transformation.parse(str(odd)) == odd
-    assert Transformation.parse(" flip = 1, rotation=5") == Transformation(5, 0, 0, 0, 0, True)
-    assert len(fields(Transformation)) == 6
+    assert Transformation.parse(" flip = 1, rotation=5") == Transformation(5, 0, 0, 0, bend=0.0, flip=True)
+    assert len(fields(Transformation)) == 7
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ def test_parse_and_print() -> None:
         ("shear=inf", "shear is inf; expected 0 or more"),
         ("shift=nan", "shift is nan; expected 0 to 1"),
         ("colour=1.5", "colour is 1.5; expected 0 to 1"),
+        ("bend=2", "bend is 2.0; expected 0 to 1"),
         ("flip=0.5", "flip is 0.5; expected 0 or 1"),
     ],
 )

@@ -57,6 +57,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "shear": 0.0,
         "shift": 0.0,
         "colour": 0.0,
+        "bend": 0.0,
         "flip": False,
         "sample_offset": 0,
         "sample_stride": 1,
@@ -80,7 +81,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "agreement": {
         "answers": values(4, 4),
-        "adversarial_rows": 0,
+        "near_rows": 0,
         "categorical_sizes": [2],
         "continuous_kinds": [0],
         "learned_variance": True,

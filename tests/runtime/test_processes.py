@@ -47,6 +47,8 @@ def test_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpus(5, 10) == ["0", "1", "2", "0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert gpus(None, 10) == ["4", "6"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # CUDA does not know 6, and stops there
+    assert gpus(None, 10) == ["4"]
 
 
 def test_a_subprocess_gets_the_resources_of_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -620,6 +620,15 @@ def test_no_encoder_of_an_earlier_export_stays_with_a_new_generator(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.onnx", "generator.pt2"]
 
 
+def test_an_evaluation_of_other_images_is_named_without_paths(strokes_run: Path) -> None:
+    run = loaded(strokes_run)
+    why = "/home/me/faces: no test split; expected an array named test_images"
+    data = {"source": "/home/me/faces.npz: 10 images", "own": False, "held_out": False, "why_not": why}
+    public = hub_folder._public(data, run)
+    assert public["source"] == "faces.npz: 10 images" and public["why_not"] == "it has no test split"
+    assert hub_folder._public({**data, "own": True}, run)["source"] == hub_folder._title(run)
+
+
 def test_the_card_has_an_evaluation(
     strokes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,7 +33,7 @@ DEFAULT: dict[str, Any] = {
     "invariance": 0.1,
     "transformation": Transformation(rotation=15, scale=0.15, shear=0.2, shift=0.06),
 }
-WITH_SMOOTHNESS = DEFAULT | {"smoothness": 1.0, "smoothness_until": 15}
+WITH_SMOOTHNESS = DEFAULT | {"smoothness": 1.0, "smoothness_until": 15, "bending": 1.0}
 F64, LOW = {"dtype": torch.float64}, {"amp": torch.bfloat16}
 #: Options of the step by the name of the case, and those of its objective.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -80,13 +80,13 @@ def run(case: str, ranks: Ranks, rows: int) -> dict[str, Any]:
     step = make(case, ranks, rows)
     batch = Batch()
     for name, phase in step.phases[:]:
-        if name in ("gather", "transform", "sample", "adversary"):
+        if name in ("gather", "transform", "sample", "near copies"):
             phase(batch)
     drawn = {"real": batch.real, **batch.latents._asdict()}
     if step.terms:
         drawn |= {"copies": batch.copies, "slant": batch.slant}
-    if step._adversarial_rows:
-        drawn["adversarial"] = batch.adversarial
+    if step._near_rows:
+        drawn["near"] = batch.near
     step = make(case, ranks, rows)
     for _ in range(UPDATES):
         step()

@@ -4,6 +4,7 @@ formulas."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -129,10 +130,15 @@ class ReferenceStep:
         self.step += 1
         fake = self.generator(latents.inputs)
         one_stage = self.objective.schedule == "one-stage"
-        smooth = self.objective.smoothness > 0
-        if self.objective.smoothness_until:
-            smooth = smooth and self.step <= self.objective.smoothness_until
-        if smooth:
+        changes, unbent = self.objective.transformation, replace(self.objective.transformation, bend=0.0)
+        until = self.objective.smoothness_until
+        smoothness = self.objective.smoothness if until == 0 or self.step <= until else 0.0
+        bending = self.objective.bending if self.step > until and not smoothness else 0.0
+        if bending:
+            rows = max(2, len(real) // 2)
+            near = transform.transformed(real[:rows], changes, self.copy_seed, self.step - 1, (len(real), 1))
+            nearby = self.q_head(self.trunk(near))
+        if smoothness:
             rows, state = max(2, len(real) // 4), ops.rng_state(self.copy_seed, self.step - 1)
             pixels = LatentSpec(noise_dim=real[0].numel(), categorical_sizes=(), continuous_kinds=())
             drawn = ops.sample_latents(state, rows, pixels, dtype=real.dtype, sample_offset=len(real))
@@ -143,9 +149,8 @@ class ReferenceStep:
         agreements: list[Tensor] = []
         disagreement, losses = torch.zeros(()), {}
         o = self.objective
-        if o.consistency or o.equivariance or o.invariance or o.smoothness:
-            changes = self.objective.transformation
-            on_copies = self.trunk(transform.transformed(real, changes, self.copy_seed, self.step - 1))
+        if o.consistency or o.equivariance or o.invariance or o.smoothness or o.bending:
+            on_copies = self.trunk(transform.transformed(real, unbent, self.copy_seed, self.step - 1))
             pair = torch.cat([self.q_head(on_real), self.q_head(on_copies)])
             decay = self.objective.joint_ema
             agreements, entropies, self.joints = statements.agreement(self.spec, pair, self.joints, decay)
@@ -164,8 +169,9 @@ class ReferenceStep:
             apart = statements.distance(self.spec, pair, log_variance)
             disagreement = disagreement + self.objective.invariance * apart
             losses[f"D_{ordered[-1]}"] = apart
-        if smooth:
-            disagreement = disagreement + o.smoothness * statements.divergence(self.spec, pair[:rows], nearby)
+        if smoothness or bending:
+            weight = smoothness or bending
+            disagreement = disagreement + weight * statements.divergence(self.spec, pair[:rows], nearby)
         # With one stage, D's loss sees the generator's graph too; only D's weights are differentiated.
         on_fake = self.trunk(fake if one_stage else fake.detach())
         d_real, d_fake = F.softplus(-self.d_head(on_real)).mean(), F.softplus(self.d_head(on_fake)).mean()

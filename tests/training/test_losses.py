@@ -35,9 +35,7 @@ class OwnInvariance(Invariance):
         self, answers: Answers, gradient: Answers, spec: LatentSpec, state: dict[str, list[Tensor]]
     ) -> Tensor | None:
         alone = Invariance.agreement(self, ops.Agreement(), spec, state)
-        metrics, (own,) = ops.agreement(
-            spec, answers.values, alone, adversarial_rows=answers.adversarial_rows
-        )
+        metrics, (own,) = ops.agreement(spec, answers.values, alone, near_rows=answers.near_rows)
         gradient.values.add_(own)
         return metrics
 

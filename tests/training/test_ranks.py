@@ -52,7 +52,7 @@ def _compare(one: dict[str, Any], several: list[dict[str, Any]], tolerance: floa
     for name, whole in one["drawn"].items():
         for rank, own in enumerate(several):
             share = whole[rank::size]
-            if name == "adversarial":  # its direction is a gradient
+            if name == "near":  # its direction is a gradient
                 torch.testing.assert_close(own["drawn"][name], share, rtol=0, atol=1e-12)
             else:
                 assert torch.equal(own["drawn"][name], share), f"{name} of rank {rank}"
@@ -84,7 +84,7 @@ def test_adversarial_copies_need_not_be_shared_out_evenly(tmp_path: Path) -> Non
     direction of a small gradient, whose rounding errors grow."""
     several = [each["smoothness"] for each in run(3, 18, ["smoothness"], tmp_path / "three")]
     one = run(1, 18, ["smoothness"], tmp_path / "one")
-    assert [len(each["drawn"]["adversarial"]) for each in several] == [2, 1, 1]
+    assert [len(each["drawn"]["near"]) for each in several] == [2, 1, 1]
     _compare(one[0]["smoothness"], several, 1e-7)
 
 

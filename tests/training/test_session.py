@@ -440,9 +440,9 @@ FIRST_OPTIONS = re.findall(
     r"\w+",
     """data data_dir images image_size channels crop latents leaky_slope recipe lambda_categorical
     lambda_continuous fixed_sigma mi_gradient schedule consistency balance joint_ema equivariance invariance
-    smoothness smoothness_until transformation restart_q steps batch_size seed lr_d lr_q lr_g beta1 beta2 ema
-    amp device threads linear cuda_graph steps_per_replay profile profile_phases log_every sample_every
-    checkpoint_every keep_checkpoints""",
+    smoothness smoothness_until bending transformation restart_q steps batch_size seed lr_d lr_q lr_g beta1
+    beta2 ema amp device threads linear cuda_graph steps_per_replay profile profile_phases log_every
+    sample_every checkpoint_every keep_checkpoints""",
 )
 
 

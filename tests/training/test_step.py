@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +46,7 @@ SPECTRAL = (
 )
 WILD = Transformation(rotation=180, scale=0.5, shear=1, shift=0.3, colour=0.8, flip=True)
 TURNED = Transformation(rotation=60, scale=0.5, shear=0, shift=0.3, colour=0.8)
-MOST_TERMS = make_objective(consistency=0.5, smoothness=3.0, smoothness_until=3)
+MOST_TERMS = make_objective(consistency=0.5, smoothness=3.0, smoothness_until=2, bending=2.0)
 EVERYTHING = LatentSpec.parse("noise=3:uniform,cat=3,cat=0.5/0.3/0.2,uniform=1,bernoulli=1,normal=2")
 
 
@@ -258,7 +262,8 @@ def test_copies_follow_the_real_images_and_not_the_latents() -> None:
     step = make(objective=make_objective(consistency=1.0, transformation=WILD), size=19, channels=3)
     for update in range(3):
         work = run_until(step, "transform")
-        wanted = transform.transformed(work.real, WILD, int(step.copy_rng[0]), update)
+        unbent = replace(WILD, bend=0.0)
+        wanted = transform.transformed(work.real, unbent, int(step.copy_rng[0]), update)
         torch.testing.assert_close(work.copies.double(), wanted, atol=1e-5, rtol=0)
     drawn = ops.sample_latents(ops.rng_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
     copies = ops.sample_latents(copy_state(7), 6, LatentSpec.parse("noise=0,uniform=9")).continuous
@@ -349,7 +354,9 @@ def test_continuation_is_exact(change: int | None, network: str) -> None:
     """Before, at and after the update where Q's head starts again and smoothness ends, too."""
     objective = make_objective(ema=0.9, consistency=1.0, joint_ema=0.9)
     if change is not None:
-        objective = with_options(objective, restart_q=change, smoothness=1.0, smoothness_until=change)
+        objective = with_options(
+            objective, restart_q=change, smoothness=1.0, smoothness_until=change, bending=0.5
+        )
     whole, first, second = (make(EVERYTHING, objective, network=network) for _ in "abc")
     for _ in range(4):
         whole()
@@ -844,6 +851,57 @@ def test_the_warm_up_of_a_capture_leaves_no_trace(
     assert amp is None or step.player_g.scaler.get_scale() < 2.0**40
 
 
+def test_a_capture_that_fails_leaves_no_trace_and_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Stream", "stream", "current_stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, _OnTheCPU)
+    step = make(EVERYTHING, make_objective(consistency=1.0))
+    before = copy.deepcopy(step.state_dict())
+    calls = 0
+
+    def run() -> None:
+        nonlocal calls
+        calls += 1
+        step._iterate()
+        if calls == 2:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match=r"not permitted when .*--no-cuda-graph runs without"):
+        capture(run, step.state.tensors(), (step.player_d.scaler, step.player_g.scaler), step.device)
+    assert_same(step.networks.state_dict(), before["networks"])
+
+
+@pytest.mark.parametrize(
+    "set_by_the_caller",
+    [
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.fp32_precision = 'tf32'",
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.conv.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.allow_tf32 = False",
+        "torch.set_float32_matmul_precision('medium')",
+        "pass",
+    ],
+)
+def test_every_way_to_set_tf32_is_put_aside_and_restored(set_by_the_caller: str) -> None:
+    code = f"""
+import torch
+from infogan_fast.runtime.device import numerics
+b = torch.backends
+parts = [b, b.cudnn, b.cudnn.conv, b.cudnn.rnn, b.cuda.matmul, b.mkldnn.matmul]
+{set_by_the_caller}
+before = [part.fp32_precision for part in parts]
+for precision, wanted in (("highest", "ieee"), ("high", "tf32")):
+    with numerics(precision):
+        assert b.cudnn.conv.fp32_precision == b.cuda.matmul.fp32_precision == wanted
+        assert torch.get_float32_matmul_precision() == precision
+    assert [part.fp32_precision for part in parts] == before
+if {set_by_the_caller == "pass"}:  # what was not set goes on following the backend
+    b.cudnn.fp32_precision = "ieee"
+    assert b.cudnn.conv.fp32_precision == "ieee"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @schedules
 def test_metrics_and_tensors_are_told_by_phase(schedule: str) -> None:
     step = make(EVERYTHING, make_objective(schedule=schedule, ema=0.5))
@@ -875,7 +933,7 @@ def test_what_a_graph_needs_is_asked_for() -> None:
 def test_a_graph_is_captured_anew_when_terms_change(unrolled: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With something in place of a graph that, like one, holds what was to be done at its capture."""
     objective = make_objective(
-        consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, restart_q=unrolled
+        consistency=1.0, smoothness=1.0, smoothness_until=2 * unrolled, bending=1.0, restart_q=unrolled
     )
     objective = with_options(objective, balance=1.0, balance_end=-0.5, balance_until=15 * unrolled)
     eager, step = make(objective=objective), make(objective=objective)
@@ -913,7 +971,7 @@ def test_a_replay_is_eager_updates(
     spec, network = EVERYTHING, "auto"
     if consistency:
         weights: dict[str, Any] = {"equivariance": 0.3, "invariance": 0.02, "joint_ema": 0.9, "balance": 1.0}
-        weights |= {"smoothness": 0.5, "smoothness_until": 3 * unrolled}
+        weights |= {"smoothness": 0.5, "smoothness_until": 3 * unrolled, "bending": 0.5}
         weights |= {"balance_end": -0.5, "balance_until": 3 * unrolled}
         objective = with_options(objective, consistency=consistency, restart_q=unrolled, **weights)
         spec, network = LatentSpec.parse(f"{EVERYTHING},cat=3:learned"), SPECTRAL

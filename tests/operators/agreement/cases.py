@@ -28,7 +28,7 @@ class AgreementCase:
 
     Args:
         pairs: B.
-        adversarial_rows: A.
+        near_rows: A.
         fixed_log_variance: None where Q learns the variance.
         consistency, balance, joint_ema, smoothness: see :class:`ops.Agreement`.
         distances: index among the uniform and normal codes, weight, slant change.
@@ -43,7 +43,7 @@ class AgreementCase:
     latents: str
     pairs: int
     dtype: torch.dtype = torch.float32
-    adversarial_rows: int = 0
+    near_rows: int = 0
     grad_dtype: torch.dtype | None = None
     fixed_log_variance: float | None = None
     consistency: float | None = 1.5
@@ -60,7 +60,7 @@ class AgreementCase:
     shared: bool = False
 
     def __str__(self) -> str:
-        rows = f"{self.adversarial_rows}+2*{self.pairs}"
+        rows = f"{self.near_rows}+2*{self.pairs}"
         return f"{rows}x[{self.latents}] {name_of(self.dtype)}"
 
     @property
@@ -119,7 +119,7 @@ def agreement_inputs(case: AgreementCase) -> AgreementInputs:
     """Draws the inputs of a case, the same ones each time."""
     generator = torch.Generator().manual_seed(29)
     width = case.spec.q_dim(case.fixed_log_variance is None) + case.padding
-    rows = case.adversarial_rows + 2 * case.pairs
+    rows = case.near_rows + 2 * case.pairs
     answers = torch.randn(rows, width, generator=generator, dtype=torch.float64) * case.spread
 
     def draw_joints() -> list[Tensor]:
@@ -164,7 +164,7 @@ def agree(case: AgreementCase, device: str = "cpu") -> AgreementResult:
         case.spec,
         x.answers,
         parts_of(case, x.joints, x.batch_joints),
-        adversarial_rows=case.adversarial_rows,
+        near_rows=case.near_rows,
         fixed_log_variance=case.fixed_log_variance,
         slants=x.slants,
         grad_scales=x.scales,
@@ -182,7 +182,7 @@ def check_against_reference(result: AgreementResult, case: AgreementCase, what: 
         case.spec,
         x.answers,
         parts_of(case, x.joints, x.batch_joints),
-        case.adversarial_rows,
+        case.near_rows,
         case.fixed_log_variance,
         x.slants,
     )
@@ -203,7 +203,7 @@ def check_against_reference(result: AgreementResult, case: AgreementCase, what: 
         assert got.dtype == dtype
         # A row's gradient is a difference of parts of size weight / rows.
         share = torch.full((len(gradient), 1), case.pairs / scale, dtype=torch.float64)
-        share[: case.adversarial_rows] = case.adversarial_rows / scale
+        share[: case.near_rows] = case.near_rows / scale
         rounded = (gradient * scale).to(dtype).double()
         # Those of consistency are logarithms of probabilities.
         size = max(1.0, (case.consistency or 0.0) * (1 + case.balance) / 2)
@@ -238,7 +238,7 @@ def run_agreement(runner: Runner, case: AgreementCase, schedule: Schedule) -> Ag
     """Metrics and gradients from the kernel."""
     x, spec = agreement_inputs(case).on("cpu"), case.spec
     grad_dtype = case.grad_dtype or case.dtype
-    shape = (case.adversarial_rows + 2 * case.pairs, spec.q_dim(case.fixed_log_variance is None))
+    shape = (case.near_rows + 2 * case.pairs, spec.q_dim(case.fixed_log_variance is None))
     gradients = tuple(poisoned(shape, grad_dtype) for _ in case.scales or (1.0,))
     metrics = poisoned((case.n_metrics,), case.accumulated)
     distances = parts_of(case, ()).distances
@@ -256,7 +256,7 @@ def run_agreement(runner: Runner, case: AgreementCase, schedule: Schedule) -> Ag
         given(x.answers, case.offset),
         x.answers.stride(0),
         shape[1],
-        case.adversarial_rows,
+        case.near_rows,
         case.pairs,
         given(whole(spec.categorical_sizes)),
         float(case.fixed_log_variance or 0.0),
@@ -302,8 +302,8 @@ def agreement_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Ag
     few, last = rows[1], rows[-1]
     default = AgreementCase(DEFAULT, last, dtype, smoothness=0.8, distances=BOTH, scales=(64.0, 0.5))
     cases = [
-        *(replace(default, pairs=n, adversarial_rows=(n + 3) // 4) for n in rows),
-        replace(default, adversarial_rows=last, padding=3, offset=size, scales=(4.0,)),
+        *(replace(default, pairs=n, near_rows=(n + 3) // 4) for n in rows),
+        replace(default, near_rows=last, padding=3, offset=size, scales=(4.0,)),
         AgreementCase(DEFAULT, few, dtype, few, smoothness=0.4, consistency=None, with_sums=False),
         AgreementCase(DEFAULT, few, dtype, consistency=0.0, distances=((0, 0.0, 0.0),)),
         AgreementCase(CATEGORICAL, few, dtype, balance=0.0, joint_ema=0.0),
@@ -312,11 +312,11 @@ def agreement_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Ag
         AgreementCase(LARGE, rows[0], dtype),
         AgreementCase(MIDDLE, few, dtype, 1, smoothness=1.0),
         AgreementCase(MIXED, few, dtype, distances=BOTH, spread=8.0),
-        replace(default, pairs=few, adversarial_rows=2, shared=True),
+        replace(default, pairs=few, near_rows=2, shared=True),
         AgreementCase(MIDDLE, few, dtype, shared=True),
     ]
     if size == 2:
-        cases.append(replace(default, grad_dtype=torch.float32, pairs=few, adversarial_rows=2))
+        cases.append(replace(default, grad_dtype=torch.float32, pairs=few, near_rows=2))
     return cases
 
 
@@ -327,15 +327,15 @@ KERNEL_TESTS = KernelTests(
     check=check_agreement,
     cases=agreement_cases,
     largest_on_gpu=(
-        AgreementCase(DEFAULT, 20_000, adversarial_rows=5_000, smoothness=1.0, distances=BOTH),
-        AgreementCase("noise=1,cat=900,cat=400,uniform=2", 129, smoothness=1.0, adversarial_rows=32),
+        AgreementCase(DEFAULT, 20_000, near_rows=5_000, smoothness=1.0, distances=BOTH),
+        AgreementCase("noise=1,cat=900,cat=400,uniform=2", 129, smoothness=1.0, near_rows=32),
     ),
     several_tiles=(
-        AgreementCase(DEFAULT, 40, adversarial_rows=10, smoothness=0.8, distances=BOTH, scales=(2.0, 3.0)),
+        AgreementCase(DEFAULT, 40, near_rows=10, smoothness=0.8, distances=BOTH, scales=(2.0, 3.0)),
         AgreementCase(MIXED, 35, torch.bfloat16, distances=BOTH),
     ),
     mutant_cases=(
-        AgreementCase(DEFAULT, 40, adversarial_rows=9, smoothness=0.8, distances=BOTH, scales=(2.0, 3.0)),
+        AgreementCase(DEFAULT, 40, near_rows=9, smoothness=0.8, distances=BOTH, scales=(2.0, 3.0)),
         AgreementCase("cat=3,cat=40,normal=2", 9, torch.float64, 5, distances=BOTH, padding=2, scales=(2.0,)),
         AgreementCase(MIXED, 9, distances=BOTH, shared=True),
         AgreementCase(MIDDLE, 70, torch.float16, fixed_log_variance=0.5, distances=((0, 1.0, 0.5),)),

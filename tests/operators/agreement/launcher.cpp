@@ -15,15 +15,14 @@ void call(runner::Case& c) {
   const T* const answers = c.pointer<const T>();
   layout.row_stride = c.integer();
   layout.q_dim = static_cast<std::int32_t>(c.integer());
-  layout.adversarial_rows = static_cast<std::int32_t>(c.integer());
+  layout.near_rows = static_cast<std::int32_t>(c.integer());
   layout.pairs = static_cast<std::int32_t>(c.integer());
   const auto sizes = c.list<std::int64_t>();
   layout.set_sizes(sizes.data(), static_cast<std::int32_t>(sizes.size()));
   layout.fixed_precision = std::exp(-c.real());
   layout.has_joints = c.integer() != 0;
   const double consistency = c.real(), balance = c.real(), joint_ema = c.real(), smoothness = c.real();
-  layout.factors =
-      agreement_factors(layout.adversarial_rows, layout.pairs, consistency, balance, joint_ema, smoothness);
+  layout.factors = agreement_factors(layout.near_rows, layout.pairs, consistency, balance, joint_ema, smoothness);
   const auto columns = c.list<std::int64_t>(), log_variance_columns = c.list<std::int64_t>();
   const auto weights = c.list<double>(), slant_changes = c.list<double>();
   layout.n_distances = static_cast<std::int32_t>(columns.size());

@@ -162,11 +162,11 @@ MUTANTS: tuple[Mutant, ...] = (
         PLAIN,
     ),
     mutant("a table read by its columns", "table[i * size + j];", "table[j * size];", PLAIN),
-    mutant("adversarial rows in the pairs", "pair_row >= 0; ++i", "pair_row >= -1000; ++i", PLAIN),
+    mutant("near rows in the pairs", "pair_row >= 0; ++i", "pair_row >= -1000; ++i", PLAIN),
     mutant("copies move as images do", "is_copy ? -d.weight : d.weight", "d.weight", PLAIN),
     mutant(
         "the targets of the next part",
-        "m.probabilities[at + a.adversarial_rows]",
+        "m.probabilities[at + a.near_rows]",
         "m.probabilities[at + a.pairs]",
         PLAIN,
     ),

@@ -13,13 +13,13 @@ def agreement(
     spec: LatentSpec,
     answers: Tensor,
     parts: ops.Agreement,
-    adversarial_rows: int,
+    near_rows: int,
     fixed_log_variance: float | None,
     slants: Tensor | None,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Metrics, gradient and the new joints, all float64. ``parts.joints`` are left as they are."""
     q = answers.detach().double().cpu().requires_grad_()
-    near, rest = q[:adversarial_rows], q[adversarial_rows:]
+    near, rest = q[:near_rows], q[near_rows:]
     real, copy = rest[: len(rest) // 2], rest[len(rest) // 2 :]
     metrics, joints, loss = [], [], 0.0 * q.sum()
     start = entries = 0
@@ -44,7 +44,7 @@ def agreement(
             metrics.append(information)
             loss = loss - parts.consistency * (information + parts.balance * entropy)
         if parts.smoothness:
-            target = real[:adversarial_rows, columns].log_softmax(1).detach()
+            target = real[:near_rows, columns].log_softmax(1).detach()
             changed = near[:, columns].log_softmax(1)
             divergence = (target.exp() * (target - changed)).sum(1)
             loss = loss + parts.smoothness * divergence.mean()

@@ -31,7 +31,7 @@ from infogan_fast.runtime import native
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 
 RICH = AgreementCase(
-    MIXED, 50, adversarial_rows=20, smoothness=0.7, distances=BOTH, scales=(8.0, 0.5), joint_ema=0.8
+    MIXED, 50, near_rows=20, smoothness=0.7, distances=BOTH, scales=(8.0, 0.5), joint_ema=0.8
 )
 LATENTS = [DEFAULT, MIXED, CATEGORICAL, CONTINUOUS, "noise=2", "cat=2,bernoulli=3", "cat=100,uniform=1"]
 
@@ -46,7 +46,7 @@ def check(case: AgreementCase, device: torch.device | str = "cpu") -> AgreementR
 @given(
     latents=st.sampled_from(LATENTS),
     pairs=st.one_of(st.integers(1, 100), st.sampled_from([128, 1000])),
-    adversarial=st.sampled_from([0.0, 0.1, 1.0]),
+    near=st.sampled_from([0.0, 0.1, 1.0]),
     dtype=st.sampled_from(DTYPES),
     fixed=st.sampled_from([None, 0.0, -1.5]),
     consistency=st.sampled_from([None, 0.0, 1.0, 3.0]),
@@ -59,7 +59,7 @@ def check(case: AgreementCase, device: torch.device | str = "cpu") -> AgreementR
 def test_anything_equals_the_statement(
     latents: str,
     pairs: int,
-    adversarial: float,
+    near: float,
     dtype: torch.dtype,
     fixed: float | None,
     consistency: float | None,
@@ -69,7 +69,7 @@ def test_anything_equals_the_statement(
     scales: tuple[float, ...],
     padding: int,
 ) -> None:
-    rows = math.ceil(adversarial * pairs)
+    rows = math.ceil(near * pairs)
     ordered = len(LatentSpec.parse(latents).ordered_codes)
     check(
         AgreementCase(
@@ -128,7 +128,7 @@ def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("latents", [DEFAULT, "cat=40,cat=30,uniform=2"])
 def test_any_number_of_threads_gives_the_same_bits(latents: str) -> None:
-    case = AgreementCase(latents, 3000, adversarial_rows=900, smoothness=1.0, distances=BOTH)
+    case = AgreementCase(latents, 3000, near_rows=900, smoothness=1.0, distances=BOTH)
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -167,7 +167,7 @@ def test_calls_in_turn_move_the_joints_on(device: torch.device) -> None:
 
 @pytest.mark.parametrize("damage", [math.inf, -math.inf, math.nan])
 def test_answers_that_are_not_finite_leave_no_trace(isa: str, device: torch.device, damage: float) -> None:
-    case = replace(RICH, scales=(), with_sums=False, adversarial_rows=0, smoothness=0.0)
+    case = replace(RICH, scales=(), with_sums=False, near_rows=0, smoothness=0.0)
     x = agreement_inputs(case).on(str(device))
     size = case.spec.categorical_sizes[0]
     x.answers[7, :size] = damage
@@ -184,16 +184,16 @@ def test_a_damaged_mean_shows_in_its_distance_alone(device: torch.device) -> Non
     case = replace(RICH, scales=(), with_sums=False)
     x = agreement_inputs(case).on(str(device))
     code = case.spec.ordered_codes[0]
-    x.answers[case.adversarial_rows + 3, code.q_columns] = math.nan
+    x.answers[case.near_rows + 3, code.q_columns] = math.nan
     metrics, (gradient,) = ops.agreement(
         case.spec,
         x.answers,
         parts_of(case, x.joints),
-        adversarial_rows=case.adversarial_rows,
+        near_rows=case.near_rows,
         slants=x.slants,
     )
     assert metrics.isnan().tolist() == [False] * case.spec.n_categorical + [True, False]
-    rows = [case.adversarial_rows + 3, case.adversarial_rows + case.pairs + 3]
+    rows = [case.near_rows + 3, case.near_rows + case.pairs + 3]
     assert gradient.isnan().nonzero().tolist() == [[row, code.q_columns.start] for row in rows]
 
 
@@ -229,20 +229,20 @@ def test_a_transposed_tensor_of_answers(device: torch.device) -> None:
     results = []
     for answers in (x.answers, x.answers.T.contiguous().T):
         parts = parts_of(RICH, [joint.clone() for joint in x.joints])
-        rows = RICH.adversarial_rows
-        results.append(ops.agreement(RICH.spec, answers, parts, adversarial_rows=rows, slants=x.slants))
+        rows = RICH.near_rows
+        results.append(ops.agreement(RICH.spec, answers, parts, near_rows=rows, slants=x.slants))
     assert torch.equal(results[0].metrics, results[1].metrics)
     assert torch.equal(results[0].gradients[0], results[1].gradients[0])
 
 
 def test_nothing_is_differentiated_through_the_answers() -> None:
     x = agreement_inputs(RICH).on("cpu")
-    rows = RICH.adversarial_rows
+    rows = RICH.near_rows
     result = ops.agreement(
         RICH.spec,
         x.answers.requires_grad_(),
         parts_of(RICH, x.joints),
-        adversarial_rows=rows,
+        near_rows=rows,
         slants=x.slants,
     )
     assert not result.metrics.requires_grad and not result.gradients[0].requires_grad
@@ -254,7 +254,7 @@ def _arguments(case: AgreementCase, device: str) -> tuple[Any, ...]:
     distances = parts_of(case, ()).distances
     learned = case.fixed_log_variance is None
     return (
-        *(x.answers, case.adversarial_rows, sizes, kinds, learned, case.fixed_log_variance or 0.0),
+        *(x.answers, case.near_rows, sizes, kinds, learned, case.fixed_log_variance or 0.0),
         *(x.joints, x.batch_joints, case.consistency, case.balance, case.joint_ema, case.smoothness),
         *([d.code.index for d in distances], [d.weight for d in distances]),
         *([d.slant_change for d in distances], x.slants, *(*x.scales, None, None)[:2], case.grad_dtype),
@@ -280,13 +280,13 @@ def test_opcheck(device: torch.device, case: AgreementCase) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=name_of)
 def test_compiled_equals_eager(device: torch.device, dtype: torch.dtype) -> None:
     case = replace(RICH, dtype=dtype)
-    spec, parts, rows, places = case.spec, parts_of(case, ()), case.adversarial_rows, case.places
+    spec, parts, rows, places = case.spec, parts_of(case, ()), case.near_rows, case.places
     results = []
 
     def call(answers: Tensor, slants: Tensor, sums: Tensor, joints: list[Tensor]) -> ops.Agreed:
         averaged = replace(parts, joints=joints)
         return ops.agreement(
-            spec, answers * 2, averaged, adversarial_rows=rows, slants=slants, sums=sums, places=places
+            spec, answers * 2, averaged, near_rows=rows, slants=slants, sums=sums, places=places
         )
 
     for run in (call, torch.compile(call, fullgraph=True, backend="aot_eager")):
@@ -307,7 +307,7 @@ def test_fake_tensors_get_the_shapes_and_dtypes_of_real_ones(scales: int) -> Non
             LatentSpec(),
             torch.zeros(14, 14, dtype=torch.bfloat16),
             Agreement(1.0, joints=joints, distances=(Distance(LatentSpec().codes[1], 1.0),)),
-            adversarial_rows=2,
+            near_rows=2,
             grad_scales=[torch.ones(1)] * scales,
             grad_dtype=torch.float32,
         )
@@ -325,12 +325,12 @@ def test_it_is_captured_in_a_graph() -> None:
     eager, captured = (agreement_inputs(RICH).on("cuda") for _ in "ab")
 
     def call(x: AgreementInputs) -> ops.Agreed:
-        rows = RICH.adversarial_rows
+        rows = RICH.near_rows
         return ops.agreement(
             RICH.spec,
             x.answers,
             parts_of(RICH, x.joints),
-            adversarial_rows=rows,
+            near_rows=rows,
             slants=x.slants,
             sums=x.sums,
             places=RICH.places,
@@ -359,7 +359,7 @@ def _good() -> dict[str, Any]:
         "spec": MNIST,
         "answers": torch.zeros(10, 14),
         "parts": Agreement(1.0, joints=[torch.zeros(10, 10)], smoothness=1.0, distances=(TWO,)),
-        "adversarial_rows": 2,
+        "near_rows": 2,
         "slants": torch.zeros(4),
         "grad_scales": [torch.ones(()), torch.ones(1)],
         "sums": torch.zeros(5, dtype=torch.float64),
@@ -386,9 +386,9 @@ def _parts(**change: Any) -> dict[str, Any]:
         ({"answers": torch.zeros(9, 14)}, r"answers must have shape .* got \[9, 14\]"),
         ({"answers": torch.zeros(2, 14)}, r"answers must have .* B >= 1 .* got \[2, 14\]"),
         ({"answers": torch.zeros(10, 14, 1)}, r"answers must have shape .* got \[10, 14, 1\]"),
-        ({"adversarial_rows": 6}, r"adversarial_rows must be in \[0, 2\], .* got 6"),
-        ({"adversarial_rows": -2, "answers": torch.zeros(6, 14)}, r"adversarial_rows must be .* got -2"),
-        ({"adversarial_rows": 0, "answers": torch.zeros(8, 14)}, "smoothness is 1 but adversarial_rows is 0"),
+        ({"near_rows": 6}, r"near_rows must be in \[0, 2\], .* got 6"),
+        ({"near_rows": -2, "answers": torch.zeros(6, 14)}, r"near_rows must be .* got -2"),
+        ({"near_rows": 0, "answers": torch.zeros(8, 14)}, "smoothness is 1 but near_rows is 0"),
         ({"fixed_log_variance": 11.0, "answers": torch.zeros(10, 12)}, r"log_variance must be .* got 11"),
         (_parts(consistency=math.nan), "consistency must be finite, got nan"),
         (_parts(balance=math.inf), "balance must be finite, got inf"),

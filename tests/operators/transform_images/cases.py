@@ -19,8 +19,9 @@ from infogan_fast.objective.transformation import Transformation
 
 #: Of a copy of this dtype: the rounding of places and, in half precision, of the result.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 5e-4, torch.bfloat16: 4e-3}
-NOTHING = Transformation(0, 0, 0, 0)
-WILD = Transformation(120, 0.5, 1, 0.3, 0.8, True)
+NOTHING = Transformation(0, 0, 0, 0, bend=0.0)
+WILD = Transformation(120, 0.5, 1, 0.3, 0.8, 0.4, True)
+UNBENT = Transformation(120, 0.5, 1, 0.3, 0.8, 0.0, True)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def check_transform_images(runner: Runner, case: TransformCase, schedules: Seque
         runner(
             f"transform_images/{name_of(case.dtype)}",
             *(case.batch, case.channels, case.size, given(torch.tensor(images.stride()))),
-            *map(float, (r.rotation, r.scale, r.shear, r.shift, r.colour)),
+            *map(float, (r.rotation, r.scale, r.shear, r.shift, r.colour, r.bend)),
             int(r.flip),
             *case.samples,
             wanted(state),
@@ -131,11 +132,13 @@ def transform_cases(dtype: torch.dtype, rows: tuple[int, ...] = ROWS) -> list[Tr
         TransformCase(2, 1, 28, dtype, Transformation()),
         TransformCase(3, 2, 1, dtype),
         TransformCase(2, 3, 17, dtype, offset=size, last=True),
-        TransformCase(2, 3, 18, dtype, Transformation(15, 0.15, 0.2, 0.06, 0.0, True)),
+        TransformCase(2, 3, 18, dtype, Transformation(15, 0.15, 0.2, 0.06, flip=True)),
+        TransformCase(2, 3, 18, dtype, UNBENT, offset=size),
+        TransformCase(2, 1, 28, dtype, Transformation(bend=0.1)),
         TransformCase(2, 1, 5, dtype, NOTHING),
         *(
             TransformCase(3, 1, 6, dtype, Transformation.parse(f"{name}=1"))
-            for name in ("rotation", "shear", "shift")
+            for name in ("rotation", "shear", "shift", "bend")
         ),
         TransformCase(2, 1, 5, dtype, seed=-1, step=2**40 + 3),
         TransformCase(2, 1, 5, dtype, advance=False),
@@ -154,6 +157,7 @@ KERNEL_TESTS = KernelTests(
     mutant_cases=(
         TransformCase(7, 1, 18, samples=(1, 2)),
         TransformCase(5, 3, 9, torch.bfloat16, offset=2, last=True),
+        TransformCase(4, 1, 9, ranges=Transformation(bend=0.3)),
         TransformCase(4, 2, 5, ranges=Transformation(shear=3.0), seed=-1, step=2**40 + 3, advance=False),
     ),
     mutants=MUTANTS,

@@ -14,8 +14,9 @@ void call(runner::Case& c) {
   a.size = static_cast<std::int32_t>(c.integer());
   const auto strides = c.list<std::int64_t>();
   a.strides = Strides{strides[0], strides[1], strides[2], strides[3]};
-  const double rotation = c.real(), scale = c.real(), shear = c.real(), shift = c.real(), colour = c.real();
-  a.ranges = make_ranges(rotation, scale, shear, shift, colour, c.integer() != 0);
+  const double rotation = c.real(), scale = c.real(), shear = c.real(), shift = c.real(), colour = c.real(),
+               bend = c.real();
+  a.ranges = make_ranges(rotation, scale, shear, shift, colour, bend, c.integer() != 0);
   a.samples.offset = c.integer();
   a.samples.stride = c.integer();
   std::int64_t* const state = c.pointer<std::int64_t>();

@@ -58,8 +58,9 @@ def pictures(count: int = 12, channels: int = 1, size: int = 19) -> Tensor:
         replace(NOTHING, shear=0.7),
         replace(NOTHING, shift=0.7),
         replace(NOTHING, colour=0.7),
+        replace(NOTHING, bend=0.7),
         replace(NOTHING, flip=True),
-        Transformation(180, 0.5, 1, 0.3, 0.8, True),
+        Transformation(180, 0.5, 1, 0.3, 0.8, 0.4, True),
     ],
     ids=str,
 )
@@ -232,6 +233,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("shear must be 0 or more, got -1", {"shear": -1.0}),
     (r"shift must be in \[0, 1\], got 1.5", {"shift": 1.5}),
     (r"colour must be in \[0, 1\], got -0.5", {"colour": -0.5}),
+    (r"bend must be in \[0, 1\], got 2", {"bend": 2.0}),
     ("sample_offset must be in .* got -1", {"sample_offset": -1}),
     (r"sample_stride must be in \[1, 2\^31\), got 0", {"sample_stride": 0}),
 ]
@@ -266,7 +268,7 @@ def test_opcheck(device: torch.device, dtype: torch.dtype) -> None:
     for last in (False, True):
         format = torch.channels_last if last else torch.contiguous_format
         images = pictures(3, 3).to(device, dtype).contiguous(memory_format=format)
-        arguments = (ops.rng_state(1, 0, device), images, 15.0, 0.1, 0.2, 0.1, 0.3, True, 1, 2, True)
+        arguments = (ops.rng_state(1, 0, device), images, 15.0, 0.1, 0.2, 0.1, 0.3, 0.2, True, 1, 2, True)
         torch.library.opcheck(torch.ops.infogan_fast.transform_images.default, arguments)
 
 
