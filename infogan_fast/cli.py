@@ -75,6 +75,8 @@ def command(name: str) -> Callable[[Main], Main]:
                 )
                 return 2
             except KeyboardInterrupt:
+                if hasattr(sys, "ps1"):  # an interactive session, whose user is there to see it
+                    raise
                 print(f"infogan_fast.{name}: interrupted", file=sys.stderr)
                 return INTERRUPTED
 

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not in_folder and path.suffix.lower() != ".png":
         raise UserError(f"--out {path}: expected a name that ends in .png, or a folder")
 
-    if not in_folder:
+    if args.out is not None and not in_folder:
         check_writable("--out", path)
     from infogan_fast.pictures.grids import as_png, image_grid, scale_for
     from infogan_fast.pictures.samples import to_pixels

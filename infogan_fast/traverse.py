@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 1 <= args.steps <= _MAX_STEPS:
         raise UserError(f"--steps is {args.steps}; expected 1 to {_MAX_STEPS}")
 
-    check_writable("--out", path)
+    if args.out is not None:
+        check_writable("--out", path)
     from infogan_fast.pictures.grids import as_png
     from infogan_fast.pictures.traversal import as_animation
 

@@ -67,7 +67,6 @@ SCORES = (
     *("factor_vae", "beta_vae"),
 )
 _MIN_ROWS, _BETA_VAE_ROWS = 100, 1000
-_LEAST_BATCHES = 10  # that intervals are drawn from
 
 
 @exact_modes()
@@ -359,13 +358,14 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
     """By code, the lower bound of its mutual information with generated images, in nats.
 
     ``L`` is the bound H(c) + E[log Q(c|G(z, c))] and ``H`` the entropy of the prior; for uniform and normal
-    codes, ``L_fitted`` is the bound that the best single sigma would give. Their intervals are over batches.
+    codes, ``L_fitted`` is the bound that the best single sigma would give. Their intervals are over batches,
+    None of a single one.
 
     Q is used as in training: batch normalisation takes the statistics of each generated batch, which has the
     run's batch size, and a fixed sigma is the run's. The generator is :attr:`Run.generator`.
 
     Args:
-        samples: their minimum number; rounded up to whole batches, ten at least.
+        samples: their minimum number; rounded up to whole batches.
         seed: of the latents.
     """
     spec, size = run.spec, run.config.batch_size
@@ -373,7 +373,7 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
     q = copy.deepcopy(nn.Sequential(run.networks.trunk, run.networks.q_head)).float().train()
     log_variance = run.config.objective.fixed_log_variance
     rng = ops.rng_state(seed, device=run.device)
-    batches = max(_LEAST_BATCHES, -(-samples // size))
+    batches = -(-samples // size)
     names = loss_names(spec, learned_variance=log_variance is None)
     terms = torch.zeros(batches, len(names), dtype=torch.float64)
     for batch in range(batches):
@@ -401,6 +401,8 @@ def information(run: Run, *, samples: int = SAMPLES, seed: int = 0) -> dict[str,
             "chance": dict.fromkeys(own, 0.0) | _unread(code, log_variance),
             "intervals": {
                 bound: interval(bounds[name], [each[name] for each in drawn], -math.inf, math.inf)
+                if batches > 1
+                else None
                 for bound, name in own.items()
             },
         }

@@ -265,8 +265,9 @@ def test_information_uses_the_requested_number_of_samples() -> None:
     run = stub("noise=2,cat=3,uniform=1", generator=Written(), q=Read(0.0), batch_size=40)
     seen: list[int] = []
     run.generator.register_forward_hook(lambda module, args, output: seen.append(len(output)))
-    information(run, samples=90)
-    assert seen == [40, 40, 40]
+    several = information(run, samples=90)
+    assert seen == [40, 40, 40] and several["c1"]["intervals"]["L"] is not None
+    assert information(run, samples=40)["c1"]["intervals"] == {"L": None}  # one batch says nothing of others
 
 
 def test_information_equals_plain_pytorch(strokes_run: Path) -> None:
@@ -363,6 +364,7 @@ def test_evaluation_is_complete_deterministic_and_json(strokes_run: Path) -> Non
         "source": "strokes: 150 test images drawn from seed 3",
         "images": 150,
         "held_out": True,
+        "own": True,
         "why_not": None,
     }
     kinds = {name: code["kind"] for name, code in result["codes"].items()}
