@@ -45,10 +45,16 @@ class Contents:
         return False
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file begins as a ZIP archive does: zipfile takes a TAR that ends with one for it, too."""
+    with open(path, "rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file is a ZIP or TAR archive, compressed or not, other than one of NumPy's arrays."""
     try:
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 return not any(name.endswith(".npy") for name in archive.namelist())
         return tarfile.is_tarfile(path)
@@ -97,7 +103,7 @@ def contents_of(path: Path) -> Contents:
         UserError: it is damaged or encrypted, or holds no pictures.
     """
     try:
-        contents = _of_zip(path) if zipfile.is_zipfile(path) else _of_tar(path)
+        contents = _of_zip(path) if is_zip(path) else _of_tar(path)
     except UserError:
         raise
     except Exception as error:  # a damaged archive leads zipfile, tarfile and the decompressors to many kinds
@@ -114,6 +120,14 @@ def _of_split(
     """The pictures of a split by their names in it, and those of the other split."""
     known = {name: part for part, names in SPLIT_FOLDERS.items() for name in names}
     tops = {parts[0] if len(parts) > 1 else "" for parts in files}
+    inner = {parts[1].lower() for parts in files if len(parts) > 2}
+    if len(tops) == 2 and "" in tops and inner & known.keys():
+        (top,) = tops - {""}
+        loose = next(parts[0] for parts in files if len(parts) == 1)
+        if top.lower() not in known:
+            raise UserError(
+                f"{path}: {loose} lies next to {top}/, which has splits; move it into one of them or away"
+            )
     if len(tops) == 1 and "" not in tops and next(iter(tops)).lower() not in known:
         files = {parts[1:]: file for parts, file in files.items()}
     found: dict[str, dict[Parts, pictures.PictureFile]] = {"train": {}, "test": {}, "": {}}

@@ -50,11 +50,12 @@ def is_array(path: Path) -> bool:
     if path.suffix.lower() in (".npy", ".npz"):
         return True
     with open(path, "rb") as file:
-        if file.read(len(_NPY)) == _NPY:
-            return True
+        beginning = file.read(len(_NPY))
+    if beginning == _NPY:
+        return True
     try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
+        with zipfile.ZipFile(path) as archive:  # which takes a TAR that ends with a ZIP for one, too
+            return beginning.startswith(b"PK") and any(name.endswith(".npy") for name in archive.namelist())
     except Exception:  # a damaged archive leads zipfile to many kinds
         return False
 

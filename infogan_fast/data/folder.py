@@ -76,12 +76,20 @@ def _open(file: Path) -> BinaryIO:
 
 def _inner(path: Path) -> Path:
     """The folder itself, or the one folder in it, with splits, that an archive had on top."""
-    shown = [each for each in path.iterdir() if not each.name.startswith(".")]
+    shown = [each for each in path.iterdir() if not each.name.startswith(".") and each.name != "__MACOSX"]
+    folders = [each for each in shown if each.is_dir()]
     known = {name for names in SPLIT_FOLDERS.values() for name in names}
-    if len(shown) != 1 or not shown[0].is_dir() or shown[0].name.lower() in known:
+    if len(folders) != 1 or folders[0].name.lower() in known:
         return path
-    inside = {each.name.lower() for each in shown[0].iterdir() if each.is_dir()}
-    return shown[0] if inside & known else path
+    inside = {each.name.lower() for each in folders[0].iterdir() if each.is_dir()}
+    if not inside & known:
+        return path
+    if loose := [each for each in shown if each.suffix.lower() in pictures.SUFFIXES and each.is_file()]:
+        raise UserError(
+            f"{path}: {loose[0].name} lies next to {folders[0]}, which has splits; move it into one of them "
+            f"or away, or give {folders[0]}"
+        )
+    return folders[0]
 
 
 def _pictures_of(path: Path, split: str) -> tuple[Path, _Found, list[Path]]:

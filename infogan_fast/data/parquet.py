@@ -72,7 +72,9 @@ def _of_split(path: Path, files: Sequence[Path], split: str) -> tuple[list[Path]
     by_word: dict[str, list[Path]] = {}
     for file in files:
         folder = file.parent.name.lower() if file.parent not in (path, path / "data") else ""
-        word = folder if folder in _SPLITS else re.split(r"[-_.]", file.name.lower())[0]
+        parts = re.split(r"[-_.]", file.stem.lower())
+        named = [part for part in parts if part in _SPLITS]
+        word = folder if folder in _SPLITS else named[0] if len(named) == 1 else parts[0]
         by_word.setdefault(word, []).append(file)
     if (len(files) == 1 and path == files[0]) or not any(word in _SPLITS for word in by_word):
         if split == "test":

@@ -112,6 +112,34 @@ def test_a_set_as_celeba_is_published(tmp_path: Path, kind: str) -> None:
     assert "resized 3 to 64 x 64, cut to the middle square where they were none" in found.report
 
 
+@pytest.mark.parametrize("beside", ["__MACOSX/._data", "README.txt", "data.csv"])
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_what_lies_next_to_the_folder_on_top_does_not_hide_its_splits(
+    tmp_path: Path, kind: str, beside: str
+) -> None:
+    names = ["data/train/a/0.png", "data/train/b/1.png", "data/test/a/2.png"]
+    members = {**{name: png(50 * i + 9) for i, name in enumerate(names)}, beside: b"text"}
+    path = packed(tmp_path / "a.zip", members) if kind == "zip" else unpacked(tmp_path / "a", members)
+    found, held_out = load_images(str(path)), load_images(str(path), split="test")
+    assert [int(image.max()) for image in found.images] == [9, 59] and found.label_names == ("a", "b")
+    assert [int(image.max()) for image in held_out.images] == [109]
+    loose = {**members, "preview.png": png(9)}
+    path = packed(tmp_path / "b.zip", loose) if kind == "zip" else unpacked(tmp_path / "b", loose)
+    refused(path, "preview.png lies next to .*data.*, which has splits; move it into one of them or away")
+
+
+@pytest.mark.parametrize("last", ["masks.zip", "embeddings.npz"])
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path, last: str) -> None:
+    file = io.BytesIO()
+    if last.endswith(".npz"):
+        np.savez(file, images=np.zeros((3, 16, 16), np.uint8))
+    else:
+        with zipfile.ZipFile(file, "w") as made:
+            made.writestr("0.png", png(7))
+    members = {f"{i}.png": png(i) for i in range(5)} | {last: file.getvalue()}
+    assert len(load_images(str(packed(tmp_path / "a.tar", members))).images) == 5
+
+
 def test_an_archive_is_known_by_its_content(tmp_path: Path) -> None:
     members = {"a/1.png": png(1), "b/2.png": png(2)}
     for kind in ("zip", "tar", "tgz"):

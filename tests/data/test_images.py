@@ -476,7 +476,7 @@ def test_arrays_are_fitted(tmp_path: Path) -> None:
     assert (grey == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)).all()
     assert load_images(str(tmp_path / "a.npz"), image_size=16, crop=False).images.shape == (3, 3, 16, 16)
     one = load_images(str(tmp_path / "a.npz"), image_size=64, count=1)
-    assert one.images.shape == (1, 3, 64, 64) and one.labels is not None and one.labels.tolist() == [0]
+    assert one.images.shape == (1, 3, 64, 64) and one.labels is not None and one.labels.tolist() == [1]
     refused(tmp_path / "a.npz", "images are 48 x 32, not square; choose a size with --image-size")
 
 

@@ -87,6 +87,13 @@ def test_shards_and_splits(folder: str, tmp_path: Path) -> None:
     refused(tmp_path, "no test split; found extra-00000", split="test")
 
 
+def test_splits_at_the_end_of_names(tmp_path: Path) -> None:
+    write(tmp_path / "faces_train.parquet", slice(0, 8))
+    write(tmp_path / "faces_test.parquet", slice(8, 12))
+    train, test = load_images(tmp_path), load_images(tmp_path, split="test")
+    assert np.array_equal(train.images[:, 0], PIXELS[:8]) and np.array_equal(test.images[:, 0], PIXELS[8:])
+
+
 @pytest.mark.parametrize("folder", [".", "data"])
 def test_a_folder_a_split(folder: str, tmp_path: Path) -> None:
     data = tmp_path / folder
