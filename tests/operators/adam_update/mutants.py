@@ -79,5 +79,5 @@ MUTANTS: tuple[Mutant, ...] = (
         PLAIN,
         file=RULE,
     ),
-    mutant("the average of the gradient", "a.masters[place + i] - mean, mean", "g[0] - mean, mean", PLAIN),
+    mutant("the average of the gradient", "f, a.masters[place + i], mean)", "f, g[0], mean)", PLAIN),
 )
