@@ -172,8 +172,7 @@ __device__ void finish_moments(const NormLayout& a, double rows, A& mean, A& squ
     const A momentum = static_cast<A>(a.momentum);
     A &running_mean = running.mean[channel], &running_var = running.var[channel];
     running_mean = fused(momentum, mean - running_mean, running_mean);
-    // A single row over all processes, which the host cannot see, has no variance.
-    if (rows > 1) running_var = fused(momentum, squares / static_cast<A>(rows - 1) - running_var, running_var);
+    running_var = fused(momentum, squares / static_cast<A>(rows - 1) - running_var, running_var);
   }
   squares = A(1) / square_root(squares / static_cast<A>(rows) + static_cast<A>(a.eps));
 }

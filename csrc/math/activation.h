@@ -4,21 +4,15 @@
 
 namespace infogan_fast {
 
-// A product with a slope of 0 is 0 for infinities too; NaN stays.
-template <class A>
-INFOGAN_FAST_HD A below_zero(A value, A slope) {
-  return slope == A(0) && value == value ? A(0) : value * slope;
-}
-
 template <class A>
 INFOGAN_FAST_HD A leaky_relu(A x, A slope) {
-  return x > A(0) ? x : below_zero(x, slope);
+  return x > A(0) ? x : x * slope;
 }
 
 // The gradient with respect to x, which may be given by leaky_relu(x): its sign is the same, or it is 0.
 template <class A>
 INFOGAN_FAST_HD A through_leaky_relu(A gradient, A x, A slope) {
-  return x > A(0) ? gradient : below_zero(gradient, slope);
+  return x > A(0) ? gradient : gradient * slope;
 }
 
 template <class A>

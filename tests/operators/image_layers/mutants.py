@@ -175,7 +175,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "the slope is lost on the way back",
-        "return x > A(0) ? gradient : below_zero(gradient, slope);",
+        "return x > A(0) ? gradient : gradient * slope;",
         "return gradient;",
         PLAIN,
         file=RULE,
