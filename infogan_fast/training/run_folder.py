@@ -73,9 +73,11 @@ def _is_run(folder: Path) -> bool:
         return False
     try:
         config = json.loads(path.read_bytes())
-        return type(config["format"]) is int and isinstance(config["settings"], dict)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged, or another program's
-        return bool(checkpoint.listed(folder / "checkpoints"))
+    except (OSError, ValueError, RecursionError):  # damaged: a run's, if nothing else lies there
+        names = {*_WRITTEN_BY_TRAINING, *_WRITTEN_BY_OTHER_COMMANDS}
+        return not any(_is_foreign(each) and each.name not in names for each in folder.iterdir())
+    own = isinstance(config, dict) and isinstance(config.get("settings"), dict)
+    return own and type(config.get("format")) is int
 
 
 def _is_foreign(path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from infogan_fast.data import hdf5, load_images
+from infogan_fast.data.image_set import one_of_each_part
 from infogan_fast.data.registry import SOURCES
 from infogan_fast.errors import UserError
 
@@ -43,7 +44,7 @@ def test_shapes3d(tmp_path: Path) -> None:
     assert found.label == "shape" and found.labels is not None
     assert np.array_equal(found.labels, grid[:, 4])
     hue = load_images(tmp_path / "3dshapes.h5", label="wall_hue", count=7)
-    rows = np.arange(7) * 64 // 7
+    rows = one_of_each_part(64, 7, "")
     assert hue.labels is not None and np.array_equal(hue.labels, grid[rows, 1])
     assert np.array_equal(hue.factors["scale"], labels[rows, 3].astype(np.float32))
     with pytest.raises(UserError, match="published without a test split"):
@@ -70,22 +71,22 @@ def test_names_splits_labels_and_any_suffix(tmp_path: Path) -> None:
 def test_floats(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", data=PIXELS / 255)
     found = load_images(path, count=9)  # the range is that of all
-    assert np.array_equal(found.images[:, 0], PIXELS[np.arange(9) * 40 // 9])
+    assert np.array_equal(found.images[:, 0], PIXELS[one_of_each_part(40, 9, "")])
     assert found.source.endswith("pixels from 0 to 1")
     refused(path, "beyond --pixel-range 0..0.5", pixel_range="0..0.5")
 
 
 def test_only_chosen_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.h5", images=PIXELS)
-    read, rows = hdf5._rows, []
+    read, rows, chosen = hdf5._rows, [], one_of_each_part(len(PIXELS), 3, "")
 
-    def noted(dataset: Any, chosen: Any) -> Any:
-        rows.extend(chosen.tolist())
-        return read(dataset, chosen)
+    def noted(dataset: Any, wanted: Any) -> Any:
+        rows.extend(wanted.tolist())
+        return read(dataset, wanted)
 
     monkeypatch.setattr(hdf5, "_rows", noted)
-    assert np.array_equal(load_images(path, count=3).images[:, 0], PIXELS[[0, 13, 26]])
-    assert rows == [0, 13, 26]
+    assert np.array_equal(load_images(path, count=3).images[:, 0], PIXELS[chosen])
+    assert rows == chosen.tolist()
 
 
 def test_nothing_outside_of_the_file_is_read(tmp_path: Path) -> None:
