@@ -61,7 +61,7 @@ for name in "$@"; do
         strokes) study strokes --n 10 --steps 2000 ;;
         paper) study mnist-paper --n 3 --steps 5000 --recipe paper "${mnist[@]}" ;;
         ablations)
-            for change in '' ema=0 consistency=0 balance=0 joint_ema=0 equivariance=0 invariance=0 smoothness=0 \
+            for change in '' ema=0 consistency=0 balance=0 joint_ema=0 equivariance=0 invariance=0 smoothness=0 bending=0 \
                 restart_q=0 lr_q=2e-4 lambda_categorical=1; do
                 file=$results/bench_recipe-${change:-as-it-is}.json
                 [ -e "$file" ] && continue
