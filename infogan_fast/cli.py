@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import infogan_fast
 from infogan_fast.constants import DEVICES, INTERRUPTED
 from infogan_fast.errors import ReportedError, RunWarning, UserError, printable
+from infogan_fast.runtime.files import expanded
 
 if TYPE_CHECKING:
     from infogan_fast.analysis.run import Run
@@ -69,7 +70,7 @@ def command(name: str) -> Callable[[Main], Main]:
                 if not _is_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:160]
-                remedy = "--batch-size or --network" if name in ("train", "seeds") else "--images"
+                remedy = _SMALLER.get(name, "--images")
                 print(
                     f"infogan_fast.{name}: out of memory ({reason}); make {remedy} smaller", file=sys.stderr
                 )
@@ -83,6 +84,15 @@ def command(name: str) -> Callable[[Main], Main]:
         return main
 
     return decorate
+
+
+#: What to make smaller where memory is short; --images of the other commands.
+_SMALLER = {
+    "train": "--batch-size or --network",
+    "seeds": "--batch-size, --network or --jobs",
+    "generate": "--n",
+    "traverse": "--steps",
+}
 
 
 def _is_of_memory(error: Exception) -> bool:
@@ -139,14 +149,33 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse with the problem."""
         raise UserError(f"{message}; --help lists the options")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, which takes the -1..1 of ``--pixel-range -1..1`` for a flag."""
+        joined: list[str] = []
+        for text in sys.argv[1:] if args is None else args:
+            if joined and joined[-1] == "--pixel-range" and text[:1] == "-":
+                text = f"{joined.pop()}={text}"
+            joined.append(text)
+        return super().parse_known_args(joined, namespace)
+
+
+def as_path(text: str) -> Path:
+    """The path that an argument names, with ``~`` replaced where the shell has left it, as in --out=~/run."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; expected a path")
+    try:
+        return expanded(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add RUN, --checkpoint and --device, the arguments of :func:`infogan_fast.analysis.run.load_run`."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of a trained run")
+    parser.add_argument("run", metavar="RUN", type=as_path, help="folder of a trained run")
     parser.add_argument(
         "--checkpoint",
         metavar="FILE|best",
-        type=Path,
+        type=as_path,
         help="a checkpoint of the run, or the one whose L_I came closest to H in training (default: the "
         "last one)",
     )
@@ -165,7 +194,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="NAME|PATH", help="other real images than those the run was trained on"
     )
     parser.add_argument(
-        "--data-dir", metavar="DIR", type=Path, help="folder of published files (default: the run's)"
+        "--data-dir", metavar="DIR", type=as_path, help="folder of published files (default: the run's)"
     )
     parser.add_argument(
         "--pixel-range", metavar="LOW..HIGH", help="black and white in these arrays (default: the run's)"

@@ -99,7 +99,7 @@ class Config:
         None,
         "values of black and white in arrays, such as 0..1, -1..1 or 0..65535",
         details="Without it the range of floating-point and 16-bit arrays is found where it is beyond doubt. "
-        "Values outside of a given range are an error. A negative LOW needs `--pixel-range=-1..1`.",
+        "Values outside of a given range are an error.",
         group="data",
         kind=PixelRange,
         shown="0..255 of uint8, else as found",
@@ -326,6 +326,7 @@ class Config:
         kind=int,
         shown="as many as the process may use",
         low=1,
+        high=1024,  # with tens of thousands the system has no more, and OpenMP ends the process
         metavar="N",
         resumable=True,
     )
@@ -571,6 +572,35 @@ class Config:
             return result.changed({"transformation": transformation or Transformation()})
         return result
 
+    def check_effects(self, given: Mapping[str, Any]) -> None:
+        """Refuse what changes nothing: options of codes that there are none of, or of a term that is off.
+
+        Args:
+            given: the options that the user gave, by name.
+
+        Raises:
+            UserError: one of them changes nothing.
+        """
+        spec = self.latents
+        of_codes = {
+            "lambda_categorical": ("categorical", spec.n_categorical),
+            "lambda_continuous": ("continuous", spec.n_continuous),
+            "fixed_sigma": ("uniform or normal", len(spec.ordered_codes)),
+        }
+        off = {
+            name: f"--{term.name}"
+            for term in make_terms(self.terms)
+            if not term.weight
+            for name in options_of(type(term))
+        }
+        for name in (name for name, value in given.items() if value):
+            shown = f"{OPTIONS[name].flag} {self.get(name)}"
+            kind, count = of_codes.get(name, ("", 1))
+            if not count:
+                raise UserError(f"{shown} is of {kind} codes, and --latents {spec} has none; leave it out")
+            if name in off:
+                raise UserError(f"{shown} needs {off[name]} WEIGHT, such as 1; leave it out, or give both")
+
     def _check_copies(self) -> None:
         """Check that the terms go with the codes and the copies, and that copies are used."""
         objective = self.objective
@@ -699,7 +729,10 @@ def load_config(saved: Mapping[str, Any]) -> Config:
     if kept.get("network") == _OLD_AUTO:
         kept["network"] = AUTO
     if differing := sorted((set(kept) ^ set(OPTIONS)) - _ADDED):
-        raise UserError(f"config.json is of another version of infogan_fast: {', '.join(differing)} differ")
+        raise UserError(
+            f"config.json is of another version of infogan_fast: {', '.join(differing)} differ; use that "
+            "version, or train again"
+        )
     return Config.from_options(kept)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, as_path, command, run_of
 from infogan_fast.errors import UserError
 from infogan_fast.runtime.files import check_writable, write_named
 
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--json",
         metavar="FILE",
+        type=as_path,
         help="also write everything to this file; -: to standard output, instead of the report",
     )
     return result
@@ -53,8 +54,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run and return the exit status."""
     args = parser().parse_args(argv)
-    if args.json not in (None, "-"):
-        check_writable("--json", Path(args.json))
+    to_file = args.json is not None and args.json != Path("-")
+    if to_file:
+        check_writable("--json", args.json)
     if args.images is not None and args.images < 1:
         raise UserError(f"--images is {args.images}; expected at least 1")
 
@@ -71,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
     )
     text = json.dumps(result, indent=2, allow_nan=False)
-    if args.json not in (None, "-"):  # before what a closed output may end
-        write_named("--json", Path(args.json), text.encode() + b"\n")
-    print(text if args.json == "-" else report(result))
+    if to_file:  # before what a closed output may end
+        write_named("--json", args.json, text.encode() + b"\n")
+    print(report(result) if args.json is None or to_file else text)
     return 0
 
 

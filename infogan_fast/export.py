@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, as_path, command, run_of
 
 _FORMATS = ("safetensors", "onnx", "pt2", "hub")
 
@@ -31,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--out",
         metavar="FOLDER",
-        type=Path,
+        type=as_path,
         help="where the files go; for safetensors also a FILE.safetensors (default: RUN/export, for hub "
         "RUN/export/hub)",
     )
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--evaluation",
         metavar="FILE",
-        type=Path,
+        type=as_path,
         help="for hub: what evaluate --json wrote (default: RUN/evaluation.json if there is one)",
     )
     add_data_arguments(result)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infogan_fast.cli import Parser, add_run_arguments, command, run_of
+from infogan_fast.cli import Parser, add_run_arguments, as_path, command, run_of
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 from infogan_fast.latents import LatentSpec
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--out",
         metavar="FILE.png|FOLDER",
-        type=Path,
+        type=as_path,
         help="a grid, enlarged if the images are small, or a folder for one PNG per image "
         "(default: RUN/generated.png)",
     )

@@ -22,6 +22,9 @@ PRIOR_ENTROPY = {
     "bernoulli": math.log(2.0),
 }
 
+#: The largest number of float32, in which the generator takes a code.
+_LARGEST = 2.0**128 - 2.0**104
+
 _GRAMMAR = (
     "expected comma-separated parts such as noise=62,cat=10,uniform=2 "
     "(kinds: noise=N or noise=N:uniform, cat=K, cat=P/P/... or cat=K:learned, uniform=N, normal=N, "
@@ -86,7 +89,7 @@ class Code:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        valid = math.isfinite(number) and not (isinstance(value, str) and "_" in value)
+        valid = abs(number) <= _LARGEST and not (isinstance(value, str) and "_" in value)
         if self.is_categorical:
             written_whole = not isinstance(value, str) or value.strip().isdecimal()
             valid = valid and written_whole and number in range(self.size)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, as_path, command
 from infogan_fast.errors import UserError
 from infogan_fast.runtime.files import check_writable, write_named
 
@@ -27,13 +27,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=as_path,
         help=f"ends in {' or '.join(_ENDINGS)} (default: RUN/report.html)",
     )
     result.add_argument(
         "--evaluation",
         metavar="FILE",
-        type=Path,
+        type=as_path,
         help="what evaluate --json wrote (default: RUN/evaluation.json, if there is one)",
     )
     add_data_arguments(result)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infogan_fast.cli import Parser
+from infogan_fast.cli import Parser, as_path
 from infogan_fast.config import OPTIONS, RESUMABLE
 from infogan_fast.errors import UserError
 from infogan_fast.options import add_flags
-from infogan_fast.runtime.files import expanded
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,13 @@ def parser() -> argparse.ArgumentParser:
     )
     output = add_flags(result, OPTIONS.values())["output"]
     output.add_argument(
-        "--out", metavar="RUN", type=Path, help="folder of the run (default: runs/DATA-seedS)"
+        "--out", metavar="RUN", type=as_path, help="folder of the run (default: runs/DATA-seedS)"
     )
     output.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
     output.add_argument(
         "--resume",
         metavar="RUN",
-        type=Path,
+        type=as_path,
         help="continue a run with its settings; these may change: "
         + ", ".join(OPTIONS[name].flag for name in OPTIONS if name in RESUMABLE),
     )
@@ -66,11 +65,5 @@ def parse(argv: Sequence[str] | None) -> Request:
         UserError: it cannot be read, or options exclude one another.
     """
     given = vars(parser().parse_args(argv))
-    places = (given.pop(name, None) for name in ("out", "resume"))
-    out, resume = (None if path is None else expanded(path) for path in places)
-    return Request(
-        out=out,
-        overwrite=given.pop("overwrite", False),
-        resume=resume,
-        given=given,
-    )
+    own = {name: given.pop(name) for name in ("out", "overwrite", "resume") if name in given}
+    return Request(given, **own)

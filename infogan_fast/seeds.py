@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infogan_fast.cli import Parser, command
+from infogan_fast.cli import Parser, as_path, command
 from infogan_fast.constants import INTERRUPTED
 from infogan_fast.errors import UserError
 
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train nothing: report the finished seeds in OUT, and select one",
     )
-    result.add_argument("--out", metavar="OUT", type=Path, help="folder (default: runs/DATA-seeds)")
+    result.add_argument("--out", metavar="OUT", type=as_path, help="folder (default: runs/DATA-seeds)")
     return result
 
 
@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     for seed in (seeds[-1], seeds[0]):
         config = Config.from_options({**request.given, "seed": seed}).checked()
+        config.check_effects(request.given)
 
     out: Path = args.out or Path("runs") / f"{config.data_name}-seeds"
     resources = slots(args.jobs, len(seeds), choose_device(config.device))

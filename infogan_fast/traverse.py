@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, command, run_of
+from infogan_fast.cli import Parser, add_data_arguments, add_run_arguments, as_path, command, run_of
 from infogan_fast.constants import PICTURE_SEED
 from infogan_fast.errors import UserError
 from infogan_fast.runtime.files import check_writable, write_named
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=as_path,
         help=f"ends in {', '.join(FORMATS)} (default: RUN/traverse.png)",
     )
     result.add_argument(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,14 +61,43 @@ def test_an_error_of_the_system_takes_a_line(capsys: pytest.CaptureFixture[str])
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB."),
     ],
 )
-def test_exhausted_memory_takes_a_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    @command("train")
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("train", "--batch-size"), ("generate", "--n"), ("demo", "--images")]
+)
+def test_exhausted_memory_takes_a_line(
+    error: Exception, name: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @command(name)
     def main(argv: Sequence[str] | None = None) -> int:
         raise error
 
     assert main([]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "out of memory" in said and "--batch-size" in said
+    assert said.count("\n") == 1 and "out of memory" in said and f"make {remedy}" in said
+
+
+@pytest.mark.parametrize(
+    ("module", "flag"),
+    [
+        *(("request", flag) for flag in ("out", "resume")),
+        *(("generate", flag) for flag in ("out", "checkpoint")),
+        *(("evaluate", flag) for flag in ("json", "data-dir")),
+        *(("report", flag) for flag in ("out", "evaluation")),
+        *(("export", flag) for flag in ("out", "evaluation")),
+        *((name, "out") for name in ("seeds", "traverse")),
+    ],
+)
+def test_a_home_folder_that_the_shell_has_left(
+    module: str, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    parser = importlib.import_module(f"infogan_fast.{module}").parser()
+    required = {"request": [], "seeds": [], "export": ["~/run", "--to", "onnx"]}.get(module, ["~/run"])
+    args = vars(parser.parse_args([*required, f"--{flag}=~/file"]))
+    assert args[flag.replace("-", "_")] == Path("/home/someone/file")
+    assert args.get("run", Path("/home/someone/run")) == Path("/home/someone/run")
+    with pytest.raises(UserError, match=f"--{flag}: ~nobody-at-all: there is no such user"):
+        parser.parse_args([*required, f"--{flag}=~nobody-at-all"])
 
 
 def test_other_errors_are_not_taken_for_exhausted_memory() -> None:

@@ -105,6 +105,7 @@ BERNOULLI = "c5 is a Bernoulli code and takes 0 or 1"
         ("c3=abc", UNIFORM),
         ("c3=nan", UNIFORM),
         ("c4=-inf", NORMAL),
+        ("c4=1e39", NORMAL),
         ("c5=0.5", BERNOULLI),
         ("c5=yes", BERNOULLI),
         ("c1", "--set c1: expected CODE=VALUE, such as c1=1"),

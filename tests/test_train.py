@@ -50,7 +50,7 @@ def test_the_function_goes_to_other_processes() -> None:
         (["--consistency", "inf"], "--consistency is inf"),
         (
             ["--consistency", "2", "--latents", "noise=5,uniform=2"],
-            "--consistency 2 needs a categorical code, and --latents noise=5,uniform=2 has none; leave",
+            "--consistency 2 needs a categorical code, and --latents noise=5,uniform=2 has none;",
         ),
         (["--balance", "-1"], "--balance is -1.0; expected a number of at least 0"),
         (["--balance", "2", "--recipe", "paper"], "--balance 2 needs --consistency WEIGHT"),
@@ -119,6 +119,26 @@ def test_the_function_goes_to_other_processes() -> None:
         (["--resume", "nowhere", "--out", "x"], "leave --out out"),
         (["--resume", "nowhere", "--overwrite"], "leave --overwrite out"),
         (["--resume", "nowhere"], "there is no nowhere/config.json"),
+        (["--threads", "100000"], "--threads is 100000; expected 1 to 1024"),
+        (
+            ["--lambda-categorical", "2", "--latents", "noise=5,uniform=2"],
+            "--lambda-categorical 2.0 is of categorical codes, and --latents noise=5,uniform=2 has none;",
+        ),
+        (
+            ["--lambda-continuous", "2", "--latents", "noise=5,cat=3"],
+            "--lambda-continuous 2.0 is of continuous codes, and --latents noise=5,cat=3 has none; leave",
+        ),
+        (
+            ["--fixed-sigma", "2", "--latents", "noise=5,cat=3,bernoulli=2"],
+            "--fixed-sigma 2.0 is of uniform or normal codes, and --latents noise=5,cat=3,bernoulli=2 has",
+        ),
+        (["--smoothness-until", "100"], "--smoothness-until 100 needs --smoothness WEIGHT, such as 1; leave"),
+        (["--data", "mnist", "--data-dir", "no/where"], "--data-dir no/where: there is no folder no"),
+        (
+            ["--pixel-range", "-1..1"],
+            "range of its pixels is known; leave out --pixel-range -1..1",
+        ),
+        (["--out", ""], "argument --out: is empty; expected a path"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -33,7 +33,7 @@ from infogan_fast.networks.infogan import Generator, InfoGAN
 from infogan_fast.networks.linear import faster_linear, set_linear
 from infogan_fast.networks.statistics import calibrated, with_statistics
 from infogan_fast.pictures import traversal
-from infogan_fast.pictures.samples import draw_inputs, render, with_codes
+from infogan_fast.pictures.samples import check_count, draw_inputs, render, with_codes
 from infogan_fast.runtime.device import choose_device, exact_modes
 from infogan_fast.runtime.files import expanded
 from infogan_fast.training import checkpoint, run_folder
@@ -45,7 +45,7 @@ STATISTICS_IMAGES = 8192
 _BATCH = 256
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run at one of its checkpoints; see :func:`load_run`.
 
@@ -78,6 +78,13 @@ class Run:
     memory: Any = None
     pixel_range: PixelRange | str | None = None
     label: str | None = None
+
+    def __repr__(self) -> str:
+        side, colour = self.image_size, "grey" if self.channels == 1 else "colour"
+        return (
+            f"<Run {str(self.folder)!r}: {self.updates:,} updates on {self.train_images:,} images of "
+            f"{side} x {side} {colour}, {self.spec}>"
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -112,8 +119,7 @@ class Run:
         Raises:
             UserError: a code does not exist or does not take a value, or n or the seed is out of range.
         """
-        if n < 1:
-            raise UserError(f"n is {n}; expected at least 1")
+        check_count("n", n)
         values = {name: _values(self.spec.code(name), value, n) for name, value in codes.items()}
         inputs = draw_inputs(self.generator, self.spec, n, seed)
         return render(self.generator, with_codes(inputs, self.spec, values))
@@ -302,7 +308,9 @@ class Run:
         if not batch.is_floating_point():
             raise UserError(f"images are {batch.dtype}; expected uint8 or floating-point in 0 to 1")
         batch = batch.float()
-        if not (batch.min() >= 0 and batch.max() <= 1):  # also false of NaN
+        if bool(batch.isnan().any()):
+            raise UserError("floating-point images hold NaN; expected 0 to 1")
+        if not (batch.min() >= 0 and batch.max() <= 1):
             raise UserError(
                 f"floating-point images run from {batch.min():g} to {batch.max():g}; expected 0 to 1"
             )
@@ -366,7 +374,9 @@ def load_run(
     run_config = load_config({**saved, "linear": "auto"})
     kept = checkpoint.listed(folder / "checkpoints")
     if checkpoint_file is None and not kept:
-        raise UserError(f"{folder}: there is no checkpoint in {folder / 'checkpoints'}; train it first")
+        raise UserError(
+            f"{folder}: there is no checkpoint in {folder / 'checkpoints'}; train again, with --overwrite"
+        )
     if checkpoint_file is None:
         path, state, damaged = checkpoint.load_last(folder / "checkpoints")
         for error in damaged:

@@ -61,6 +61,7 @@ def load_images(
     if isinstance(pixel_range, str):
         pixel_range = PixelRange.parse(pixel_range)
     check_data_dir(str(data) if isinstance(data, (str, PathLike)) else IN_MEMORY, data_dir)
+    _check_place(data_dir)
     selection = Selection(
         split, data_dir, image_size, channels, crop, seed, count, skip_damaged, background, pixel_range, label
     )
@@ -68,6 +69,17 @@ def load_images(
     if label is not None and (images.label != label or images.labels is None):
         raise UserError(f"{images.name}: has no labels called {label!r}; leave out --label")
     return images
+
+
+def _check_place(data_dir: Path | None) -> None:
+    """Refuse a mistyped folder, which a download would make."""
+    if data_dir is None:
+        return
+    place = expanded(data_dir)
+    if place.exists() and not place.is_dir():
+        raise UserError(f"--data-dir {data_dir}: is a file; give the folder that it is in")
+    if not place.parent.is_dir():
+        raise UserError(f"--data-dir {data_dir}: there is no folder {place.parent}")
 
 
 def _load(data: Any, selection: Selection) -> ImageSet:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from PIL import Image
@@ -10,12 +12,19 @@ from torch import Tensor, nn
 
 from infogan_fast import ops
 from infogan_fast.constants import PICTURE_SEED
+from infogan_fast.errors import UserError
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.pictures import grids
 
 _BATCH = 256
 #: Rows of a picture, so that one of many categories can still be looked at.
 MOST_ROWS = 40
+
+
+def check_count(name: str, count: Any) -> None:
+    """Raise UserError unless it is a whole number of at least 1."""
+    if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
+        raise UserError(f"{name} is {count!r}; expected a whole number of at least 1")
 
 
 def with_codes(inputs: Tensor, spec: LatentSpec, values: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.pictures import grids
 from infogan_fast.pictures.samples import (
     MOST_ROWS,
+    check_count,
     draw_inputs,
     make_images,
     shown_categories,
@@ -41,12 +44,12 @@ def _base(
     first = spec.categorical_codes[0] if spec.categorical_codes else None
     if first:
         shown = shown_categories(first)
-        row_labels = row_labels or [f"{first.name} = {i}" for i in range(first.size)]
+        row_labels = _row_labels(row_labels, [f"{first.name} = {i}" for i in range(first.size)])
         row_labels = [row_labels[i] for i in shown.tolist()]
         base = draw_inputs(generator, spec, columns, seed).repeat(len(shown), 1)
         base = with_codes(base, spec, {first.name: shown.repeat_interleave(columns)})
     else:
-        row_labels = row_labels or [f"z{i}" for i in range(_ROWS)]
+        row_labels = _row_labels(row_labels, [f"z{i}" for i in range(_ROWS)])
         base = draw_inputs(generator, spec, _ROWS * columns, seed)
     rest = [code for code in spec.codes if code is not first]
     still = {code.name: torch.zeros(len(base), dtype=torch.int64) for code in rest}
@@ -63,6 +66,17 @@ def _swept(spec: LatentSpec) -> tuple[Sequence[Code], str]:
     if len(codes) > _MOST_PANELS:
         left_out.append(f"{_MOST_PANELS} of {len(codes)} codes")
     return codes[:_MOST_PANELS], f"; {', '.join(left_out)}" if left_out else ""
+
+
+def _row_labels(given: Sequence[str] | None, usual: Sequence[str]) -> Sequence[str]:
+    if given is not None and len(given) != len(usual):
+        raise UserError(f"row_labels has {len(given)} labels for {len(usual)} rows; give one for each")
+    return usual if given is None else given
+
+
+def _check_reach(reach: float) -> None:
+    if not isinstance(reach, numbers.Real) or not 0 < reach < math.inf:
+        raise UserError(f"reach is {reach!r}; expected a number above 0")
 
 
 def traversal(
@@ -90,7 +104,12 @@ def traversal(
         columns: values a sweep.
         seed: of the noise.
         row_labels: one each category of c1; by default its value.
+
+    Raises:
+        UserError: an argument is out of range.
     """
+    check_count("columns", columns)
+    _check_reach(reach)
     base, row_labels = _base(generator, spec, 1, seed, row_labels)
     rows = len(base)
     codes, left_out = _swept(spec)
@@ -130,8 +149,10 @@ def animation(
         steps: from one end to the other.
 
     Raises:
-        UserError: no code is continuous.
+        UserError: no code is continuous, or an argument is out of range.
     """
+    check_count("steps", steps)
+    _check_reach(reach)
     if not spec.continuous_codes:
         raise UserError(f"latents {spec} have no continuous code to sweep; make a PNG")
     base, row_labels = _base(generator, spec, _ANIMATED_COLUMNS, seed, row_labels)

@@ -60,9 +60,10 @@ def check_free(folder: Path, overwrite: bool) -> None:
     if not _is_run(folder):
         raise UserError(f"{folder} is not empty and not a run; give another folder with --out")
     if not overwrite:
+        known = checkpoint.listed(folder / "checkpoints")
+        resume = f": continue it with --resume {folder}, " if known else " without a checkpoint: "
         raise UserError(
-            f"{folder} holds a run: continue it with --resume {folder}, replace it with --overwrite, "
-            f"or give another folder with --out"
+            f"{folder} holds a run{resume}replace it with --overwrite, or give another folder with --out"
         )
 
 
@@ -150,11 +151,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: there is no {path}; give the folder of a run") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"[:120]
-        raise UserError(f"{path}: cannot be read ({reason}); start a new run") from None
+        raise UserError(f"{path}: cannot be read ({reason}); is this the folder of a run?") from None
     if config["format"] != CONFIG_FORMAT:
-        raise UserError(f"{path}: format {config['format']}, expected {CONFIG_FORMAT}; start a new run")
+        raise UserError(
+            f"{path}: format {config['format']}, expected {CONFIG_FORMAT}: another version of infogan_fast "
+            "wrote it; use that version, or train again"
+        )
     if not complete:
-        raise UserError(f"{path}: settings or data are damaged; start a new run")
+        raise UserError(f"{path}: settings or data are damaged; restore this file, or train again")
     return config
 
 

@@ -150,6 +150,7 @@ def _decided(request: Request, own: str | None) -> Iterator[_Begun]:
             yield request, load_config(saved["settings"]).resumed(request.given), folder, saved
         return
     config = Config.from_options(request.given).checked()
+    config.check_effects(request.given)
     folder = request.out or Path("runs") / f"{config.data_name}-seed{config.seed}"
     run_folder.check_free(folder, request.overwrite)
     with locked(folder):
@@ -333,7 +334,7 @@ def _check_same_data(
         raise UserError(
             f"{folder} was trained on {saved['source']}, and this is {found['source']}"
             + (", with other pixels" if saved["images"] == found["images"] else "")
-            + (RANDOM if name == IN_MEMORY else "")
+            + (RANDOM if name == IN_MEMORY else "; put its images back, or name their place with --data")
         )
 
 
@@ -433,7 +434,9 @@ def _continue(step: TrainingStep, folder: Path, config: Config) -> tuple[int, fl
     for each damaged one, which is renamed."""
     checkpoints = folder / "checkpoints"
     if not checkpoint.listed(checkpoints):
-        raise UserError(f"--resume {folder}: there is no checkpoint in {checkpoints}; start a new run")
+        raise UserError(
+            f"--resume {folder}: there is no checkpoint in {checkpoints}; start again, with --overwrite"
+        )
     path, state, damaged = checkpoint.load_last(checkpoints)
     done, seconds = restore(step, path, state, config)
     lines = [f"damaged   {error}; kept as {checkpoint.set_aside(error.path).name}" for error in damaged]

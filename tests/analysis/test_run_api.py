@@ -127,7 +127,10 @@ def test_generate_with_a_value_for_each_image(run: infogan_fast.Run, kind: Any) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n is 0; expected at least 1"),
+        ({"n": 0}, "n is 0; expected a whole number of at least 1"),
+        ({"n": 2.0}, "n is 2.0; expected a whole number of at least 1"),
+        ({"n": "3"}, "n is '3'; expected a whole number of at least 1"),
+        ({"c2": 1e39}, "c2 is a uniform code and takes a number"),
         ({"c9": 1}, "there is no code 'c9'; there are c1 (a categorical code and takes a whole number, 0 to"),
         ({"c1": 3}, "c1 is a categorical code and takes a whole number, 0 to 2; 3 is not one"),
         ({"c1": 0.5}, "c1 is a categorical code and takes a whole number, 0 to 2; 0.5 is not one"),
@@ -172,7 +175,7 @@ def test_encode_reads_codes_by_name(run: infogan_fast.Run) -> None:
         (torch.zeros(0, 1, 16, 16), "images have shape (0, 1, 16, 16)"),
         (torch.zeros(16, 16), "images have shape (16, 16)"),
         (torch.zeros(2, 16, 16) - 1, "floating-point images run from -1 to -1; expected 0 to 1"),
-        (torch.full((2, 16, 16), float("nan")), "expected 0 to 1"),
+        (torch.full((2, 16, 16), float("nan")), "floating-point images hold NaN; expected 0 to 1"),
         (torch.zeros(2, 16, 16, dtype=torch.int64), "images are torch.int64; expected uint8"),
         ([["cat"]], "expected uint8 or floating-point"),
         (np.zeros((2, 16, 16), np.int32), "images are int32; expected uint8"),
@@ -189,6 +192,31 @@ def test_pictures(run: infogan_fast.Run) -> None:
     with Image.open(run.folder / "traversal.png") as left:
         assert np.array_equal(np.asarray(picture), np.asarray(left))
     assert len(run.animation(steps=3)) == 6
+    assert len(run.traversal(row_labels=["a", "b", "c"]).tobytes()) > 0
+
+
+@pytest.mark.parametrize(
+    ("picture", "arguments", "message"),
+    [
+        ("traversal", {"columns": 0}, "columns is 0; expected a whole number of at least 1"),
+        ("traversal", {"columns": 2.5}, "columns is 2.5; expected a whole number of at least 1"),
+        ("traversal", {"reach": float("nan")}, "reach is nan; expected a number above 0"),
+        ("traversal", {"reach": "far"}, "reach is 'far'; expected a number above 0"),
+        ("traversal", {"row_labels": ["a"]}, "row_labels has 1 labels for 3 rows; give one for each"),
+        ("animation", {"steps": 0}, "steps is 0; expected a whole number of at least 1"),
+        ("animation", {"reach": float("inf")}, "reach is inf; expected a number above 0"),
+    ],
+)
+def test_pictures_that_cannot_be(
+    run: infogan_fast.Run, picture: str, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        getattr(run, picture)(**arguments)
+    assert str(error.value) == message
+
+
+def test_a_run_shows_itself_in_a_line(run: infogan_fast.Run) -> None:
+    assert repr(run) == f"<Run {str(run.folder)!r}: 2 updates on 40 images of 16 x 16 grey, {run.spec}>"
 
 
 def test_metrics(run: infogan_fast.Run, monkeypatch: pytest.MonkeyPatch) -> None:

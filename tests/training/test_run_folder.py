@@ -63,6 +63,21 @@ def test_folders_that_are_not_free(
     assert message in capsys.readouterr().err
 
 
+def test_a_run_without_a_checkpoint_is_to_be_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Advice to resume it would end where resuming says that it cannot be."""
+    out = tmp_path / "run"
+    assert run(out, "--steps", "1") == 0
+    for path in checkpoint.listed(out / "checkpoints"):
+        path.unlink()
+    assert train_main(["--resume", str(out)]) == 2
+    assert "start again, with --overwrite" in capsys.readouterr().err
+    assert run(out) == 2
+    assert "holds a run without a checkpoint: replace it with --overwrite" in capsys.readouterr().err
+    assert run(out, "--steps", "1", "--overwrite") == 0
+
+
 def test_overwrite_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
     assert run(tmp_path, "--steps", "3") == 0
     (tmp_path / "notes.txt").touch()
