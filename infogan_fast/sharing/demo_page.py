@@ -100,7 +100,7 @@ def build_page(gr: Any, answers: Answers) -> Any:
         return wrapped
 
     with gr.Blocks(
-        title=f"{run.folder.name} - InfoGAN", analytics_enabled=False, delete_cache=(600, 3600)
+        title=f"{run.folder.resolve().name} - InfoGAN", analytics_enabled=False, delete_cache=(600, 3600)
     ) as page:
         gr.HTML(_heading(answers))
         gr.HTML("<h2>From codes to images</h2>")
@@ -323,7 +323,7 @@ def _heading(answers: Answers) -> str:
     more = f" The other {rest:,} codes are drawn with the noise." if rest > 0 else ""
     form = f"{run.image_size} x {run.image_size} {'grey' if run.channels == 1 else 'colour'}"
     return (
-        f"<h1>{html.escape(run.folder.name)}</h1>"
+        f"<h1>{html.escape(run.folder.resolve().name)}</h1>"
         f"<p>InfoGAN after {run.updates:,} updates, {form} images, latents "
         f"<code>{html.escape(str(run.spec))}</code>.{more}</p>"
     )

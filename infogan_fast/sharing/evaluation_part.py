@@ -117,11 +117,13 @@ def _categorical(codes: Mapping[str, Any], matched: Mapping[str, Any]) -> Table:
                 *(number(code["chance"][key]) for key in keys),
             ]
         )
+    learned = {name: prior for name, code in codes.items() if (prior := code.get("learned_prior"))}
+    priors = [f"{name} learned the prior {' '.join(map(number, prior))}." for name, prior in learned.items()]
     return Table(
         "Categorical codes",
         ["code", "L_I, nats", "H, nats", *keys.values()],
         rows,
-        ["± is half of the 95 % interval."],
+        ["± is half of the 95 % interval.", *priors],
     )
 
 
@@ -216,8 +218,9 @@ def _quality(quality: Mapping[str, Any]) -> Table:
     notes = [f"{quality['images']:,} generated images next to as many real ones, in {quality['features']}."]
     if "share_read" in quality:
         read = quality["share_read"]
+        real = "" if read.get("of_real") is None else f"; of real images {number(read['of_real'])}"
         notes.append(
             f"Read as the matched label: {ranged(read['mean'], read['interval'])}, the worst "
-            f"{number(read['worst'])}, by chance {number(read['chance'])}."
+            f"{number(read['worst'])}, by chance {number(read['chance'])}{real}."
         )
     return Table("Quality of generated images", ["images", *names], rows, notes)

@@ -95,6 +95,8 @@ def export(
     folder, weights = _destination(run, to, None if out is None else expanded(Path(out)))
     if to == "hub":
         hub_folder.check_free(folder)
+    elif to == "safetensors":
+        safetensors_file.check_free(folder, weights)
     report = (
         hub_folder.read_evaluation(run, None if evaluation is None else expanded(Path(evaluation)))
         if to == "hub"

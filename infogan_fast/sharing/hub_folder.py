@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import infogan_fast
 from infogan_fast.analysis.report import report
 from infogan_fast.analysis.run import Run
 from infogan_fast.data.registry import IN_MEMORY, SOURCES
@@ -29,7 +28,7 @@ tags:
 
 # InfoGAN of {title}
 
-![A sweep of each code that is no category, with all else as it is](traversal.png)
+![{picture}](traversal.png)
 
 An [InfoGAN](https://arxiv.org/abs/1606.03657), trained by infogan_fast {version} on {images:,} images
 without labels: {updates:,} updates, batches of {batch_size}. The generator makes images of
@@ -142,7 +141,10 @@ def card(run: Run, metadata: dict[str, Any], evaluation: str | None, *, with_enc
         measured = f"The figures are of training, at {row['step']:,} updates."
     text = _CARD.format(
         title=_markdown(_title(run)),
-        version=infogan_fast.__version__,
+        picture="A sweep of each code that is no category, with all else as it is"
+        if run.spec.continuous_codes
+        else "Images of each category; a column has the same noise",
+        version=run_folder.read_config(run.folder).get("versions", {}).get("infogan_fast", "?"),
         images=run.train_images,
         updates=run.updates,
         batch_size=run.config.batch_size,

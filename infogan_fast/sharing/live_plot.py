@@ -51,7 +51,7 @@ class LivePlot(Callback):
         self._handle: Any = None
 
     def begin(self, folder: Path, step: int) -> None:
-        self._name, self._steps = folder.name, read_config(folder)["settings"]["steps"]
+        self._name, self._steps = folder.resolve().name, read_config(folder)["settings"]["steps"]
         self._rows = [row for row in read_metrics(folder) if row.keys() >= _DRAWN]
         self._alarms: list[str] = []
         self._samples: tuple[int, Image.Image] | None = None
@@ -125,12 +125,12 @@ class LivePlot(Callback):
             axes.plot(steps, bound, color=colour, label=code, **_line(steps))
             axes.plot(steps, entropy, color=colour, linestyle=(0, (4, 3)), linewidth=1)
             highest, lowest = max(highest, *entropy, *bound), min(lowest, *bound)
-        more = f"; first {len(shown)} of {len(codes)} codes" if len(codes) > len(shown) else ""
-        _style(axes, f"Bound $L_I$ (solid) and entropy H (dashed), nats{more}", self._steps)
+        more = f"first {len(shown)} of {len(codes)} codes" if len(codes) > len(shown) else None
+        _style(axes, "Bound $L_I$ (solid) and entropy H (dashed), nats", self._steps)
         if shown:
             # The first updates may be far below 0, where nothing is to be seen.
             axes.set_ylim(max(lowest, -0.4 * highest) - 0.04 * highest, 1.08 * highest)
-            _legend(axes, columns=len(shown))
+            _legend(axes, columns=len(shown), title=more)
 
     def _draw_losses(self, axes: Any) -> None:
         steps = [row["step"] for row in self._rows]
@@ -186,8 +186,10 @@ def _style(axes: Any, title: str, steps: int) -> None:
     axes.spines["bottom"].set_color(_FAINT)
 
 
-def _legend(axes: Any, columns: int) -> None:
+def _legend(axes: Any, columns: int, title: str | None = None) -> None:
     axes.legend(
+        title=title,
+        title_fontsize=8,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.17),
         ncols=columns,

@@ -10,7 +10,7 @@ from typing import Any
 
 from infogan_fast.analysis.evaluation import match_labels
 from infogan_fast.analysis.report import number
-from infogan_fast.analysis.run import BEST, Run, load_run
+from infogan_fast.analysis.run import Run, load_run
 from infogan_fast.config import OPTIONS, Config, load_config
 from infogan_fast.data.registry import IN_MEMORY
 from infogan_fast.errors import NativeError, UserError
@@ -100,7 +100,7 @@ def run_page(
         title=config.data_name,
         folder=str(folder),
         facts=_facts(saved, config, rows, run),
-        unfinished=_unfinished(config, rows, folder),
+        unfinished=_unfinished(config, rows, rings, folder),
         explorer=explorer,
         explorer_data=_explorer_data(explorer, run, folder, checkpoint_file),
         explorer_limit=LIMIT,
@@ -114,9 +114,7 @@ def run_page(
         samples=_samples(folder),
         evaluation=evaluation,
         no_evaluation=no_evaluation,
-        evaluate_command=shlex.join(
-            ["python", "-m", "infogan_fast.evaluate", str(folder), "--json", str(folder / "evaluation.json")]
-        ),
+        evaluate_command=_evaluate_command(config, folder, checkpoint_file),
         data=_data(folder, saved),
         repeat=_repeat_command(config, chosen),
         settings=_settings(config, chosen),
@@ -215,9 +213,11 @@ def _facts(saved: Mapping[str, Any], config: Config, rows: Rows, run: Run | None
     return facts
 
 
-def _unfinished(config: Config, rows: Rows, folder: Path) -> str:
+def _unfinished(config: Config, rows: Rows, rings: Sequence[Ringing], folder: Path) -> str:
     """What to say of a run that has not done all its updates; empty for one that has."""
     done = rows[-1]["step"] if rows else 0
+    if any(ring.name == "diverged" and ring.until is None for ring in rings):
+        return f"Training stopped at update {done:,} of {config.steps:,}: {explained('diverged')}."
     if done >= config.steps:
         return ""
     again = shlex.join(["python", "-m", "infogan_fast.train", "--resume", str(folder)])
@@ -233,11 +233,21 @@ def _explorer_data(
     """What the script reads, with the command that makes the same images."""
     if explorer is None or run is None:
         return None
-    words = ["python", "-m", "infogan_fast.generate", str(folder)]
-    if checkpoint_file is not None:
-        words += ["--checkpoint", BEST if checkpoint_file == Path(BEST) else str(checkpoint_file)]
+    words = ["python", "-m", "infogan_fast.generate", str(folder), *_checkpoint_flag(checkpoint_file)]
     words += ["--n", str(explorer.plan.noise), "--seed", str(explorer.data["seed"])]
     return explorer.data | {"command": shlex.join(words)}
+
+
+def _checkpoint_flag(checkpoint_file: Path | None) -> list[str]:
+    return [] if checkpoint_file is None else ["--checkpoint", str(checkpoint_file)]
+
+
+def _evaluate_command(config: Config, folder: Path, checkpoint_file: Path | None) -> str | None:
+    """The command that evaluates what the page shows; None where the images are at no path."""
+    if config.data == IN_MEMORY:
+        return None
+    words = ["python", "-m", "infogan_fast.evaluate", str(folder), *_checkpoint_flag(checkpoint_file)]
+    return shlex.join([*words, "--json", str(folder / "evaluation.json")])
 
 
 def ringing(rows: Rows) -> list[Ringing]:
@@ -273,7 +283,8 @@ def _codes(spec: LatentSpec, rows: Rows) -> Section:
     if not rows:
         section.missing.append("metrics.jsonl has no row yet: training adds one every --log-every updates.")
         return section
-    last = rows[-1]
+    # The last row of a run that diverged has no bounds.
+    last = next((row for row in reversed(rows) if any(name[:2] == "L_" for name in row)), rows[-1])
     table = []
     for code in spec.codes:
         bound, entropy = finite(last.get(f"L_{code.name}")), finite(last.get(f"H_{code.name}"))
@@ -299,9 +310,8 @@ def _code_charts(spec: LatentSpec, rows: Rows, rings: Sequence[Ringing]) -> list
         marks = [(ring.since, str(ring.number)) for ring in rings if ring.name.endswith(f" {code.name}")]
         known = [value for value in bounds if value is not None]
         moved = f"from {known[0]:.3f} to {known[-1]:.3f} nats" if known else "unknown"
-        alt = (
-            f"{code.name}: L_I over {steps[-1]:,} updates, {moved}; its entropy H is {number(entropies[-1])}"
-        )
+        entropy = next((value for value in reversed(entropies) if value is not None), None)
+        alt = f"{code.name}: L_I over {steps[-1]:,} updates, {moved}; its entropy H is {number(entropy)}"
         curves = [
             Curve(f"L_I of {code.name}", steps, bounds),
             Curve("H", steps, entropies, None),
@@ -320,9 +330,8 @@ def _losses(rows: Rows, rings: Sequence[Ringing]) -> list[str]:
         Curve(name, steps, [finite(row.get(key)) for row in rows], i)
         for i, (key, name) in enumerate(_LOSSES.items())
     ]
-    ends = ", ".join(
-        f"{name} {number(curve.values[-1])}" for name, curve in zip(_LOSSES.values(), curves, strict=True)
-    )
+    last = {curve.name: [value for value in curve.values if value is not None][-1:] for curve in curves}
+    ends = ", ".join(f"{name} {number(values[0] if values else None)}" for name, values in last.items())
     alt = f"Losses over {steps[-1]:,} updates; at the end {ends}"
     charts = [line_chart("losses", alt, curves, unit="nats", marks=marks)]
     measured = [(row["step"], value) for row in rows if (value := finite(row.get("diversity"))) is not None]
@@ -457,13 +466,16 @@ def _settings(config: Config, chosen: Mapping[str, Any] | None) -> list[Table]:
 
     header = ["option", "value"]
     if chosen is None:
-        return [Table("All settings", header, [row(name) for name in values])]
+        return [Table("All settings", header, [row(name) for name in values], words=(1,))]
     return [
-        Table("Different from the default", header, [row(name) for name in values if name in chosen]),
+        Table(
+            "Different from the default", header, [row(name) for name in values if name in chosen], words=(1,)
+        ),
         Table(
             "As by default, or as the recipe or preset sets them",
             header,
             [row(name) for name in values if name not in chosen],
+            words=(1,),
         ),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from torch import nn
 
 import infogan_fast
+from infogan_fast.errors import UserError
 from infogan_fast.extras import extra
 from infogan_fast.latents import Code, LatentSpec
 from infogan_fast.sharing.metadata import KEY
@@ -70,6 +72,8 @@ if __name__ == "__main__":
     print("samples.png")
 '''
 
+_WEIGHTS_OF = re.compile(r'with_name\(("(?:[^"\\]|\\.)*")\)')
+
 _DRAWS = {
     "normal": "torch.randn(n, {size})",
     "uniform": "torch.rand(n, {size}) * 2 - 1",
@@ -84,6 +88,24 @@ def check_packages() -> None:
         UserError: it is not.
     """
     extra("export", "safetensors.torch", "--to safetensors")
+
+
+def check_free(folder: Path, weights: str) -> None:
+    """Check that a folder has no Python file of other weights, which would no longer find their networks.
+
+    Raises:
+        UserError: it has one.
+    """
+    path = folder / SCRIPT
+    if not path.exists():
+        return
+    named = _WEIGHTS_OF.search(path.read_text(errors="replace"))
+    other = json.loads(named[1]) if named else weights
+    if other != weights and (folder / other).exists():
+        raise UserError(
+            f"--out {folder / weights}: {SCRIPT} in that folder is of {other}; give another folder, or "
+            "remove them"
+        )
 
 
 def safetensors_bytes(networks: Mapping[str, nn.Sequential], metadata: str) -> bytes:

@@ -322,6 +322,13 @@ def test_user_text_is_escaped(strokes_run: Path, tmp_path: Path) -> None:
     assert "<img" not in text
 
 
+def test_the_folder_that_one_is_in_has_a_name(strokes_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(strokes_run)
+    answers = prepare(load_run(".", device="cpu"), None, None)
+    assert page_of(answers).title == f"{strokes_run.name} - InfoGAN"
+    assert f"<h1>{strokes_run.name}</h1>" in page_text(answers)
+
+
 def test_help_imports_neither_torch_nor_gradio() -> None:
     code = (
         "import sys; from infogan_fast.demo import main\ntry: main(['--help'])\n"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks.narrow import narrow
 from PIL import Image
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ from infogan_fast.pictures.samples import draw_inputs
 from infogan_fast.sharing import hub_folder, onnx_file, pt2_file, safetensors_file
 from infogan_fast.sharing.export import FORMATS, export
 from infogan_fast.sharing.folded import folded_encoder, folded_generator
+from infogan_fast.sharing.metadata import describe
 from infogan_fast.train import main as train_main
 
 #: Odd sides, layers that keep the side with and without normalisation, images in [-1, 1].
@@ -449,6 +451,40 @@ def test_safetensors_of_another_name(strokes_run: Path, tmp_path: Path) -> None:
     latents = draw_inputs(run.generator, run.spec, 4)
     torch.testing.assert_close(generator(latents), run.generator(latents), atol=1e-5, rtol=0)
     assert encoder is None
+    # The Python file of one run would leave another's weights without their networks.
+    with pytest.raises(UserError, match='in that folder is of the "digits"'):
+        export(run, "safetensors", tmp_path / "others.safetensors", only="generator")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "infogan_networks.py",
+        'the "digits".safetensors',
+    ]
+    export(run, "safetensors", tmp_path / 'the "digits".safetensors', only="generator")
+    (tmp_path / 'the "digits".safetensors').unlink()
+    export(run, "safetensors", tmp_path / "others.safetensors", only="generator")
+
+
+def test_the_card_names_the_version_that_trained_and_what_the_picture_shows(tmp_path: Path) -> None:
+    flags = [
+        "--images",
+        "20",
+        "--image-size",
+        "16",
+        "--batch-size",
+        "8",
+        "--steps",
+        "1",
+        "--latents",
+        "cat=3",
+    ]
+    assert train_main([*flags, "--network", narrow(), "--out", str(tmp_path)]) == 0
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["versions"]["infogan_fast"] = "0.0.7"
+    path.write_text(json.dumps(config))
+    run = load_run(tmp_path)
+    card = hub_folder.card(run, describe(run), None, with_encoder=False).decode()
+    assert "trained by infogan_fast 0.0.7 on 20 images" in card
+    assert "![Images of each category; a column has the same noise](traversal.png)" in card
 
 
 @pytest.mark.parametrize("to", ["safetensors", "hub", "onnx"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,10 @@ def test_a_resumed_run_keeps_its_curves(tmp_path: Path, cell: Cell) -> None:
     assert "update 5 of 5" in plot.figure().get_suptitle()
 
 
+def is_text(part: Any, text: str) -> bool:
+    return hasattr(part, "get_text") and part.get_text() == text
+
+
 def test_many_codes_alarms_and_a_divergence(tmp_path: Path, cell: Cell) -> None:
     options = OPTIONS | {"latents": "noise=4,cat=3,uniform=9", "steps": 1}
     infogan_fast.train(out=tmp_path, **options)
@@ -120,7 +125,13 @@ def test_many_codes_alarms_and_a_divergence(tmp_path: Path, cell: Cell) -> None:
     plot.begin(tmp_path, 0)
     bounds = plot.figure().axes[0]
     assert list(lines(bounds)) == ["c1", "c2", "c3", "c4", "c5", "c6"]
-    assert "first 6 of 10 codes" in bounds.get_title(loc="left")
+    # Not in the title, which would reach into the next one.
+    assert bounds.get_legend().get_title().get_text() == "first 6 of 10 codes"
+    figure = plot.figure()
+    figure.draw_without_rendering()
+    for axes, after in pairwise(figure.axes):
+        (title,) = (part for part in axes.findobj() if is_text(part, axes.get_title(loc="left")))
+        assert title.get_window_extent().x1 < after.get_position().x0 * figure.bbox.width
     plot.row({**read_metrics(tmp_path)[-1], "step": 2, "alarms": ["code-ignored c2"]})
     assert plot.figure().get_suptitle().endswith("alarm: code-ignored c2")
     plot.row({"step": 3, "seconds": 1.0, "alarms": ["diverged"]})

@@ -21,6 +21,7 @@ from networks.narrow import narrow
 from PIL import Image
 from sharing.html_page import HtmlPage
 
+import infogan_fast
 from infogan_fast import evaluate, report
 from infogan_fast.analysis.report import number, ranged
 from infogan_fast.analysis.run import load_run
@@ -177,6 +178,15 @@ def test_an_evaluation_with_everything() -> None:
                 found["quality"][key][name]["value"], found["quality"][key][name]["interval"]
             )
     assert number(found["quality"]["share_read"]["worst"]) in quality.notes[1]
+    read = {**found["quality"]["share_read"], "of_real": 0.875}
+    codes = {**found["codes"], "c1": {**found["codes"]["c1"], "learned_prior": [0.25, 0.75]}}
+    more = evaluation_part(
+        {**found, "codes": codes, "quality": {**found["quality"], "share_read": read}},
+        LatentSpec.parse("noise=62,cat=10,uniform=2"),
+    )
+    notes = [note for table in more.tables for note in table.notes]
+    assert any(note.endswith("; of real images 0.875.") for note in notes)
+    assert "c1 learned the prior 0.250 0.750." in notes
     moves = tables["What each code moves"]
     assert [row[1].split()[0] for row in moves.rows] == ["slant", "thickness"]
     for row in moves.rows:
@@ -481,6 +491,41 @@ def test_what_is_missing_is_said(evaluated: Path, tmp_path: Path) -> None:
         assert words in found.texts[section], section
     resume = f"python -m infogan_fast.train --resume {folder}"
     assert f"0 of 4 updates: it is still training, or was stopped, and {resume}" in found.text
+
+
+def test_a_run_that_diverged(evaluated: Path, tmp_path: Path) -> None:
+    """Its last row has no figures, and to resume it would not help."""
+    folder = copied(evaluated, tmp_path / "run")
+    before = rows_of(folder)[-1]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 5, "seconds": 1.0, "alarms": ["diverged"]}) + "\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["steps"] = 9
+    (folder / "config.json").write_text(json.dumps(config))
+    found = written(folder, tmp_path / "page.html")
+    assert "Training stopped at update 5 of 9: a loss is beyond all bounds" in found.text
+    assert "--resume" not in found.text
+    assert f"up to update {before['step']}" in found.texts["codes"]
+    assert number(before["L_c1"]) in found.texts["codes"]
+    assert all("at the end -" not in image["alt"] for image in found.all("img"))
+
+
+def test_how_to_evaluate_the_checkpoint_and_images_in_memory(strokes_run: Path, tmp_path: Path) -> None:
+    first = sorted((strokes_run / "checkpoints").glob("*.pt"))[0]
+    found = written(strokes_run, tmp_path / "page.html", "--checkpoint", str(first))
+    assert f"evaluate {strokes_run} --checkpoint {first} --json" in found.texts["evaluation"]
+    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+    options: dict[str, Any] = {
+        "batch_size": 8,
+        "network": narrow(),
+        "device": "cpu",
+        "progress": False,
+        "steps": 1,
+    }
+    infogan_fast.train(images, out=tmp_path / "run", progress=False, **options)
+    found = written(tmp_path / "run", tmp_path / "page.html")
+    assert "load_run(folder, images=images).evaluate()" in found.texts["evaluation"]
+    assert "infogan_fast.evaluate" not in found.texts["evaluation"]
 
 
 def test_what_is_damaged_is_said(evaluated: Path, tmp_path: Path) -> None:
