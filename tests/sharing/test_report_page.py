@@ -515,13 +515,7 @@ def test_how_to_evaluate_the_checkpoint_and_images_in_memory(strokes_run: Path, 
     found = written(strokes_run, tmp_path / "page.html", "--checkpoint", str(first))
     assert f"evaluate {strokes_run} --checkpoint {first} --json" in found.texts["evaluation"]
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
-    options: dict[str, Any] = {
-        "batch_size": 8,
-        "network": narrow(),
-        "device": "cpu",
-        "progress": False,
-        "steps": 1,
-    }
+    options: dict[str, Any] = {"batch_size": 8, "network": narrow(), "device": "cpu", "steps": 1}
     infogan_fast.train(images, out=tmp_path / "run", progress=False, **options)
     found = written(tmp_path / "run", tmp_path / "page.html")
     assert "load_run(folder, images=images).evaluate()" in found.texts["evaluation"]
