@@ -332,6 +332,8 @@ class BuildExtension(_BuildExtension):  # type: ignore[misc]
             raise fail(
                 "pybind11 is not installed", "pip install pybind11, or leave out --no-build-isolation"
             ) from error
+        if not os.environ.get("CXX", "c++").strip():
+            del os.environ["CXX"]  # which PyTorch would call
         compiler = os.environ.get("CXX", "c++")
         if shutil.which(shlex.split(compiler)[0]) is None:
             raise fail(

@@ -209,6 +209,12 @@ def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
+def test_an_empty_compiler_is_the_usual_one(tmp_path: Path) -> None:
+    run = build_ext(tmp_path, INFOGAN_FAST_CUDA="0", CXX=" ", PATH=str(tmp_path))
+    assert "no C++ compiler: c++ is not found" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_a_missing_torch_is_named(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('not here')")

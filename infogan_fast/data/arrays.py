@@ -330,7 +330,7 @@ def read_images(
         UserError: the images have another shape or type, or a range that is in doubt or not the given one; or
             memory is short.
     """
-    shape, dtype, wanted = member.shape, member.dtype, selection.pixel_range
+    shape, dtype, wanted = member.shape, member.dtype.newbyteorder("="), selection.pixel_range
     if dtype.kind == "O":
         raise UserError(f"{name}: holds Python objects, which are not loaded; save plain uint8 arrays")
     if dtype.kind not in "buif":
@@ -449,7 +449,13 @@ def _from_dataset(
     labels: list[Any] = []
     deep = transparent = 0
     for index in range(len(data)):
-        item = data[index]
+        try:
+            item = data[index]
+        except Exception as error:
+            raise UserError(
+                f"data: a {type(data).__name__}, whose item {index} cannot be had ({type(error).__name__}: "
+                f"{error}); expected a name, a path, an array, a tensor, or a dataset"
+            ) from error
         image, label = (*item, None)[:2] if isinstance(item, tuple) and item else (item, None)
         values, is_deep, is_transparent = _as_array(image, index, background)
         images.append(values)

@@ -17,7 +17,7 @@ from infogan_fast.errors import UserError
 from infogan_fast.extras import extra
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_SPARSE = 4  # rows that far apart, on average, are read one by one
+_SPARSE = 4  # rows that far apart, on average, are read chunk by chunk
 
 
 def is_hdf5(path: Path) -> bool:
@@ -106,4 +106,7 @@ def _rows(dataset: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
     if last - first <= _SPARSE * len(rows):
         block: NDArray[Any] = dataset[first:last]
         return block if last - first == len(rows) else block[rows - first]
-    return np.stack([dataset[int(row)] for row in rows])
+    # A chunk is unpacked whole for each row of it that is read by itself.
+    chunk = (getattr(dataset, "chunks", None) or (1,))[0]
+    runs = np.split(rows, np.flatnonzero(np.diff(rows // chunk)) + 1)
+    return np.concatenate([dataset[int(run[0]) : int(run[-1]) + 1][run - run[0]] for run in runs])

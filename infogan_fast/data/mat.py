@@ -51,7 +51,7 @@ def read_folder(folder: Path, selection: Selection) -> Files:
 
 
 def load(path: Path, selection: Selection) -> Files:
-    """Images uint8 from X [H, W, C, N], and labels from y [N, 1], in which 10 stands for the digit 0.
+    """Images uint8 from X [H, W, C, N], and labels from y [N, 1] or [1, N], where 10 stands for the digit 0.
 
     A file of version 7.3 may also hold what :func:`infogan_fast.data.arrays.read_members` names and takes,
     with the images along the last axis.
@@ -112,5 +112,6 @@ def _arrays(path: Path, selection: Selection) -> Files:
         raise UserError(f"{path}: not a readable MATLAB file ({reason}); get this file again") from None
     labels = None
     if label:
-        labels, _ = as_labels(arrays["y"], len(images.T), str(path))
+        found = arrays["y"]
+        labels, _ = as_labels(found[0] if found.shape[:1] == (1,) else found, len(images.T), str(path))
     return Files(images.transpose(3, 2, 0, 1), _digits(labels), label=label)

@@ -24,6 +24,7 @@ from infogan_fast.extras import extra
 
 _MAGIC = b"PAR1"
 _SHARD = re.compile(r"(.*?)(\d+)-of-(\d+)")
+_ROW_NUMBERS = re.compile(r"__index_level_\d+__")
 _USUAL_LABELS = ("label", "labels", "class")
 _SPLITS = [word for words in SPLIT_FOLDERS.values() for word in words]
 _CACHED = 2  # row groups of a file: threads read on both sides of a boundary
@@ -39,7 +40,8 @@ def find(path: Path) -> tuple[Path, ...]:
     """The Parquet files of a folder, of its folders ``train``, ``test`` ..., or of its folder ``data``."""
     for folder in (path, path / "data"):
         for pattern in ("*.parquet", "*/*.parquet"):
-            files = sorted(p for p in folder.glob(pattern) if p.is_file())
+            # What Hugging Face calls metadata.parquet describes the pictures in a folder.
+            files = sorted(p for p in folder.glob(pattern) if p.is_file() and p.stem != "metadata")
             if files := [p for p in files if p.parent == folder or p.parent.name.lower() in _SPLITS]:
                 return tuple(files)
     return ()
@@ -115,7 +117,7 @@ def _load(path: Path, files: Sequence[Path], note: str, selection: Selection) ->
     if not (found := [p for f, t in zip(files, tables, strict=True) for p in _pictures(f, t, column)]):
         raise UserError(f"{path}: holds no images")
 
-    names = _label_columns(arrow, schema, features, column)
+    names = _label_columns(arrow, schema, features, column, selection.label)
     label, remark = "", ""
     usual = bool(names) and (names[0] in _USUAL_LABELS or not _is_text(arrow, schema.field(names[0]).type))
     if selection.label is not None or usual:
@@ -169,9 +171,19 @@ def _picture_column(arrow: Any, schema: Any, features: dict[str, Any], name: str
     )
 
 
-def _label_columns(arrow: Any, schema: Any, features: dict[str, Any], column: str) -> list[str]:
-    """The columns that may be labels, the likeliest first."""
-    fit = [field.name for field in schema if field.name != column and _is_label(arrow, field.type)]
+def _label_columns(
+    arrow: Any, schema: Any, features: dict[str, Any], column: str, wanted: str | None
+) -> list[str]:
+    """The columns that may be labels, the likeliest first. Those of floats may be if they are called so, or
+    are asked for: pandas makes them of whole numbers with gaps. Its numbers of rows are none."""
+
+    def fits(name: str, kind: Any) -> bool:
+        if name == column or _ROW_NUMBERS.fullmatch(name):
+            return False
+        floats = arrow.types.is_floating(kind) and name in (*_USUAL_LABELS, wanted)
+        return bool(floats) or _is_label(arrow, kind)
+
+    fit = [field.name for field in schema if fits(field.name, field.type)]
     return sorted(
         fit,
         key=lambda n: (

@@ -42,13 +42,14 @@ _PROGRESS_FROM = 2000  # files; fewer are read before a bar could be read
 CACHED_FROM = 2000
 """Files; fewer are decoded in a moment."""
 _CHUNK = 1 << 20
-_VERSION = 1  # of decoding: to be raised where the same files become other images
+_VERSION = 2  # of decoding: to be raised where the same files become other images
 _THREADS = 16
 _BOMB_PIXELS, _BOMB_RATIO = 178_956_970, 1000
 _BYTES_A_PIXEL, _BYTES_A_DEEP_PIXEL = 16, 64  # with every copy on the way to 8 bits and 3 channels
 #: Formats whose values Pillow itself scales to 16 bits.
 _SCALED_BY_PILLOW = ("PPM", "JPEG2000")
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE, _PLANAR = 254, 258, 281, 284  # tags of TIFF
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 
 _Result = TypeVar("_Result")
 _RGB = tuple[int, int, int]
@@ -89,9 +90,14 @@ class Decoded:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a file cannot be used."""
+    """Why a file cannot be used. of_memory: whether there was too little, which is no fault of the file."""
 
     reason: str
+    of_memory: bool = False
+
+
+class _OutOfMemoryError(ValueError):
+    """A picture takes more memory than is free."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +152,7 @@ class _Files:
             try:
                 return self.files[i].name, work(i)
             except Exception as error:  # Pillow's decoders raise whatever their parsing ran into
-                # Not the error itself, which would keep the picture's memory.
-                return self.files[i].name, _Failure(_reason(error))
+                return self.files[i].name, _failure(error)
 
         return attempt
 
@@ -155,9 +160,14 @@ class _Files:
         """The outcomes that are no failures; those are added to ``left_out``.
 
         Raises:
-            UserError: all have failed, or some and they should not be skipped.
+            UserError: all have failed, or some and they should not be skipped; or memory is short, which is
+                never skipped, since the next run may have more.
         """
-        failures = [(name, o.reason) for name, o in outcomes if isinstance(o, _Failure)]
+        found = [(name, o) for name, o in outcomes if isinstance(o, _Failure)]
+        if short := [f"{name}: {o.reason}" for name, o in found if o.of_memory]:
+            more = f" (and {len(short) - 1} more files)" if len(short) > 1 else ""
+            raise UserError(f"{short[0]}{more}; free some memory, or make these pictures smaller")
+        failures = [(name, o.reason) for name, o in found]
         if failures and not (self.skip_damaged and len(failures) < len(outcomes)):
             more = f" (and {len(failures) - 1} more files)" if len(failures) > 1 else ""
             skip = "" if self.skip_damaged else ", or leave it out with --skip-damaged"
@@ -315,16 +325,18 @@ def _decode_pages(
 
     def decode_file(rows: list[int]) -> list[tuple[str, int | _Failure]]:
         outcomes: list[tuple[str, int | _Failure]] = []
-        file, picture = of.files[pages[rows[0]].file], None
+        file = of.files[pages[rows[0]].file]
+        opened: list[ImageFile.ImageFile] = []
         with contextlib.ExitStack() as stack:
             for row in rows:
                 shown = file.name if len(rows) == 1 else f"{file.name}: page {pages[row].number + 1}"
                 try:
-                    picture = picture or stack.enter_context(_opened(file))[0]
-                    images[row], transparent[row] = _decode(picture, file, pages[row], form)
+                    while len(opened) < (2 if pages[row].deep else 1):
+                        opened.append(stack.enter_context(_opened(file))[0])
+                    images[row], transparent[row] = _decode(opened, pages[row], form)
                     outcomes.append((shown, row))
                 except Exception as error:
-                    outcomes.append((shown, _Failure(_reason(error))))
+                    outcomes.append((shown, _failure(error)))
         return outcomes
 
     largest = max(page.memory for page in pages)
@@ -536,6 +548,11 @@ def _in_threads(
     return results
 
 
+def _failure(error: Exception) -> _Failure:
+    """Not with the error itself, which would keep the picture's memory."""
+    return _Failure(_reason(error), isinstance(error, (MemoryError, _OutOfMemoryError)))
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture that Pillow can read, or damaged"
@@ -548,7 +565,7 @@ def _reason(error: Exception) -> str:
 def _opened(file: PictureFile) -> Iterator[tuple[ImageFile.ImageFile, int]]:
     """A picture, of which only the header is read, and the bytes of its file."""
     if (free := free_memory()) is not None and file.size > free:
-        raise ValueError(
+        raise _OutOfMemoryError(
             f"takes {file.size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are free"
         )
     with file.open() as stream:
@@ -599,6 +616,8 @@ def _header(
     tags = getattr(picture, "tag_v2", {}) if picture.format == "TIFF" else {}
     if tags.get(_PLANAR) == 2 and 16 in tags.get(_BITS_PER_SAMPLE, ()) and bands > 1:
         raise ValueError("keeps colours of 16 bits in planes, which Pillow misreads; save it with 8 bits")
+    if deep and (wrong := _misread(picture, layout, tags)):
+        raise ValueError(f"has 16 bits a channel and {wrong}, which Pillow misreads; save it with 8 bits")
     grey, transparent = is_grey(picture), picture.has_transparency_data
     # The second frame may be damaged, which does not matter.
     animated = False
@@ -612,12 +631,25 @@ def _header(
         width, height = picture.size
     memory = file.size + width * height * (_BYTES_A_DEEP_PIXEL if deep else _BYTES_A_PIXEL)
     if (free := free_memory()) is not None and memory > free:
-        raise ValueError(
+        raise _OutOfMemoryError(
             f"has {size[0]} x {size[1]} pixels, which take {memory / 2**30:,.1f} GiB of memory to decode, "
             f"and {free / 2**30:,.1f} GiB are free"
         )
     declared = _declared(picture, tags) if deep else None
     return _Page(index, number, size, grey, transparent, deep, declared, memory, animated)
+
+
+def _misread(picture: ImageFile.ImageFile, layout: str, tags: Any) -> str:
+    """What a picture of more than 8 bits has that Pillow knows of 8 bits alone; empty for nothing."""
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        return "white as 0"
+    if picture.mode == "CMYK":
+        return "colours as CMYK"
+    if layout.startswith("RGBa"):
+        return "colours that are multiplied by their opacity"
+    if picture.format == "PNG" and "transparency" in picture.info:
+        return "a colour that stands for transparency"
+    return ""
 
 
 def _declared(picture: Image.Image, tags: Any) -> int | None:
@@ -638,19 +670,21 @@ def _raw_mode(picture: ImageFile.ImageFile) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _deep_channels(picture: ImageFile.ImageFile, file: PictureFile, number: int) -> NDArray[np.int64] | None:
+def _deep_channels(picture: ImageFile.ImageFile, again: ImageFile.ImageFile) -> NDArray[np.int64] | None:
     """The values [H, W, C] of a picture with 16 bits a channel, of which Pillow alone keeps 8; None where
-    there is no way to have the others."""
+    there is no way to have the others.
+
+    Args:
+        again: the same picture, opened another time, and neither loaded before.
+    """
     layout = _raw_mode(picture)
     swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[layout[-1]]
-    with _opened(file) as (again, _):
-        again.seek(number)
-        # Pillow takes the high byte of each value: in the other byte order, that is the low one.
-        again.tile = [_replaced(tile, layout[:-1] + swapped) for tile in again.tile]
-        try:
-            low = np.asarray(again).astype(np.int64)
-        except ValueError:  # there is no such layout
-            return None
+    # Pillow takes the high byte of each value: in the other byte order, that is the low one.
+    again.tile = [_replaced(tile, layout[:-1] + swapped) for tile in again.tile]
+    try:
+        low = np.asarray(again).astype(np.int64)
+    except ValueError:  # there is no such layout
+        return None
     return np.asarray(picture).astype(np.int64) << 8 | low
 
 
@@ -659,22 +693,27 @@ def _replaced(tile: Any, layout: str) -> Any:
     return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
 
 
-def _greatest(file: PictureFile) -> int:
-    """The greatest value in the pictures of a file that have more than 8 bits and declare none; else 0."""
-    greatest = 0
-    for page in _inspect(file, 0, None):
-        if page.deep and page.declared is None:
-            with _opened(file) as (picture, _):
-                picture.seek(page.number)
-                if picture.mode.startswith("I"):
-                    greatest = max(greatest, int(deep_values(picture).max()))
-                    continue
-                values = _deep_channels(picture, file, page.number)
-                if values is None:
-                    values = np.asarray(picture).astype(np.int64) << 8 | 255
-                colours = values if picture.mode == "RGB" else values[..., :-1]
-                greatest = max(greatest, int(colours.max()))
-    return greatest
+def _greatest(file: PictureFile) -> tuple[int, int]:
+    """The greatest value that pictures of more than 8 bits declare, and the greatest in those that declare
+    none; 0 without any."""
+    declared = greatest = 0
+    pages = [page for page in _inspect(file, 0, None) if page.deep]
+    with _opened(file) as (picture, _), _opened(file) as (again, _):
+        for page in pages:
+            if page.declared is not None:
+                declared = max(declared, page.declared)
+                continue
+            picture.seek(page.number)
+            if picture.mode.startswith("I"):
+                greatest = max(greatest, int(deep_values(picture).max()))
+                continue
+            again.seek(page.number)
+            values = _deep_channels(picture, again)
+            if values is None:
+                values = np.asarray(picture).astype(np.int64) << 8 | 255
+            colours = values if picture.mode == "RGB" else values[..., :-1]
+            greatest = max(greatest, int(colours.max()))
+    return declared, greatest
 
 
 def _scale(
@@ -684,21 +723,21 @@ def _scale(
     deep = [page for page in pages if page.deep]
     if not deep:
         return 65535, ""
-    declared = max((page.declared or 0 for page in deep), default=0)
-    if all(page.declared is not None for page in deep):
-        if declared == 65535:
-            return declared, ""
-        return declared, f"pictures that declare values up to {declared:,}"
+    if all(page.declared == 65535 for page in deep):
+        return 65535, ""
 
-    def greatest(file: PictureFile) -> int:
+    def greatest(file: PictureFile) -> tuple[int, int]:
         with contextlib.suppress(Exception):  # a damaged file is named where it is decoded
             return _greatest(file)
-        return 0
+        return 0, 0
 
     # All files, whatever is selected: a part and a test split have the scale of the whole.
     measured = [*files, *of_others]
     largest = max(max(page.memory for page in pages), max(file.size for file in measured))
-    found = max(_in_threads(measured, greatest, f"measuring {title}", largest))
+    ends = _in_threads(measured, greatest, f"measuring {title}", largest)
+    declared, found = (max(values) for values in zip(*ends, strict=True))
+    if not found and declared:
+        return declared, "" if declared == 65535 else f"pictures that declare values up to {declared:,}"
     scale, bits = scale_for(max(found, declared))
     return scale, "" if scale == 65535 else f"{16 if scale < 65535 else 32}-bit pictures that hold {bits}"
 
@@ -737,16 +776,21 @@ def _by_file(pages: Sequence[_Page]) -> list[list[int]]:
 
 
 def _decode(
-    opened: ImageFile.ImageFile, file: PictureFile, page: _Page, form: _Form
+    handles: Sequence[ImageFile.ImageFile], page: _Page, form: _Form
 ) -> tuple[NDArray[np.uint8], bool]:
-    """One picture as uint8 [size, size, channels], and whether it was transparent somewhere."""
-    size, channels = form.size, form.channels
+    """One picture as uint8 [size, size, channels], and whether it was transparent somewhere.
+
+    Args:
+        handles: its file, opened once, and another time if the picture has more than 8 bits.
+    """
+    size, channels, opened = form.size, form.channels, handles[0]
     opened.seek(page.number)
     # A JPEG much larger than needed is decoded at a fraction of its size; other formats ignore this.
     opened.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
     source: Image.Image = opened
     if page.deep and not opened.mode.startswith("I"):
-        values = _deep_channels(opened, file, page.number)
+        handles[1].seek(page.number)
+        values = _deep_channels(opened, handles[1])
         if values is None and form.scale != 65535:
             raise ValueError(
                 "is grey with transparency of 16 bits, of which Pillow reads 8; save it with 8 bits"

@@ -41,6 +41,7 @@ FOUND: dict[str, tuple[NDArray[Any], str]] = {
     "-1 to 1": (GREY / 127.5 - 1, "-1 to 1"),
     "8 of 16 bits": (GREY.astype(np.uint16), "0 to 255"),
     "16 bits": (GREY.astype(np.uint16) * 257, "0 to 65535"),
+    "16 bits, big-endian": (GREY.astype(">u2") * np.uint16(257), "0 to 65535"),
     "12 bits": ((GREY / 255 * 4095).round().astype(np.uint16), "0 to 4095"),
 }
 

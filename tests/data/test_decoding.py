@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from infogan_fast.data import load_images
+from infogan_fast.data import load_images, pictures
 from infogan_fast.errors import UserError
 
 Bytes = NDArray[np.uint8]
@@ -30,12 +31,14 @@ def drawing(path: Path, ink: tuple[int, ...] = (0, 0, 0)) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def wide_png(values: NDArray[np.int64]) -> bytes:
-    """A PNG with 16 bits a channel, of values [H, W, C]: grey with alpha, colour, or colour with alpha."""
+def wide_png(values: NDArray[np.int64], transparent: tuple[int, ...] = ()) -> bytes:
+    """A PNG with 16 bits a channel, of values [H, W, C]: grey, grey with alpha, colour, or colour with
+    alpha; perhaps with a colour that stands for transparency."""
     height, width, channels = values.shape
-    kind = {2: 4, 3: 2, 4: 6}[channels]
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
+    parts += [(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))] if transparent else []
     parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     chunks = [
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -45,22 +48,34 @@ def wide_png(values: NDArray[np.int64]) -> bytes:
 
 
 def wide_tiff(
-    values: NDArray[np.int64], order: str, *, deflated: bool = False, planes: bool = False
+    values: NDArray[np.int64],
+    order: str,
+    *,
+    deflated: bool = False,
+    planes: bool = False,
+    colours: int = 2,
+    extra: int | None = None,
 ) -> bytes:
-    """A TIFF of colours [H, W, 3] with 16 bits a channel, in a byte order."""
+    """A TIFF of colours [H, W, C] with 16 bits a channel, in a byte order.
+
+    Args:
+        colours: TIFF's PhotometricInterpretation: 2 for RGB, 5 for CMYK.
+        extra: TIFF's ExtraSamples: 1 where colours are multiplied by their opacity.
+    """
     height, width, channels = values.shape
     data = (values.transpose(2, 0, 1) if planes else values).astype(f"{order}u2").tobytes()
     data = zlib.compress(data) if deflated else data
-    tags = [(256, 3, width), (257, 3, height), (258, 3, None), (259, 3, 8 if deflated else 1), (262, 3, 2)]
+    tags = [(256, 3, width), (257, 3, height), (258, 3, None), (259, 3, 8 if deflated else 1)]
+    tags += [(262, 3, colours)]
     tags += [(273, 4, None), (277, 3, channels), (278, 3, height), (279, 4, len(data))]
-    tags += [(284, 3, 2 if planes else 1)]
+    tags += [(284, 3, 2 if planes else 1)] + ([] if extra is None else [(338, 3, extra)])
     offset = 8 + 2 + 12 * len(tags) + 4
-    bits = struct.pack(f"{order}3H", 16, 16, 16)
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
     content = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
     for tag, kind, value in tags:
         number = {258: offset, 273: offset + len(bits)}.get(tag, value)
         short = kind == 3 and tag != 258
-        content += struct.pack(f"{order}HHI", tag, kind, 3 if tag == 258 else 1)
+        content += struct.pack(f"{order}HHI", tag, kind, channels if tag == 258 else 1)
         content += struct.pack(f"{order}H2x" if short else f"{order}I", number)
     return content + struct.pack(f"{order}I", 0) + bits + data
 
@@ -222,6 +237,51 @@ def test_what_pillow_reads_wrongly_is_refused(tmp_path: Path) -> None:
         load_images(str(tmp_path))
 
 
+def white_as_zero(path: Path) -> None:
+    Image.fromarray(noise(16, 16, high=65536).astype(np.uint16)).save(path, "tiff", tiffinfo={262: 0})
+    with Image.open(path) as picture:
+        assert isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2[262] == 0
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        (white_as_zero, "white as 0"),
+        (lambda path: path.write_bytes(wide_tiff(noise(16, 16, 4), "<", colours=5)), "colours as CMYK"),
+        (lambda path: path.write_bytes(wide_tiff(noise(16, 16, 4), ">", extra=1)), "colours that are mul"),
+        (lambda path: path.write_bytes(wide_png(noise(16, 16, 1), (256,))), "a colour that stands for"),
+        (lambda path: path.write_bytes(wide_png(noise(16, 16, 3), (9, 9, 9))), "a colour that stands for"),
+    ],
+    ids=["white as 0", "CMYK", "premultiplied", "transparent grey", "transparent colour"],
+)
+def test_what_pillow_knows_of_eight_bits_alone_is_refused(
+    tmp_path: Path, write: Callable[[Path], object], what: str
+) -> None:
+    write(tmp_path / "0.png")
+    with pytest.raises(UserError, match=rf"0\.png: has 16 bits a channel and {what}.*; save it with 8 bits"):
+        load_images(str(tmp_path))
+
+
+def test_opacity_of_sixteen_bits_is_read(tmp_path: Path) -> None:
+    values = noise(16, 16, 4, high=65536)
+    values[..., 3] = 65535
+    (tmp_path / "0.tif").write_bytes(wide_tiff(values, "<", extra=2))
+    found = load_images(str(tmp_path)).images[0].permute(1, 2, 0)
+    assert np.array_equal(found, (values[..., :3] / 257).round())
+
+
+def test_the_declared_scale_is_that_of_all_splits_and_of_all_files(tmp_path: Path) -> None:
+    values = noise(16, 16, high=900)
+    for split, i, declared in (("train", 0, 999), ("train", 1, 1999), ("test", 0, 3999), ("test", 1, 999)):
+        (tmp_path / split).mkdir(exist_ok=True)
+        picture = Image.fromarray(values.astype(np.uint16))
+        picture.save(tmp_path / split / f"{i}.tif", tiffinfo={281: declared})
+    for split in ("train", "test"):
+        found = load_images(str(tmp_path), split=split, count=1)  # type: ignore[arg-type]
+        assert np.array_equal(found.images[0, 0], (values * 255 / 3999).round()), split
+        assert "pictures that declare values up to 3,999: scaled by 3999" in found.report
+
+
 # --- several pictures in a file -----------------------------------------------------------------------
 
 
@@ -242,6 +302,23 @@ def test_every_page_of_a_tiff_is_a_picture(tmp_path: Path) -> None:
     assert np.array_equal(load_images(str(tmp_path), count=3).images[:, 0], pixels[[0, 2, 4]])
     with pytest.raises(UserError, match="has 7 images, --images asks for 8"):
         load_images(str(tmp_path), count=8)
+
+
+def test_pages_of_sixteen_bits_are_found_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is opened anew for each page is searched from its beginning: for n pages n^2 / 2 times."""
+    pages = noise(9, 16, 16, high=4096)
+    first, *others = [Image.fromarray(page.astype(np.uint16)) for page in pages]
+    first.save(tmp_path / "0.tif", save_all=True, append_images=others)
+    opened = []
+    usual = pictures._opened
+
+    def counting(file: pictures.PictureFile) -> Any:
+        opened.append(file)
+        return usual(file)
+
+    monkeypatch.setattr(pictures, "_opened", counting)
+    assert np.array_equal(load_images(str(tmp_path)).images[:, 0], (pages * 255 / 4095).round())
+    assert len(opened) <= 6
 
 
 def test_a_tiff_under_another_name_is_counted_too(tmp_path: Path) -> None:

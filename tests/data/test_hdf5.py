@@ -51,6 +51,31 @@ def test_shapes3d(tmp_path: Path) -> None:
         load_images("shapes3d", data_dir=tmp_path, split="test")
 
 
+@pytest.mark.parametrize("chunks", [None, (1, 16, 16), (7, 16, 8), (40, 16, 16)])
+def test_sparse_rows_are_read_a_chunk_at_a_time(tmp_path: Path, chunks: Any) -> None:
+    """A chunk is unpacked whole each time that any of its rows is read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", data=PIXELS, chunks=chunks)
+        dataset, reads = file["images"], []
+
+        class Counted:
+            chunks = dataset.chunks
+
+            def __getitem__(self, rows: slice) -> Any:
+                reads.append(rows)
+                return dataset[rows]
+
+        rows = np.array([0, 6, 7, 13, 14, 39])
+        assert np.array_equal(hdf5._rows(Counted(), rows), PIXELS[rows])
+        rows = np.array([0, 6, 39])
+        assert np.array_equal(hdf5._rows(Counted(), rows), PIXELS[rows])
+        length = (chunks or (1,))[0]
+        assert len(reads) == len(set((np.array([0, 6, 7, 13, 14, 39]) // length).tolist())) + len(
+            set((rows // length).tolist())
+        )
+        assert all((part.stop - 1) // length == part.start // length for part in reads)
+
+
 def test_names_splits_labels_and_any_suffix(tmp_path: Path) -> None:
     path = write(
         tmp_path / "file", x_train=PIXELS, y_train=np.arange(40) % 3, x_test=PIXELS[:5], y_test=list("babaa"),

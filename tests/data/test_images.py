@@ -384,6 +384,17 @@ def test_a_large_jpeg_takes_the_memory_of_what_is_wanted_of_it(
     refused(tmp_path, "0.jpg: has 4000 x 4000 pixels", image_size=32)
 
 
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be skipped, and the rest kept in the cache for days in which there is enough."""
+    save(tmp_path / "0.png", noise(20, 20))
+    save(tmp_path / "1.png", noise(200, 200))
+    monkeypatch.setattr(pictures, "free_memory", lambda: 200 * 200 * 10)
+    says = r"1\.png: has 200 x 200 pixels, which take .* are free; free some memory, or make these pictures"
+    refused(tmp_path, says, image_size=20, skip_damaged=True)
+    monkeypatch.undo()
+    assert len(load_images(str(tmp_path), image_size=20, skip_damaged=True).images) == 2
+
+
 def test_threads_are_as_many_as_there_is_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 

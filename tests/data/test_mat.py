@@ -41,6 +41,8 @@ def test_svhn(tmp_path: Path) -> None:
     test = load_images("svhn", data_dir=tmp_path, split="test")
     assert test.labels is not None and test.labels.tolist() == [0, 1]
     assert load_images(path, count=3).images.shape == (3, 3, 32, 32)
+    row = load_images(write(tmp_path / "row.mat", X=PIXELS, y=np.array(DIGITS, np.uint8)[None]))
+    assert row.labels is not None and row.labels.tolist() == [1, 9, 2, 0, 3, 0]
     refused(path, "one file has no test split; name the folder of train_32x32.mat", split="test")
     refused(path, "has no label 'digit'; choose one of label", label="digit")
     refused(path, "leave out --pixel-range", pixel_range="0..1")

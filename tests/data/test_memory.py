@@ -187,6 +187,11 @@ def test_there_is_no_test_split() -> None:
         load_images(GREY, split="test")
 
 
+def pandas_like() -> Any:
+    """It has a length and items, and no item of a number, as a DataFrame."""
+    return type("Frame", (), {"__len__": lambda self: 3, "__getitem__": lambda self, i: {}[i]})()
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -217,6 +222,10 @@ def test_there_is_no_test_split() -> None:
             r"image 1 is uint8 of shape \(15, 16\), and image 0 is uint8 of sha",
         ),
         (Items(["cat"]), "item 0 is a str; expected an image"),
+        (
+            pandas_like(),
+            r"data: a Frame, whose item 0 cannot be had \(KeyError: 0\); expected a name, a path, an array",
+        ),
         (17, "data is a int; expected a name, a path, an array"),
         (iter(GREY), "expected a name, a path, an array, a tensor, or a dataset with a length"),
         ({"images": GREY}, "data is a dict; expected a name"),

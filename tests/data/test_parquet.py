@@ -177,6 +177,30 @@ def test_labels_that_are_none_stop_nothing(tmp_path: Path) -> None:
         assert load_images(tmp_path / "d.parquet").labels is None
 
 
+def test_columns_that_pandas_writes(tmp_path: Path) -> None:
+    """Its numbers of rows are no labels; whole numbers with gaps come as floats."""
+    table = parquet.read_table(write(tmp_path / "a.parquet")).select(["image"])
+    rows = pyarrow.array([2, 0, 1] * 4)
+    parquet.write_table(table.append_column("__index_level_0__", rows), tmp_path / "b.parquet")
+    found = load_images(tmp_path / "b.parquet")
+    assert found.labels is None and "labels" not in found.source
+    parquet.write_table(table.append_column("label", rows.cast("float64")), tmp_path / "c.parquet")
+    found = load_images(tmp_path / "c.parquet")
+    assert found.labels is not None and found.labels.tolist() == [2, 0, 1] * 4
+    parquet.write_table(table.append_column("size", rows.cast("float32")), tmp_path / "d.parquet")
+    assert load_images(tmp_path / "d.parquet").labels is None  # a measurement, unless it is asked for
+    asked = load_images(tmp_path / "d.parquet", label="size")
+    assert asked.labels is not None and asked.labels.tolist() == [2, 0, 1] * 4
+
+
+def test_metadata_next_to_pictures_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(PIXELS[0]))
+    parquet.write_table(
+        pyarrow.table({"file_name": ["0.png"], "text": ["a digit"]}), tmp_path / "metadata.parquet"
+    )
+    assert np.array_equal(load_images(tmp_path).images[0, 0], PIXELS[0])
+
+
 def test_other_contents(tmp_path: Path) -> None:
     for columns, says in [
         (
