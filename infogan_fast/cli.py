@@ -70,6 +70,8 @@ def command(name: str) -> Callable[[Main], Main]:
                 if not _is_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:160]
+                if "aten::new_empty" in reason:
+                    reason = "a tensor cannot be allocated"
                 remedy = _SMALLER.get(name, "--images")
                 print(
                     f"infogan_fast.{name}: out of memory ({reason}); make {remedy} smaller", file=sys.stderr
@@ -98,7 +100,8 @@ _SMALLER = {
 def _is_of_memory(error: Exception) -> bool:
     """PyTorch has a class for CUDA alone."""
     said = str(error).lower()
-    texts = ("out of memory", "can't allocate memory", "alloc_failed")  # the last one of cuBLAS and cuDNN
+    texts = ["out of memory", "can't allocate memory", "alloc_failed"]  # the last one of cuBLAS and cuDNN
+    texts += ['"aten::new_empty"']  # of this package's libraries, to which PyTorch does not say why
     return isinstance(error, MemoryError) or any(text in said for text in texts)
 
 
@@ -143,7 +146,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that takes only flags written out in full, and raises UserError for what it cannot read."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
+        super().__init__(**{"formatter_class": _Help, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> Any:
         """Called by argparse with the problem."""
@@ -223,7 +226,7 @@ class _Help(argparse.HelpFormatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="infogan-fast",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Fast InfoGAN training.",
@@ -233,7 +236,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "command", choices=COMMANDS, metavar="COMMAND", help="infogan-fast COMMAND --help lists its options"
     )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own arguments")
-    args = parser.parse_args(argv)
+    own = parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own arguments")
+    own.required = False
+    try:
+        args = parser.parse_args(argv)
+    except UserError as error:
+        print(f"infogan-fast: {printable(str(error))}", file=sys.stderr)
+        return 2
     status: int = importlib.import_module(f"infogan_fast.{args.command}").main(args.arguments)
     return status

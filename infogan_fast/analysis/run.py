@@ -36,6 +36,7 @@ from infogan_fast.pictures import traversal
 from infogan_fast.pictures.samples import check_count, draw_inputs, render, with_codes
 from infogan_fast.runtime.device import choose_device, exact_modes
 from infogan_fast.runtime.files import expanded
+from infogan_fast.runtime.memory import free_memory
 from infogan_fast.training import checkpoint, run_folder
 from infogan_fast.training.scores import Scores
 
@@ -120,6 +121,13 @@ class Run:
             UserError: a code does not exist or does not take a value, or n or the seed is out of range.
         """
         check_count("n", n)
+        # What the batches give, and all together.
+        size = 8 * n * (self.channels * self.image_size**2 + self.spec.latent_dim)
+        if (free := free_memory()) is not None and size > free:
+            raise UserError(
+                f"n is {n:,}, which takes {size / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are "
+                "free; make fewer images at a time, with another seed each"
+            )
         values = {name: _values(self.spec.code(name), value, n) for name, value in codes.items()}
         inputs = draw_inputs(self.generator, self.spec, n, seed)
         return render(self.generator, with_codes(inputs, self.spec, values))

@@ -117,6 +117,8 @@ def _from_path(name: str, selection: Selection) -> ImageSet:
             return _from_file(path, selection)
     except OSError as error:
         raise UserError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
+    if path.exists():
+        raise UserError(f"{name}: is neither a file nor a folder; give one of images")
     raise UserError(f"{name}: no such file or folder, and not one of {', '.join(SOURCES)}{_suggestion(path)}")
 
 

@@ -61,7 +61,7 @@ def make_images(generator: nn.Module, inputs: Tensor) -> Tensor:
 
 def to_pixels(images: Tensor) -> Tensor:
     """Images in [0, 1] as uint8 of the same shape."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+    return (images * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def draw_inputs(generator: nn.Module, spec: LatentSpec, count: int, seed: int = PICTURE_SEED) -> Tensor:

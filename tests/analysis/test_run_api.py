@@ -130,6 +130,7 @@ def test_generate_with_a_value_for_each_image(run: infogan_fast.Run, kind: Any) 
         ({"n": 0}, "n is 0; expected a whole number of at least 1"),
         ({"n": 2.0}, "n is 2.0; expected a whole number of at least 1"),
         ({"n": "3"}, "n is '3'; expected a whole number of at least 1"),
+        ({"n": 10**12}, "n is 1,000,000,000,000, which takes 1,974,403.9 GiB of memory, and"),
         ({"c2": 1e39}, "c2 is a uniform code and takes a number"),
         ({"c9": 1}, "there is no code 'c9'; there are c1 (a categorical code and takes a whole number, 0 to"),
         ({"c1": 3}, "c1 is a categorical code and takes a whole number, 0 to 2; 3 is not one"),

@@ -384,6 +384,10 @@ def test_a_large_jpeg_takes_the_memory_of_what_is_wanted_of_it(
     refused(tmp_path, "0.jpg: has 4000 x 4000 pixels", image_size=32)
 
 
+def test_a_device_is_no_data() -> None:
+    refused(Path("/dev/null"), "/dev/null: is neither a file nor a folder; give one of images")
+
+
 def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be skipped, and the rest kept in the cache for days in which there is enough."""
     save(tmp_path / "0.png", noise(20, 20))
