@@ -8,6 +8,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +89,7 @@ def command(name: str) -> Callable[[Main], Main]:
     return decorate
 
 
+_NEGATIVE = re.compile(r"-[\d.]")
 #: What to make smaller where memory is short; --images of the other commands.
 _SMALLER = {
     "train": "--batch-size or --network",
@@ -156,7 +158,7 @@ class Parser(argparse.ArgumentParser):
         """As argparse, which takes the -1..1 of ``--pixel-range -1..1`` for a flag."""
         joined: list[str] = []
         for text in sys.argv[1:] if args is None else args:
-            if joined and joined[-1] == "--pixel-range" and text[:1] == "-":
+            if joined and joined[-1] == "--pixel-range" and _NEGATIVE.match(text):
                 text = f"{joined.pop()}={text}"
             joined.append(text)
         return super().parse_known_args(joined, namespace)

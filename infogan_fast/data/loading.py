@@ -79,7 +79,10 @@ def _check_place(data_dir: Path | None) -> None:
     if place.exists() and not place.is_dir():
         raise UserError(f"--data-dir {data_dir}: is a file; give the folder that it is in")
     if not place.parent.is_dir():
-        raise UserError(f"--data-dir {data_dir}: there is no folder {place.parent}")
+        raise UserError(
+            f"--data-dir {data_dir}: there is no folder {place.parent}; create it to download into it, or give "
+            "the folder of the files"
+        )
 
 
 def _load(data: Any, selection: Selection) -> ImageSet:
