@@ -80,7 +80,7 @@ def _check_place(data_dir: Path | None) -> None:
         raise UserError(f"--data-dir {data_dir}: is a file; give the folder that it is in")
     if not place.parent.is_dir():
         raise UserError(
-            f"--data-dir {data_dir}: there is no folder {place.parent}; create it to download into it, or give "
+            f"--data-dir {data_dir}: there is no folder {place.parent}; create it for a download, or give "
             "the folder of the files"
         )
 
