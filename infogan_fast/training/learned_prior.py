@@ -63,6 +63,7 @@ class LearnedPrior:
         ):
             entropies.append(torch.special.entr(prior).sum())
             found = joints[code.index].sum(1).to(prior.dtype)
+            found /= found.sum()  # 1 but for the roundings of an average in float32
             prior.lerp_((1 - FLOOR) * found + FLOOR / len(prior), RATE)
             self._draw_from(prior, until, part)
         return torch.stack(entropies)
